@@ -1,0 +1,138 @@
+"""The deployment that generates: one class, bound once for each model type."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+from ray.exceptions import RayTaskError
+from ray.serve.handle import DeploymentHandle
+
+from deployments.jobs.job import Job
+from deployments.jobs.store import JobStore
+from deployments.messages import Advanced, Completed, Failed, Message, Stopped
+from deployments.storage import Storage
+from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import GenerationFailed, Wan22Error
+from wan22_bridge.types import GenerationResult, Progress, Stage
+
+if TYPE_CHECKING:
+    from wan22_bridge.bridge import ModelIntegrationBridge
+    from wan22_bridge.loading import LoadedModel
+
+logger = logging.getLogger("ray.serve")
+
+WATCH_SECONDS = 0.25
+"""How often a running job asks the store whether it was cancelled or overtaken."""
+
+
+class Generator:
+    """Runs the jobs of one model type, one after the other, and multiplexes the models of that type.
+
+    Everything that touches the device runs in one thread: what comes next waits until that thread is out of what came
+    before, also where the caller has long gone. Weights, and torch itself, are loaded with the first job: a
+    constructor that can't fail can't take the deployment down with it.
+    """
+
+    def __init__(
+        self, store_url: str, data_dir: Path, served: Sequence[ModelSpec], downloader: DeploymentHandle[Any]
+    ) -> None:
+        self._store = JobStore(store_url)
+        self._storage = Storage(data_dir)
+        self._served = {spec.id: spec for spec in served}
+        self._downloader = downloader
+        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._bridge: ModelIntegrationBridge | None = None
+
+    @serve.multiplexed(max_num_models_per_replica=1)  # type: ignore[untyped-decorator]
+    async def _load(self, model_id: str) -> "LoadedModel":
+        folder: Path = await self._downloader.ensure.remote(model_id)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
+
+    async def generate(self, job: Job) -> AsyncIterator[Message]:
+        """Runs one claimed job, telling how far it is; the last message is how it ended.
+
+        It stops when the store says so, or when the caller cancels the call.
+        """
+        yield Advanced(Progress(stage=Stage.LOADING_MODEL, total_steps=job.params.steps))
+        stop = threading.Event()
+        watch = asyncio.create_task(self._watch(job, stop))
+        try:
+            try:
+                model = await self._load(job.params.model)
+            except (Wan22Error, RayTaskError) as exc:
+                yield Failed(_describe(exc, job))
+                return
+            messages: asyncio.Queue[Message] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+
+            def say(message: Message) -> None:
+                loop.call_soon_threadsafe(messages.put_nowait, message)
+
+            loop.run_in_executor(self._device, self._run_on_device, model, job, stop, say)
+            while True:
+                message = await messages.get()
+                yield message
+                if not isinstance(message, Advanced):
+                    return
+        finally:
+            stop.set()
+            watch.cancel()
+
+    async def _watch(self, job: Job, stop: threading.Event) -> None:
+        while not stop.is_set():
+            await asyncio.sleep(WATCH_SECONDS)
+            if await asyncio.to_thread(self._store.must_stop, job.id, job.fencing_token):
+                stop.set()
+
+    # In the device's thread.
+
+    def _load_on_device(self, model_id: str, folder: Path) -> "LoadedModel":
+        if self._bridge is None:
+            from wan22_bridge.bridge import ModelIntegrationBridge
+
+            self._bridge = ModelIntegrationBridge()
+        return self._bridge.load(self._served[model_id], folder)
+
+    def _run_on_device(self, model: "LoadedModel", job: Job, stop: threading.Event, say: Any) -> None:
+        assert self._bridge is not None
+        logger.info("Job begun", extra={"action": "job_begun", "job_id": job.id, "model": job.params.model})
+        try:
+            folder = self._storage.output_folder(job.id, job.fencing_token)
+            run = self._bridge.generate(model, job.params, folder, inputs=self._storage.root)
+            while not stop.is_set():
+                say(Advanced(next(run)))
+            run.close()
+            logger.info("Job stopped", extra={"action": "job_stopped", "job_id": job.id})
+            say(Stopped())
+        except StopIteration as end:
+            say(self._completed(job, end.value))
+        except Exception as exc:
+            logger.exception("Job failed", extra={"action": "job_failed", "job_id": job.id})
+            say(Failed(_describe(exc, job)))
+
+    def _completed(self, job: Job, result: GenerationResult) -> Completed:
+        folder = self._storage.output_key(job.id, job.fencing_token)
+        values = asdict(result)
+        names = {name: values.pop(name).name for name in ("video", "thumbnail", "last_frame")}
+        output = {"folder": folder, "file_size_bytes": values.pop("file_size_bytes")} | names
+        logger.info("Job completed", extra={"action": "job_completed", "job_id": job.id})
+        return Completed(output=output, result=values | {"success": True, "parameters_used": job.params.to_dict()})
+
+
+def _describe(error: Exception, job: Job) -> dict[str, Any]:
+    """What a client is told of an error: nothing of the inside of what was not foreseen."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, Wan22Error):
+        return cause.to_dict()
+    return GenerationFailed(
+        f"The generation broke off with an unexpected {type(cause).__name__}.",
+        code="internal_error",
+        suggestions=[f"The service's log tells more: look for {job.id}."],
+    ).to_dict()

@@ -1,0 +1,1 @@
+"""The durable job queue. Imports no Ray and no web framework."""

@@ -1,0 +1,121 @@
+"""What a job is."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from wan22_bridge.errors import Conflict, NotFound
+from wan22_bridge.types import GenerationParams
+
+
+class JobState(StrEnum):
+    """Where a job stands in its life."""
+
+    PENDING = "pending"
+    """Waits for a generator."""
+    PROCESSING = "processing"
+    """Claimed: a dispatcher holds its lease."""
+    COMPLETED = "completed"
+    """Its video is there."""
+    FAILED = "failed"
+    """Ended with an error."""
+    CANCELLED = "cancelled"
+    """Ended because someone asked for it."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Priority(IntEnum):
+    """The higher one goes first."""
+
+    LOW = -1
+    NORMAL = 0
+    HIGH = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewJob:
+    """A job to be stored."""
+
+    params: GenerationParams
+    priority: Priority = Priority.NORMAL
+    metadata: dict[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    request_hash: str = ""
+    """Of the whole request: an idempotency key comes with one request only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A stored job. Times are seconds since the epoch."""
+
+    number: int
+    """Counts up with each submission: the order of the queue and of listings."""
+    id: str
+    state: JobState
+    params: GenerationParams
+    priority: Priority
+    metadata: dict[str, str]
+    attempt: int
+    """How often it was begun, not counting those that a shutdown broke off."""
+    fencing_token: int
+    """Rises with every claim; a writer with an older one is refused."""
+    lease_expires_at: float | None
+    cancel_requested: bool
+    stage: str
+    progress: float
+    """Percent."""
+    current_step: int
+    total_steps: int
+    eta_seconds: float | None
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+    output: dict[str, Any] | None
+    """Where its files lie in the storage, once completed."""
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that happened to a job; `sequence` orders all events and lets a stream resume."""
+
+    sequence: int
+    job_id: str
+    type: str
+    data: dict[str, Any]
+    created_at: float
+
+
+class JobNotFound(NotFound):
+    """There is no such job."""
+
+    default_code = "job_not_found"
+
+
+class JobEnded(Conflict):
+    """The job is already over."""
+
+    default_code = "job_ended"
+
+
+class JobRunning(Conflict):
+    """The job is running."""
+
+    default_code = "job_running"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used with another request."""
+
+    default_code = "idempotency_key_reused"
+
+
+class LeaseLost(Conflict):
+    """Another claim of the job, or its end, has overtaken this one."""
+
+    default_code = "lease_lost"

@@ -1,0 +1,461 @@
+"""The job store: the only SQL of the service. Each method is one short transaction.
+
+It is the truth about jobs. Who runs a job holds its lease and a fencing token; a write with an older token, or after
+the job's end, raises LeaseLost and changes nothing.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from deployments.jobs.job import (
+    Event,
+    IdempotencyConflict,
+    Job,
+    JobEnded,
+    JobNotFound,
+    JobRunning,
+    JobState,
+    LeaseLost,
+    NewJob,
+    Priority,
+)
+from deployments.jobs.migrations import upgrade
+from deployments.jobs.schema import WRITING, events, jobs, open_engine
+from wan22_bridge.types import GenerationParams, Progress
+
+_EVENTS_LOCK = 0x77616E3232
+"""PostgreSQL's advisory lock for writing events: they become visible in the order of their sequence numbers."""
+
+
+class JobStore:
+    """Jobs and their events in SQLite or PostgreSQL."""
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        """Opens the database and brings its schema up to date.
+
+        Args:
+            url: `sqlite:///PATH` or `postgresql://…`.
+            clock: seconds since the epoch.
+
+        Raises:
+            ConfigurationError: the URL is not of a supported database.
+        """
+        self._engine = open_engine(url)
+        self._clock = clock
+        upgrade(self._engine)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+    def ping(self) -> None:
+        """Makes sure that the database answers; raises what its driver raises if not."""
+        with self._reading() as connection:
+            connection.execute(text("SELECT 1"))
+
+    # Clients: what the ingress calls.
+
+    def submit(self, new: NewJob) -> Job:
+        """Stores a pending job. It is on the disk when this returns.
+
+        With an idempotency key that was used before, the job of then is returned.
+
+        Raises:
+            IdempotencyConflict: the key came with another request then.
+        """
+        try:
+            with self._writing() as connection:
+                now = self._clock()
+                row = connection.execute(
+                    insert(jobs)
+                    .values(
+                        id=f"video_{uuid.uuid4().hex}",
+                        state=JobState.PENDING,
+                        model=new.params.model,
+                        params=new.params.to_dict(),
+                        priority=int(new.priority),
+                        metadata=new.metadata,
+                        idempotency_key=new.idempotency_key,
+                        request_hash=new.request_hash,
+                        attempt=0,
+                        fencing_token=0,
+                        cancel_requested=False,
+                        stage="queued",
+                        progress=0.0,
+                        current_step=0,
+                        total_steps=new.params.steps,
+                        created_at=now,
+                    )
+                    .returning(jobs)
+                ).one()
+                job = _to_job(row)
+                self._log(connection, job)
+                return job
+        except IntegrityError:
+            if new.idempotency_key is None:
+                raise
+            with self._reading() as connection:
+                row = connection.execute(select(jobs).where(jobs.c.idempotency_key == new.idempotency_key)).one()
+            if row.request_hash != new.request_hash:
+                raise IdempotencyConflict(
+                    "This idempotency key was used with another request.",
+                    suggestions=["Use a new key for a new request."],
+                ) from None
+            return _to_job(row)
+
+    def get(self, job_id: str) -> Job:
+        """Reads one job.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        with self._reading() as connection:
+            return _to_job(_one(connection, job_id))
+
+    def page(
+        self,
+        *,
+        states: Sequence[JobState] = (),
+        after: str | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> list[Job]:
+        """Reads a page of jobs.
+
+        Args:
+            states: only these; none is all.
+            after: the id of the last job of the page before.
+            limit: how many at the most.
+            newest_first: the order of submission, or its reverse.
+
+        Raises:
+            JobNotFound: there is no job `after`.
+        """
+        order = jobs.c.number.desc() if newest_first else jobs.c.number.asc()
+        query = select(jobs).order_by(order).limit(limit)
+        if states:
+            query = query.where(jobs.c.state.in_(states))
+        with self._reading() as connection:
+            if after is not None:
+                number = _one(connection, after).number
+                query = query.where(jobs.c.number < number if newest_first else jobs.c.number > number)
+            return _to_jobs(connection, query)
+
+    def count(self) -> dict[JobState, int]:
+        """How many jobs there are in each state."""
+        with self._reading() as connection:
+            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+        return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
+
+    def queue_positions(self) -> dict[str, int]:
+        """The pending jobs in the order in which they go, 1 for the next."""
+        order = select(jobs.c.id).where(jobs.c.state == JobState.PENDING)
+        with self._reading() as connection:
+            ids = connection.execute(order.order_by(jobs.c.priority.desc(), jobs.c.number)).scalars()
+            return {job_id: position for position, job_id in enumerate(ids, 1)}
+
+    def typical_minutes(self, params: GenerationParams) -> float | None:
+        """How long a job like this one took lately; None where nothing is known.
+
+        The last completed job of the same model is scaled by steps and pixels.
+        """
+        last = select(jobs.c.params, jobs.c.result).where(
+            jobs.c.state == JobState.COMPLETED, jobs.c.model == params.model
+        )
+        with self._reading() as connection:
+            row = connection.execute(last.order_by(jobs.c.number.desc()).limit(1)).one_or_none()
+        if row is None:
+            return None
+        before = GenerationParams.from_dict(row.params)
+        seconds: float = row.result["generation_time_seconds"] * _work(params) / _work(before)
+        return round(seconds / 60, 3)
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Cancels a pending job at once; asks the one who runs it to stop a processing job.
+
+        Raises:
+            JobNotFound: there is no such job.
+            JobEnded: it is already over.
+        """
+        with self._writing() as connection:
+            job = _to_job(_one(connection, job_id, lock=True))
+            if job.state.ended:
+                raise JobEnded(f"The job is already {job.state}.", suggestions=["There is nothing left to cancel."])
+            if job.state is JobState.PENDING:
+                return self._change(connection, job_id, **_ended(JobState.CANCELLED, self._clock()))
+            return self._change(connection, job_id, cancel_requested=True)
+
+    def delete(self, job_id: str, *, even_running: bool = False) -> Job:
+        """Removes a job. Whoever runs it finds its lease lost and stops.
+
+        Raises:
+            JobNotFound: there is no such job.
+            JobRunning: it is running, and `even_running` was not said.
+        """
+        with self._writing() as connection:
+            job = _to_job(_one(connection, job_id, lock=True))
+            if job.state is JobState.PROCESSING and not even_running:
+                raise JobRunning(suggestions=["Cancel it first."], can_retry=True)
+            connection.execute(delete(jobs).where(jobs.c.number == job.number))
+            self._log(connection, job, "deleted")
+            return job
+
+    # The dispatcher and the generators: who runs jobs.
+
+    def claim(self, job_id: str, *, lease_seconds: float) -> Job | None:
+        """Takes a pending job under a new fencing token; None if it is no longer pending."""
+        with self._writing() as connection:
+            now = self._clock()
+            row = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.state == JobState.PENDING)
+                .values(
+                    state=JobState.PROCESSING,
+                    attempt=jobs.c.attempt + 1,
+                    fencing_token=jobs.c.fencing_token + 1,
+                    lease_expires_at=now + lease_seconds,
+                    started_at=func.coalesce(jobs.c.started_at, now),
+                )
+                .returning(jobs)
+            ).one_or_none()
+            if row is None:
+                return None
+            job = _to_job(row)
+            self._log(connection, job)
+            return job
+
+    def renew(self, job_id: str, fencing_token: int, *, lease_seconds: float) -> None:
+        """Keeps the lease of a running job.
+
+        Raises:
+            LeaseLost: it is no longer this claim's.
+        """
+        with self._writing() as connection:
+            self._held(connection, job_id, fencing_token)
+            connection.execute(
+                update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=self._clock() + lease_seconds)
+            )
+
+    def must_stop(self, job_id: str, fencing_token: int) -> bool:
+        """Whether the claim was cancelled or overtaken: what a generator asks while it works."""
+        with self._reading() as connection:
+            row = connection.execute(
+                select(jobs.c.state, jobs.c.fencing_token, jobs.c.cancel_requested).where(jobs.c.id == job_id)
+            ).one_or_none()
+        if row is None or row.state != JobState.PROCESSING or row.fencing_token != fencing_token:
+            return True
+        return bool(row.cancel_requested)
+
+    def record_progress(self, job_id: str, fencing_token: int, progress: Progress) -> None:
+        """Writes how far a running job is.
+
+        Raises:
+            LeaseLost: it is no longer this claim's.
+        """
+        with self._writing() as connection:
+            self._held(connection, job_id, fencing_token)
+            self._change(
+                connection,
+                job_id,
+                stage=progress.stage.value,
+                progress=progress.percent,
+                current_step=progress.current_step,
+                total_steps=progress.total_steps,
+                eta_seconds=progress.eta_seconds,
+            )
+
+    def complete(self, job_id: str, fencing_token: int, *, output: dict[str, Any], result: dict[str, Any]) -> Job:
+        """Ends a running job with its video.
+
+        Raises:
+            LeaseLost: it is no longer this claim's.
+        """
+        return self._end(job_id, fencing_token, JobState.COMPLETED, progress=100.0, output=output, result=result)
+
+    def fail(self, job_id: str, fencing_token: int, error: Mapping[str, Any]) -> Job:
+        """Ends a running job with an error, the inner object of the interface's error body.
+
+        Raises:
+            LeaseLost: it is no longer this claim's.
+        """
+        return self._end(job_id, fencing_token, JobState.FAILED, error=dict(error))
+
+    def mark_cancelled(self, job_id: str, fencing_token: int) -> Job:
+        """Ends a running job that has stopped because it was asked to.
+
+        Raises:
+            LeaseLost: it is no longer this claim's.
+        """
+        return self._end(job_id, fencing_token, JobState.CANCELLED)
+
+    def release(self, job_id: str, fencing_token: int, *, count_attempt: bool) -> Job:
+        """Gives a running job back to the queue; if it was asked to stop, it is cancelled instead.
+
+        Raises:
+            LeaseLost: it is no longer this claim's.
+        """
+        with self._writing() as connection:
+            job = self._held(connection, job_id, fencing_token)
+            if job.cancel_requested:
+                return self._change(connection, job_id, **_ended(JobState.CANCELLED, self._clock()))
+            return self._change(connection, job_id, **_pending_again(job, count_attempt))
+
+    def reclaim_expired(self, *, max_attempts: int, error: Mapping[str, Any]) -> list[Job]:
+        """Puts the jobs whose lease ran out, their runner being dead, back into the queue.
+
+        A job that was begun `max_attempts` times fails with `error` instead; one that was asked to stop is cancelled.
+        """
+        with self._writing() as connection:
+            now = self._clock()
+            expired = select(jobs).where(jobs.c.state == JobState.PROCESSING, jobs.c.lease_expires_at < now)
+            changed = []
+            for job in _to_jobs(connection, expired.with_for_update(skip_locked=True)):
+                values = _pending_again(job, count_attempt=True)
+                if job.cancel_requested:
+                    values = _ended(JobState.CANCELLED, now)
+                elif job.attempt >= max_attempts:
+                    values = _ended(JobState.FAILED, now) | {"error": dict(error)}
+                changed.append(self._change(connection, job.id, **values))
+            return changed
+
+    def input_keys(self) -> set[str]:
+        """The storage keys of every input image that a job refers to."""
+        with self._reading() as connection:
+            parameters = connection.execute(select(jobs.c.params)).scalars()
+            return {key for params in parameters for key in (params.get("image"), params.get("end_image")) if key}
+
+    # Events.
+
+    def events_after(self, sequence: int, *, job_id: str | None = None, limit: int = 500) -> list[Event]:
+        """The events that came after `sequence`, oldest first; of one job, or of all."""
+        query = select(events).where(events.c.sequence > sequence).order_by(events.c.sequence).limit(limit)
+        if job_id is not None:
+            query = query.where(events.c.job_id == job_id)
+        with self._reading() as connection:
+            return [
+                Event(
+                    sequence=row.sequence,
+                    job_id=row.job_id,
+                    type=row.type,
+                    data=json.loads(row.data),
+                    created_at=row.created_at,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def last_sequence(self) -> int:
+        """The sequence number of the newest event, 0 before the first."""
+        with self._reading() as connection:
+            return connection.execute(select(func.max(events.c.sequence))).scalar_one() or 0
+
+    def prune_events(self, *, older_than_seconds: float) -> int:
+        """Forgets old events; returns how many."""
+        with self._writing() as connection:
+            limit = self._clock() - older_than_seconds
+            return connection.execute(delete(events).where(events.c.created_at < limit)).rowcount
+
+    # Inside a transaction.
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._engine.connect().execution_options(**WRITING) as connection, connection.begin():
+            yield connection
+
+    def _held(self, connection: Connection, job_id: str, fencing_token: int) -> Job:
+        """The running job, locked, if the claim with this token still holds it."""
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
+        if row is None or row.state != JobState.PROCESSING or row.fencing_token != fencing_token:
+            raise LeaseLost
+        return _to_job(row)
+
+    def _end(self, job_id: str, fencing_token: int, state: JobState, **values: Any) -> Job:
+        with self._writing() as connection:
+            self._held(connection, job_id, fencing_token)
+            return self._change(connection, job_id, **_ended(state, self._clock()), **values)
+
+    def _change(self, connection: Connection, job_id: str, **values: Any) -> Job:
+        """Writes values and the event that tells of them."""
+        row = connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)).one()
+        job = _to_job(row)
+        self._log(connection, job)
+        return job
+
+    def _log(self, connection: Connection, job: Job, kind: str = "updated") -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_EVENTS_LOCK)))
+        data = {
+            "state": job.state.value,
+            "model": job.params.model,
+            "stage": job.stage,
+            "progress": job.progress,
+            "current_step": job.current_step,
+            "total_steps": job.total_steps,
+            "eta_seconds": job.eta_seconds,
+            "attempt": job.attempt,
+            "cancel_requested": job.cancel_requested,
+            "error": job.error,
+        }
+        connection.execute(
+            insert(events).values(job_id=job.id, type=kind, data=json.dumps(data), created_at=self._clock())
+        )
+
+
+def _work(params: GenerationParams) -> int:
+    return params.steps * params.width * params.height * params.num_frames
+
+
+def _ended(state: JobState, now: float) -> dict[str, Any]:
+    return {
+        "state": state,
+        "stage": state.value,
+        "completed_at": now,
+        "lease_expires_at": None,
+        "eta_seconds": None,
+        "cancel_requested": state is JobState.CANCELLED,
+    }
+
+
+def _pending_again(job: Job, count_attempt: bool) -> dict[str, Any]:
+    return {
+        "state": JobState.PENDING,
+        "stage": "queued",
+        "progress": 0.0,
+        "current_step": 0,
+        "eta_seconds": None,
+        "lease_expires_at": None,
+        "attempt": job.attempt if count_attempt else job.attempt - 1,
+    }
+
+
+def _one(connection: Connection, job_id: str, *, lock: bool = False) -> Row[Any]:
+    query = select(jobs).where(jobs.c.id == job_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise JobNotFound(f"There is no job {job_id[:80]!r}.", suggestions=["List the jobs to find its id."])
+    return row
+
+
+def _to_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
+    return [_to_job(row) for row in connection.execute(query)]
+
+
+def _to_job(row: Row[Any]) -> Job:
+    values = dict(row._mapping)
+    for name in ("model", "idempotency_key", "request_hash"):
+        del values[name]
+    values["state"] = JobState(values["state"])
+    values["priority"] = Priority(values["priority"])
+    values["params"] = GenerationParams.from_dict(values["params"])
+    return Job(**values)

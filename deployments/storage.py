@@ -1,0 +1,89 @@
+"""Where inputs and outputs lie: a folder, addressed by keys that clients never see as paths."""
+
+import contextlib
+import hashlib
+import shutil
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from wan22_bridge.errors import NotFound
+from wan22_bridge.files import atomic_path
+
+_INPUTS, _OUTPUTS = "inputs", "outputs"
+
+
+class Storage:
+    """Files below one folder. A key is a relative path such as `inputs/3f…` or `outputs/video_…/1`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def input_key(self, data: bytes) -> str:
+        """The key that an input has once it is put here: it is made of the content."""
+        return self.upload_key(hashlib.sha256(data).hexdigest())
+
+    def upload_key(self, upload_id: str) -> str:
+        """The key of the input that a client knows by `upload_id`."""
+        return f"{_INPUTS}/{upload_id}"
+
+    def put_input(self, data: bytes) -> str:
+        """Keeps an input; on the disk when this returns."""
+        key = self.input_key(data)
+        path = self.root / key
+        if path.is_file():
+            path.touch()
+            return key
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+        return key
+
+    def path(self, key: str) -> Path:
+        """The file or folder behind a key.
+
+        Raises:
+            NotFound: nothing lies there, or the key leads out of the storage.
+        """
+        path = (self.root / key).resolve()
+        if not path.is_relative_to(self.root.resolve()) or not path.exists():
+            raise NotFound("There is no such file.", code="file_not_found")
+        return path
+
+    def output_key(self, job_id: str, fencing_token: int) -> str:
+        """The folder that one claim of a job writes: another claim writes another folder."""
+        return f"{_OUTPUTS}/{job_id}/{fencing_token}"
+
+    def output_folder(self, job_id: str, fencing_token: int) -> Path:
+        """Its path, whether it exists or not."""
+        return self.root / self.output_key(job_id, fencing_token)
+
+    def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:
+        """Removes what the claims of a job wrote, but for the folder of key `keep`."""
+        folder = self.root / _OUTPUTS / job_id
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path != self.root / keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def remove_claim(self, job_id: str, fencing_token: int) -> None:
+        """Removes what one claim of a job wrote."""
+        folder = self.output_folder(job_id, fencing_token)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+
+    def output_jobs(self) -> list[str]:
+        """The ids of all jobs that have a folder here."""
+        folder = self.root / _OUTPUTS
+        return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+    def remove_old_inputs(self, *, keep: Collection[str], older_than_seconds: float) -> int:
+        """Removes the inputs that are not in `keep` and were not put here lately; returns how many."""
+        folder, removed = self.root / _INPUTS, 0
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if f"{_INPUTS}/{path.name}" not in keep and path.stat().st_mtime < time.time() - older_than_seconds:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed

@@ -1,0 +1,44 @@
+"""The FastAPI application: its routes put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from serve_app.api import events, native, openai, operations, outputs
+from serve_app.api.bodies import BodyLimit
+from serve_app.api.errors import add_error_handlers
+from serve_app.api.feed import Feed
+from serve_app.api.services import Services
+
+
+def make_api(services: Services) -> FastAPI:
+    """Makes the application over services that are open; it closes them at its end."""
+    feed = Feed(services.store)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with feed.running():
+            yield
+        services.store.close()
+
+    app = FastAPI(
+        title="wan22-serve",
+        version=version("wan22-serve"),
+        description="Wan2.2 video generation: a native API, and one that OpenAI's clients speak.",
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    app.state.feed = feed
+    app.add_middleware(BodyLimit, max_bytes=int(services.settings.max_upload_mb * 1e6))
+    add_error_handlers(app)
+    for module in (native, outputs, openai, events, operations):
+        app.include_router(module.router)
+
+    @app.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app

@@ -1,0 +1,129 @@
+"""The native API: submitting, watching and cancelling jobs."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from deployments.jobs.job import Job, JobState
+from serve_app.api.bodies import Body, read_body
+from serve_app.api.errors import invalid_fields
+from serve_app.api.schemas import Message, QueueAnswer, SubmitAnswer, SubmitRequest, TaskInfo, Upload, upload_id
+from serve_app.api.services import Services, Serving
+from wan22_bridge.errors import InvalidRequest
+
+router = APIRouter(prefix="/api/v1", tags=["native"])
+
+_SUBMIT_SCHEMA = SubmitRequest.model_json_schema()
+_FILES = {
+    "image": {"type": "string", "format": "binary", "description": "The first frame: PNG, JPEG or WebP."},
+    "end_image": {"type": "string", "format": "binary", "description": "The last frame."},
+}
+_SUBMIT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _SUBMIT_SCHEMA},
+            "multipart/form-data": {"schema": _SUBMIT_SCHEMA | {"properties": _SUBMIT_SCHEMA["properties"] | _FILES}},
+        },
+    }
+}
+
+IdempotencyKey = Annotated[str | None, Header(max_length=255)]
+
+
+@router.post("/generation/submit", openapi_extra=_SUBMIT_BODY)
+async def submit(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
+    """Takes a job in. It is on the disk when this answers."""
+    body = await read_body(request)
+    job = await run_in_threadpool(submit_body, serving, body, body.fields, idempotency_key)
+    return SubmitAnswer(
+        task_id=job.id,
+        status=job.state.value,
+        message=f"Queued: {job.params.num_frames} frames at {job.params.width}x{job.params.height}.",
+        estimated_time_minutes=await run_in_threadpool(serving.store.typical_minutes, job.params),
+    )
+
+
+def submit_body(
+    serving: Services, body: Body, fields: dict[str, Any], idempotency_key: str | None, *, seconds: float | None = None
+) -> Job:
+    """Submits the native fields of a body with its files.
+
+    Raises:
+        InvalidRequest: naming the field that is wrong.
+        IdempotencyConflict: the key came with another request before.
+    """
+    for name in body.files:
+        if name not in ("image", "end_image"):
+            raise InvalidRequest(
+                f"There is no file field {name[:80]!r}.",
+                code="unknown_field",
+                param=name,
+                suggestions=["Send the first frame as image, the last one as end_image."],
+            )
+    try:
+        submitted = SubmitRequest.model_validate(fields)
+    except ValidationError as exc:
+        raise invalid_fields(exc) from exc
+    return serving.jobs.submit(
+        submitted.to_request(seconds=seconds),
+        image=body.files.get("image", submitted.image_path),
+        end_image=body.files.get("end_image", submitted.end_image_path),
+        priority=submitted.to_priority(),
+        metadata=submitted.metadata,
+        idempotency_key=idempotency_key,
+    )
+
+
+@router.post("/uploads")
+async def upload(request: Request, serving: Serving) -> Upload:
+    """Keeps an image (multipart `file`) for later requests."""
+    body = await read_body(request)
+    data = body.files.get("file")
+    if data is None:
+        raise InvalidRequest("No file was sent.", code="file_required", param="file")
+    image = await run_in_threadpool(serving.jobs.upload, data)
+    return Upload(id=upload_id(image.key) or "", width=image.width, height=image.height, size_bytes=len(data))
+
+
+@router.get("/generation/{task_id}")
+def read_task(task_id: str, serving: Serving) -> TaskInfo:
+    """Reads one job."""
+    job = serving.store.get(task_id)
+    return TaskInfo.of(job, queue_position=serving.store.queue_positions().get(job.id))
+
+
+@router.get("/queue")
+def read_queue(
+    serving: Serving,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: str | None = None,
+    status: JobState | None = None,
+) -> QueueAnswer:
+    """Reads how many jobs there are, and a page of them."""
+    store = serving.store
+    counts = store.count()
+    positions = store.queue_positions()
+    running = store.page(states=[JobState.PROCESSING], limit=1, newest_first=False)
+    page = store.page(states=[status] if status else (), after=after, limit=limit)
+    tasks = [TaskInfo.of(job, queue_position=positions.get(job.id)) for job in page]
+    return QueueAnswer(
+        total_tasks=sum(counts.values()),
+        pending_tasks=counts[JobState.PENDING],
+        processing_tasks=counts[JobState.PROCESSING],
+        completed_tasks=counts[JobState.COMPLETED],
+        failed_tasks=counts[JobState.FAILED],
+        cancelled_tasks=counts[JobState.CANCELLED],
+        current_task=TaskInfo.of(running[0]) if running else None,
+        tasks=tasks,
+        queue=tasks,
+    )
+
+
+@router.post("/queue/{task_id}/cancel")
+def cancel(task_id: str, serving: Serving) -> Message:
+    """Cancels a pending job at once, a running one within a denoising step."""
+    job = serving.store.request_cancel(task_id)
+    return Message(message="Cancelled." if job.state.ended else "Cancelling: the job stops within a step.")

@@ -1,0 +1,258 @@
+"""The API that OpenAI's clients speak: /v1/videos and /v1/models."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from deployments.jobs.job import Job, JobState
+from serve_app.api.bodies import Body, read_body
+from serve_app.api.native import IdempotencyKey, submit_body
+from serve_app.api.outputs import output_file
+from serve_app.api.services import Services, Serving
+from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import InvalidRequest, NotFound
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+_STATUS = {
+    JobState.PENDING: "queued",
+    JobState.PROCESSING: "in_progress",
+    JobState.COMPLETED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "failed",
+}
+_POLL_MS = (250, 5000)
+"""The shortest and the longest wait between two looks that a client is told."""
+
+
+class VideoError(BaseModel):
+    """Why there is no video."""
+
+    code: str
+    message: str
+
+
+class Video(BaseModel):
+    """A job, as OpenAI's clients read it."""
+
+    id: str
+    object: Literal["video"] = "video"
+    model: str
+    status: Literal["queued", "in_progress", "completed", "failed"]
+    progress: int
+    created_at: int
+    completed_at: int | None
+    expires_at: int | None = None
+    prompt: str
+    remixed_from_video_id: str | None = None
+    seconds: str
+    size: str
+    error: VideoError | None
+
+    @classmethod
+    def of(cls, job: Job) -> "Video":
+        """Tells of a job."""
+        params, error = job.params, None
+        if job.state is JobState.CANCELLED:
+            error = VideoError(code="cancelled", message="The job was cancelled.")
+        elif job.error is not None:
+            error = VideoError(code=job.error["code"], message=job.error["message"])
+        return cls.model_validate(
+            {
+                "id": job.id,
+                "model": params.model,
+                "status": _STATUS[job.state],
+                "progress": int(job.progress),
+                "created_at": int(job.created_at),
+                "completed_at": int(job.completed_at) if job.state is JobState.COMPLETED and job.completed_at else None,
+                "prompt": params.prompt,
+                "seconds": f"{round((params.num_frames - 1) / params.fps, 3):g}",
+                "size": f"{params.width}x{params.height}",
+                "error": error,
+            }
+        )
+
+
+class VideoList(BaseModel):
+    """A page of jobs."""
+
+    object: Literal["list"] = "list"
+    data: list[Video]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class VideoDeleted(BaseModel):
+    """The job and its video are gone."""
+
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: Literal[True] = True
+
+
+class Model(BaseModel):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "wan22-serve"
+    model_type: str
+    title: str
+    image: str
+    end_image: bool
+    size: str
+    sizes: list[str]
+    num_frames: int
+    max_frames: int
+    fps: int
+    steps: int
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Model":
+        """Tells of a model and of what it takes."""
+        return cls(
+            id=spec.id,
+            model_type=spec.type.value,
+            title=spec.title,
+            image=spec.image.value,
+            end_image=spec.end_image,
+            size=f"{spec.size[0]}x{spec.size[1]}",
+            sizes=[f"{width}x{height}" for width, height in spec.sizes],
+            num_frames=spec.num_frames,
+            max_frames=spec.max_frames,
+            fps=spec.fps,
+            steps=spec.steps,
+        )
+
+
+class ModelList(BaseModel):
+    """The models that are served."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.post("/videos")
+async def create_video(
+    request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
+) -> Video:
+    """Takes a job in: `prompt`, `model`, `seconds`, `size`, `input_reference`, and every field of the native API."""
+    body = await read_body(request)
+    job = await run_in_threadpool(_submit, serving, body, idempotency_key)
+    return _tell(job, response)
+
+
+def _submit(serving: Services, body: Body, idempotency_key: str | None) -> Job:
+    fields, files = dict(body.fields), dict(body.files)
+    for theirs, ours in (("model", "model_type"), ("size", "resolution")):
+        if theirs in fields:
+            fields[ours] = fields.pop(theirs)
+    seconds = _read_seconds(fields.pop("seconds", None))
+    reference = fields.pop("input_reference", None)
+    if "input_reference" in files:
+        files["image"] = files.pop("input_reference")
+    elif reference:
+        fields["image_path"] = _read_reference(reference)
+    return submit_body(serving, Body(body.fields, files), fields, idempotency_key, seconds=seconds)
+
+
+def _read_seconds(value: Any) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < 3600:
+        raise InvalidRequest(
+            f"seconds is {str(value)[:40]!r}: expected a number above 0.", code="invalid_seconds", param="seconds"
+        )
+    return seconds
+
+
+def _read_reference(reference: Any) -> str:
+    """The id of the upload that an `input_reference` object names."""
+    file_id = reference.get("file_id") if isinstance(reference, dict) else None
+    if not isinstance(file_id, str):
+        raise InvalidRequest(
+            "input_reference must be a file, or an object with the file_id of an upload.",
+            code="invalid_input_reference",
+            param="input_reference",
+            suggestions=["Send the image as a file in multipart/form-data."],
+        )
+    return file_id
+
+
+@router.get("/videos")
+def list_videos(
+    serving: Serving,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> VideoList:
+    """Lists jobs."""
+    found = serving.store.page(after=after, limit=limit + 1, newest_first=order == "desc")
+    page = found[:limit]
+    return VideoList(
+        data=[Video.of(job) for job in page],
+        first_id=page[0].id if page else None,
+        last_id=page[-1].id if page else None,
+        has_more=len(found) > limit,
+    )
+
+
+@router.get("/videos/{video_id}")
+def read_video(video_id: str, response: Response, serving: Serving) -> Video:
+    """Reads one job."""
+    return _tell(serving.store.get(video_id), response)
+
+
+@router.delete("/videos/{video_id}")
+def delete_video(video_id: str, serving: Serving) -> VideoDeleted:
+    """Deletes a job and its video; a running one is stopped."""
+    serving.jobs.delete(video_id)
+    return VideoDeleted(id=video_id)
+
+
+@router.get("/videos/{video_id}/content", response_class=FileResponse)
+def read_content(
+    video_id: str, serving: Serving, variant: Literal["video", "thumbnail", "spritesheet"] = "video"
+) -> FileResponse:
+    """The mp4 or its thumbnail, or a range of it."""
+    if variant == "spritesheet":
+        raise InvalidRequest(
+            "This service makes no spritesheets.",
+            code="variant_not_available",
+            param="variant",
+            suggestions=["Use variant=video or variant=thumbnail."],
+        )
+    return output_file(serving, video_id, variant)
+
+
+@router.get("/models")
+def list_models(serving: Serving) -> ModelList:
+    """Lists the models that are served."""
+    return ModelList(data=[Model.of(spec) for spec in serving.served])
+
+
+@router.get("/models/{model_id}")
+def read_model(model_id: str, serving: Serving) -> Model:
+    """Reads one of them."""
+    for spec in serving.served:
+        if spec.id == model_id:
+            return Model.of(spec)
+    raise NotFound(f"There is no model {model_id[:80]!r} here.", code="model_not_found", param="model")
+
+
+def _tell(job: Job, response: Response) -> Video:
+    """The job, and when it is worth looking again: a quarter of what is left, as far as that is known."""
+    if not job.state.ended:
+        shortest, longest = _POLL_MS
+        milliseconds = shortest if job.eta_seconds is None else int(job.eta_seconds * 250)
+        response.headers["openai-poll-after-ms"] = str(min(max(milliseconds, shortest), longest))
+    return Video.of(job)

@@ -1,0 +1,302 @@
+"""What the API takes and gives, field by field."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from deployments.jobs.job import Job, JobState, Priority
+from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.requests import AUTO, GenerationRequest
+
+_MAX_SEED = 2**53 - 1
+"""The largest integer that every JSON reader keeps exact."""
+
+
+class SubmitRequest(BaseModel):
+    """A video to make. What is left out is the model's own default."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+
+    prompt: str
+    """What to show, 1 to 2000 characters."""
+    model_type: str = Field(default=AUTO, validation_alias=AliasChoices("model_type", "modelType"))
+    """A model's id or type, in any case; `auto` takes image-to-video where there is an image."""
+    resolution: str | None = None
+    """WIDTHxHEIGHT in pixels, snapped down to the model's multiple."""
+    steps: int | None = Field(default=None, ge=1, le=100)
+    num_frames: int | None = Field(default=None, ge=1)
+    """Snapped down to 4k+1."""
+    fps: int | None = Field(default=None, ge=1, le=120)
+    guidance_scale: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    """Of the high-noise expert, or the only one; 1 or less switches guidance off."""
+    guidance_scale_2: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    """Of the low-noise expert."""
+    flow_shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
+    negative_prompt: str | None = None
+    seed: int | None = Field(default=None, ge=-1, le=_MAX_SEED)
+    """-1 or none: one is drawn, and told."""
+    image_path: str | None = None
+    """The first frame: the id of an upload."""
+    end_image_path: str | None = None
+    """The last frame: the id of an upload."""
+    lora_path: str = ""
+    """The name of a LoRA that the server knows; empty is none."""
+    lora_strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    quantization_level: Literal["auto", "none"] = "auto"
+    """The precision that the model is served with is the only one yet."""
+    enable_offload: bool | None = None
+    """A hint; the result says whether anything was offloaded."""
+    vae_tile_size: int | None = Field(default=None, ge=128, le=512)
+    """A hint; the result says what was optimised."""
+    max_vram_usage_gb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """A hint; the result says how much was used."""
+    priority: Literal["low", "normal", "high"] = "normal"
+    metadata: dict[
+        Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]
+    ] = Field(default={}, max_length=16)
+    """The client's own pairs, given back with the job."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any, info: Any) -> Any:
+        """An empty field of a form means that it was not filled in."""
+        if value == "" and info.field_name not in ("prompt", "negative_prompt", "lora_path"):
+            return cls.model_fields[info.field_name].get_default(call_default_factory=True)
+        return value
+
+    @field_validator("lora_path")
+    @classmethod
+    def _known_lora(cls, value: str) -> str:
+        if value:
+            raise InvalidRequest(
+                f"There is no LoRA {value[:80]!r}: this server has none.",
+                code="lora_not_found",
+                param="lora_path",
+                suggestions=["Leave lora_path empty."],
+            )
+        return value
+
+    def to_request(self, *, seconds: float | None = None) -> GenerationRequest:
+        """The request without its images; `seconds` is a length in place of `num_frames`."""
+        return GenerationRequest(
+            seconds=seconds,
+            prompt=self.prompt,
+            model=self.model_type,
+            resolution=self.resolution,
+            num_frames=self.num_frames,
+            fps=self.fps,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            guidance_scale_2=self.guidance_scale_2,
+            flow_shift=self.flow_shift,
+            negative_prompt=self.negative_prompt,
+            seed=self.seed,
+        )
+
+    def to_priority(self) -> Priority:
+        """As the queue orders it."""
+        return Priority[self.priority.upper()]
+
+
+class SubmitAnswer(BaseModel):
+    """The job was taken in."""
+
+    task_id: str
+    status: Literal["pending", "processing", "completed", "failed", "cancelled"]
+    message: str
+    estimated_time_minutes: float | None
+
+
+class TaskInfo(BaseModel):
+    """A job, as the native API tells it."""
+
+    id: str
+    model_type: str
+    model: str
+    prompt: str
+    negative_prompt: str
+    image_path: str | None
+    end_image_path: str | None
+    resolution: str
+    steps: int
+    lora_path: str | None
+    lora_strength: float
+    status: Literal["pending", "processing", "completed", "failed", "cancelled"]
+    stage: str
+    progress: float
+    current_step: int
+    total_steps: int
+    eta_seconds: float | None
+    estimated_time_minutes: float | None
+    queue_position: int | None
+    cancel_requested: bool
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    output_path: str | None
+    error_message: str | None
+    error: dict[str, Any] | None
+    result: dict[str, Any] | None
+    seed: int
+    num_frames: int
+    fps: int
+    width: int
+    height: int
+    guidance_scale: float
+    guidance_scale_2: float | None
+    flow_shift: float
+    metadata: dict[str, str]
+
+    @classmethod
+    def of(cls, job: Job, *, queue_position: int | None = None) -> "TaskInfo":
+        """Tells of a job."""
+        params = job.params
+        result = None
+        if job.result is not None:
+            result = {"task_id": job.id, "output_path": video_url(job.id)} | job.result
+        return cls(
+            id=job.id,
+            model_type=params.model_type.value,
+            model=params.model,
+            prompt=params.prompt,
+            negative_prompt=params.negative_prompt,
+            image_path=upload_id(params.image),
+            end_image_path=upload_id(params.end_image),
+            resolution=f"{params.width}x{params.height}",
+            steps=params.steps,
+            lora_path=None,
+            lora_strength=1.0,
+            status=job.state.value,
+            stage=job.stage,
+            progress=job.progress,
+            current_step=job.current_step,
+            total_steps=job.total_steps,
+            eta_seconds=job.eta_seconds,
+            estimated_time_minutes=None if job.eta_seconds is None else round(job.eta_seconds / 60, 3),
+            queue_position=queue_position,
+            cancel_requested=job.cancel_requested,
+            attempt=job.attempt,
+            created_at=moment(job.created_at),
+            started_at=moment(job.started_at),
+            completed_at=moment(job.completed_at),
+            output_path=video_url(job.id) if job.state is JobState.COMPLETED else None,
+            error_message=job.error["message"] if job.error else None,
+            error=job.error,
+            result=result,
+            seed=params.seed,
+            num_frames=params.num_frames,
+            fps=params.fps,
+            width=params.width,
+            height=params.height,
+            guidance_scale=params.guidance_scale,
+            guidance_scale_2=params.guidance_scale_2,
+            flow_shift=params.flow_shift,
+            metadata=job.metadata,
+        )
+
+
+class QueueAnswer(BaseModel):
+    """The queue: how many jobs there are, and a page of them, newest first."""
+
+    total_tasks: int
+    pending_tasks: int
+    processing_tasks: int
+    completed_tasks: int
+    failed_tasks: int
+    cancelled_tasks: int
+    current_task: TaskInfo | None
+    tasks: list[TaskInfo]
+    queue: list[TaskInfo]
+
+
+class Upload(BaseModel):
+    """An image that was kept for later requests."""
+
+    id: str
+    width: int
+    height: int
+    size_bytes: int
+
+
+class Message(BaseModel):
+    """It was done."""
+
+    message: str
+
+
+class VideoMetadata(BaseModel):
+    """A video that is there."""
+
+    id: str
+    filename: str
+    file_path: str
+    thumbnail_path: str
+    prompt: str
+    model_type: str
+    resolution: str
+    duration_seconds: float
+    file_size_mb: float
+    created_at: datetime
+    generation_time_minutes: float
+    width: int
+    height: int
+    fps: int
+    num_frames: int
+    seed: int
+    parameters: dict[str, Any]
+
+    @classmethod
+    def of(cls, job: Job) -> "VideoMetadata":
+        """Tells of a completed job's video."""
+        params = job.params
+        assert job.output is not None
+        assert job.result is not None
+        return cls(
+            id=job.id,
+            filename=filename(job),
+            file_path=video_url(job.id),
+            thumbnail_path=f"/api/v1/outputs/{job.id}/thumbnail",
+            prompt=params.prompt,
+            model_type=params.model_type.value,
+            resolution=f"{params.width}x{params.height}",
+            duration_seconds=round(params.num_frames / params.fps, 3),
+            file_size_mb=round(job.output["file_size_bytes"] / 1e6, 3),
+            created_at=moment(job.completed_at) or moment(job.created_at),
+            generation_time_minutes=round(job.result["generation_time_seconds"] / 60, 4),
+            width=params.width,
+            height=params.height,
+            fps=params.fps,
+            num_frames=params.num_frames,
+            seed=params.seed,
+            parameters=job.result["parameters_used"],
+        )
+
+
+class OutputsAnswer(BaseModel):
+    """The videos that are there, newest first."""
+
+    videos: list[VideoMetadata]
+    total_count: int
+    total_size_mb: float
+
+
+def moment(seconds: float | None) -> Any:
+    """Seconds since the epoch as a time with its zone."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def video_url(job_id: str) -> str:
+    """Where a client finds the video."""
+    return f"/api/v1/outputs/{job_id}/video"
+
+
+def filename(job: Job) -> str:
+    """What a download of the job's video is called."""
+    return f"{job.id}.mp4"
+
+
+def upload_id(key: str | None) -> str | None:
+    """The id by which a client may name an input again."""
+    return key.rpartition("/")[2] if key else None

@@ -1,0 +1,52 @@
+"""What the routes work with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import Depends
+from ray.serve.handle import DeploymentHandle
+from starlette.requests import HTTPConnection
+
+from deployments.jobs.service import JobService
+from deployments.jobs.store import JobStore
+from deployments.storage import Storage
+from serve_app.settings import Settings
+from wan22_bridge.catalogue import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Services:
+    """The parts behind the API, in one ingress replica."""
+
+    settings: Settings
+    store: JobStore
+    storage: Storage
+    jobs: JobService
+    served: Sequence[ModelSpec]
+    dispatcher: DeploymentHandle[Any]
+
+    @classmethod
+    def open(cls, settings: Settings, dispatcher: DeploymentHandle[Any]) -> "Services":
+        """Opens the database and the storage of absolute settings."""
+        assert settings.database_url is not None
+        store = JobStore(settings.database_url)
+        storage = Storage(settings.data_dir)
+        served = settings.served_models()
+        return cls(
+            settings=settings,
+            store=store,
+            storage=storage,
+            jobs=JobService(store, storage, served),
+            served=served,
+            dispatcher=dispatcher,
+        )
+
+
+def services(connection: HTTPConnection) -> Services:
+    """The services of the application that serves this connection."""
+    return cast(Services, connection.app.state.services)
+
+
+Serving = Annotated[Services, Depends(services)]
+"""A route's argument that gets them."""

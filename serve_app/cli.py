@@ -1,0 +1,190 @@
+"""`wan22`: serve, and use a running service from a terminal. Exit codes: 0 done, 1 failed, 2 asked wrongly."""
+
+import json
+import sys
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from serve_app.client import DEFAULT_URL, Client, ClientError
+from serve_app.following import follow_job
+
+app = typer.Typer(
+    name="wan22", help="Wan2.2 video generation on your own machines.", no_args_is_help=True, add_completion=False
+)
+output = Console()
+errors = Console(stderr=True)
+
+Url = Annotated[str, typer.Option("--url", envvar="WAN22_URL", help="Where the service answers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+InputFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, readable=True, help="PNG, JPEG or WebP.")]
+
+
+@app.command()
+def serve(
+    config: Annotated[Path, typer.Option(help="The Serve config.")] = Path("serve_config.yaml"),
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="In place of the config's port.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="In place of the config's data_dir.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's and the replicas' logs.")] = False,
+) -> None:
+    """Start the service: `serve run` with the configuration checked first. Ctrl-C stops it."""
+    from serve_app.running import check_machine, load_config, run
+    from wan22_bridge.errors import ConfigurationError
+
+    try:
+        checked, settings = load_config(config, port=port, data_dir=data_dir)
+        check_machine(checked, settings)
+    except ConfigurationError as exc:
+        _fail(exc.message, code=2)
+    raise typer.Exit(run(checked, verbose=verbose, say=lambda line: output.print(line, highlight=False)))
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to show.")],
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Where to save; by default JOB_ID.mp4.")] = None,
+    image: InputFile = None,
+    last_image: InputFile = None,
+    model: Annotated[str, typer.Option(help="A model's id or type; see `wan22 models`.")] = "auto",
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(help="4k+1; snapped down.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 100.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed makes the same video.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Make a video: submit, show the progress, save the mp4. Ctrl-C cancels the job."""
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        _fail(f"{out}: not a file in a folder that exists.", code=2)
+    fields = {
+        "prompt": prompt,
+        "model_type": model,
+        "resolution": size,
+        "num_frames": frames,
+        "steps": steps,
+        "seed": seed,
+    }
+    images = {name: path for name, path in (("image", image), ("end_image", last_image)) if path}
+    with Client(url) as client:
+        try:
+            task_id = client.submit({name: value for name, value in fields.items() if value is not None}, images)
+            task = _follow(client, task_id)
+            if task["status"] != "completed":
+                _fail_job(task, as_json)
+            path = out or Path(f"{task_id}.mp4")
+            client.download(task_id, path)
+        except ClientError as exc:
+            _fail(str(exc), suggestions=exc.suggestions, code=2 if exc.invalid else 1)
+        except OSError as exc:
+            _fail(f"{out}: {exc.strerror}.")
+    if as_json:
+        _print_json(task | {"file": str(path)})
+    else:
+        seconds = task["result"]["generation_time_seconds"]
+        output.print(f"Saved {path}: {_describe(task)}, made in {seconds:.1f} s.", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    status: Annotated[str | None, typer.Option(help="pending, processing, completed, failed or cancelled.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List the newest jobs."""
+    with Client(url) as client:
+        try:
+            tasks = client.tasks(limit=limit, status=status)
+        except ClientError as exc:
+            _fail(str(exc), suggestions=exc.suggestions, code=2 if exc.invalid else 1)
+    if as_json:
+        _print_json(tasks)
+        return
+    table = Table("job", "status", "progress", "model", "size", "prompt", box=None)
+    for task in tasks:
+        prompt = task["prompt"] if len(task["prompt"]) <= 40 else task["prompt"][:39] + "…"
+        table.add_row(
+            task["id"], task["status"], f"{task['progress']:.0f} %", task["model"], task["resolution"], prompt
+        )
+    output.print(table)
+
+
+@app.command()
+def cancel(job_id: Annotated[str, typer.Argument(help="As `wan22 jobs` lists it.")], url: Url = DEFAULT_URL) -> None:
+    """Cancel a job that waits or runs."""
+    with Client(url) as client:
+        try:
+            output.print(client.cancel(job_id))
+        except ClientError as exc:
+            _fail(str(exc), suggestions=exc.suggestions)
+
+
+@app.command()
+def models(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """List the models that are served."""
+    with Client(url) as client:
+        try:
+            found = client.models()
+        except ClientError as exc:
+            _fail(str(exc), suggestions=exc.suggestions)
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("model", "type", "image", "size", "frames", "fps", "steps", box=None)
+    for item in found:
+        image = item["image"] + (" + last" if item["end_image"] else "")
+        numbers = (str(item[name]) for name in ("num_frames", "fps", "steps"))
+        table.add_row(item["id"], item["model_type"], image, item["size"], *numbers)
+    output.print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    output.print(package_version("wan22-serve"), highlight=False)
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+def _follow(client: Client, task_id: str) -> dict[str, Any]:
+    """Follows a job to its end, and cancels it on Ctrl-C."""
+    try:
+        return follow_job(client, task_id, errors)
+    except KeyboardInterrupt:
+        try:
+            message = client.cancel(task_id)
+        except ClientError as exc:
+            message = str(exc)
+        errors.print(f"Interrupted. {message}")
+        raise typer.Exit(130) from None
+
+
+def _describe(task: dict[str, Any]) -> str:
+    return f"{task['resolution']}, {task['num_frames']} frames at {task['fps']} fps, seed {task['seed']}"
+
+
+def _fail_job(task: dict[str, Any], as_json: bool) -> NoReturn:
+    if as_json:
+        _print_json(task)
+    error = task["error"] or {"message": "The job was cancelled.", "suggestions": []}
+    _fail(error["message"], suggestions=error["suggestions"])
+
+
+def _fail(message: str, *, suggestions: list[str] | None = None, code: int = 1) -> NoReturn:
+    errors.print(f"[red]Error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+    for suggestion in suggestions or []:
+        errors.print(f"  {escape(suggestion)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _print_json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")

@@ -1,0 +1,147 @@
+"""The HTTP client behind the command line."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_RECONNECT_SECONDS = 60.0
+"""How long a broken stream is taken up again: a service that restarts goes on with its jobs."""
+
+
+class ClientError(Exception):
+    """The service refused, or can't be reached. `invalid` where the request itself was at fault."""
+
+    def __init__(self, message: str, *, suggestions: list[str] | None = None, invalid: bool = False) -> None:
+        super().__init__(message)
+        self.suggestions = suggestions or []
+        self.invalid = invalid
+
+
+class Client:
+    """Speaks the native API. Use it as a context manager."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30, connect=5))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def submit(self, fields: Mapping[str, Any], images: Mapping[str, Path]) -> str:
+        """Submits a job, with image files by field name; returns its id."""
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(path.open("rb")) for name, path in images.items()}
+            body: dict[str, Any] = {"data": dict(fields), "files": files} if files else {"json": dict(fields)}
+            return str(self._call("POST", "/api/v1/generation/submit", **body)["task_id"])
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """Reads one job."""
+        return self._call("GET", f"/api/v1/generation/{task_id}")
+
+    def tasks(self, *, limit: int, status: str | None) -> list[dict[str, Any]]:
+        """Reads the newest jobs."""
+        query = {"limit": limit} | ({"status": status} if status else {})
+        found: list[dict[str, Any]] = self._call("GET", "/api/v1/queue", params=query)["tasks"]
+        return found
+
+    def cancel(self, task_id: str) -> str:
+        """Cancels a job; returns what the service says."""
+        return str(self._call("POST", f"/api/v1/queue/{task_id}/cancel")["message"])
+
+    def models(self) -> list[dict[str, Any]]:
+        """Reads the models that are served."""
+        found: list[dict[str, Any]] = self._call("GET", "/v1/models")["data"]
+        return found
+
+    def follow(self, task_id: str) -> Iterator[dict[str, Any]]:
+        """Yields a job's state whenever it changes, to its end; survives a restart of the service."""
+        headers: dict[str, str] = {}
+        heard = time.monotonic()
+        path = f"/api/v1/generation/{task_id}/events"
+        while True:
+            try:
+                with self._http.stream("GET", path, headers=headers) as response:
+                    self._check(response)
+                    for kind, number, data in _read_events(response.iter_lines()):
+                        heard = time.monotonic()
+                        if number:
+                            headers["Last-Event-ID"] = number
+                        if kind in ("task", "task_update"):
+                            yield data
+                            if data["status"] in ("completed", "failed", "cancelled"):
+                                return
+            except (httpx.TransportError, ClientError) as exc:
+                refused = isinstance(exc, ClientError) and exc.invalid
+                if refused or time.monotonic() - heard > _RECONNECT_SECONDS:
+                    raise
+            time.sleep(0.5)
+
+    def download(self, task_id: str, path: Path) -> None:
+        """Saves a job's video; a broken download leaves no file."""
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with (
+                os.fdopen(descriptor, "wb") as file,
+                self._http.stream("GET", f"/api/v1/outputs/{task_id}/video") as response,
+            ):
+                self._check(response)
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **body)
+        except httpx.TransportError as exc:
+            raise self._unreachable() from exc
+        self._check(response)
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def _unreachable(self) -> ClientError:
+        return ClientError(
+            f"Can't reach the service at {self._url}.",
+            suggestions=["Start it with `wan22 serve`, or name another address with --url."],
+        )
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        response.read()
+        try:
+            error = response.json()["error"]
+            message, suggestions = str(error["message"]), list(error["suggestions"])
+        except (ValueError, KeyError, TypeError):
+            message, suggestions = f"{self._url} answered {response.status_code}: is it this service?", []
+        raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error)
+
+
+def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+    """Server-Sent Events as (type, id, data); comments are passed over."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+            continue
+        if "data" in fields:
+            yield fields.get("event", "message"), fields.get("id"), json.loads(fields["data"])
+        fields = {}

@@ -1,0 +1,26 @@
+"""The deployment that answers HTTP."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.api.application import make_api
+from serve_app.api.services import Services
+from serve_app.settings import Settings
+
+
+@serve.ingress()
+class Ingress:
+    """Serves the API over the store and the storage. It starts no work: it only writes rows that the dispatcher finds,
+    so that a client's disconnect cancels nothing.
+    """
+
+    def __init__(self, settings: Settings, dispatcher: DeploymentHandle[Any]) -> None:
+        self._settings = settings
+        self._dispatcher = dispatcher
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve once, in the replica."""
+        return make_api(Services.open(self._settings, self._dispatcher))

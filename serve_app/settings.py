@@ -1,0 +1,124 @@
+"""The `args:` of serve_config.yaml, typed. An unknown key or a bad value is refused by its name."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
+from wan22_bridge.downloads import ensure_model
+from wan22_bridge.errors import ConfigurationError, ModelMissing
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelEntry(_Strict):
+    """A model to serve."""
+
+    id: str
+    """Its id in the catalogue, configs/models.yaml."""
+    path: Path | None = None
+    """Its folder in diffusers' format, for a model that is not built in."""
+
+
+def _entry(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
+
+
+class GeneratorSettings(_Strict):
+    """The generators: one deployment for each model type that is served."""
+
+    num_gpus: float = Field(default=0, ge=0)
+    """GPUs that Ray gives to each replica."""
+    num_cpus: float = Field(default=0.5, ge=0)
+    """CPUs that Ray counts for each replica; torch uses all cores all the same."""
+    max_replicas: int = Field(default=1, ge=1)
+    """Of each model type; there are none while nobody asks for one."""
+    keep_warm_seconds: float = Field(default=300, ge=0)
+    """How long a replica stays, with its weights, after its last job."""
+    shutdown_timeout_seconds: float = Field(default=7200, gt=0)
+    """How long a replica that is to go may take to end its job. Keep it beyond the longest job."""
+
+
+class Settings(_Strict):
+    """Everything that a deployment of this service may choose."""
+
+    data_dir: Path = Path("data")
+    """Where jobs, inputs, videos and built-in models are kept; relative to where the service is started."""
+    database_url: str | None = None
+    """`postgresql://…`, or `sqlite:///PATH`; by default jobs.db in data_dir."""
+    models: list[Annotated[ModelEntry, BeforeValidator(_entry)]] = Field(
+        default=[ModelEntry(id="tiny-t2v"), ModelEntry(id="tiny-i2v"), ModelEntry(id="tiny-ti2v")], min_length=1
+    )
+    """What is served. The first of a type is what a request gets that names the type."""
+    generator: GeneratorSettings = GeneratorSettings()
+    max_running_jobs: int = Field(default=1, ge=1)
+    """Jobs that run at once, over all types: one for each GPU."""
+    max_attempts: int = Field(default=3, ge=1)
+    """How often a job is begun whose process dies, before it fails."""
+    lease_seconds: float = Field(default=15, ge=1)
+    """How long a job of a dead dispatcher waits until another takes it."""
+    start_timeout_seconds: float = Field(default=600, gt=0)
+    """How long a generator may take to begin a job."""
+    max_upload_mb: float = Field(default=32, gt=0)
+    """A request's body is read up to this size."""
+
+    def with_absolute_paths(self) -> "Settings":
+        """The same from anywhere: data_dir resolved, database_url filled in."""
+        data_dir = self.data_dir.expanduser().absolute()
+        return self.model_copy(
+            update={"data_dir": data_dir, "database_url": self.database_url or f"sqlite:///{data_dir}/jobs.db"}
+        )
+
+    def served_models(self) -> list[ModelSpec]:
+        """The catalogue's entries for `models`.
+
+        Raises:
+            ConfigurationError: one is not in the catalogue, is named twice, or its files are not there.
+        """
+        catalogue = load_catalogue()
+        served: dict[str, ModelSpec] = {}
+        for index, entry in enumerate(self.models):
+            key = f"models[{index}]"
+            if entry.id not in catalogue:
+                raise ConfigurationError(
+                    f"{key}: there is no model {entry.id!r}; the catalogue has {', '.join(catalogue)}.", param=key
+                )
+            if entry.id in served:
+                raise ConfigurationError(f"{key}: {entry.id!r} is named twice.", param=key)
+            spec = replace(catalogue[entry.id], path=entry.path.expanduser().absolute() if entry.path else None)
+            if spec.path is not None or spec.source_kind is not SourceKind.BUILTIN:
+                try:
+                    ensure_model(spec, self.data_dir)
+                except ModelMissing as exc:
+                    raise ConfigurationError(f"{key}: {exc.message} {exc.suggestions[0]}", param=key) from exc
+            served[entry.id] = spec
+        return list(served.values())
+
+
+def parse_settings(args: Mapping[str, Any]) -> Settings:
+    """Reads `args:`.
+
+    Raises:
+        ConfigurationError: naming the first key that is wrong, and what it takes.
+    """
+    try:
+        return Settings.model_validate(args)
+    except ValidationError as exc:
+        raise ConfigurationError(describe(exc)) from exc
+
+
+def describe(error: ValidationError) -> str:
+    """All that is wrong, a line each: `key: what`."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key.")
+        else:
+            lines.append(f"{key}: {item['msg']}, got {item['input']!r:.80}.")
+    return "\n".join(lines)

@@ -1,0 +1,32 @@
+"""The usual job, with what a test wants otherwise."""
+
+from typing import Any
+
+from deployments.jobs.job import NewJob
+from wan22_bridge.types import GenerationParams, ModelType
+
+_PARAMS = GenerationParams(
+    model="tiny-t2v",
+    model_type=ModelType.T2V,
+    prompt="a red circle moving right",
+    negative_prompt="",
+    width=64,
+    height=64,
+    num_frames=5,
+    fps=16,
+    steps=2,
+    guidance_scale=4.0,
+    guidance_scale_2=3.0,
+    flow_shift=12.0,
+    seed=7,
+)
+
+
+def make_params(**changes: Any) -> GenerationParams:
+    """A small text-to-video."""
+    return GenerationParams.from_dict(_PARAMS.to_dict() | changes)
+
+
+def make_job(**changes: Any) -> NewJob:
+    """A job of `make_params`."""
+    return NewJob(**({"params": make_params()} | changes))

@@ -1,0 +1,263 @@
+"""The store keeps its promises on SQLite and on PostgreSQL."""
+
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from deployments.jobs.job import (
+    IdempotencyConflict,
+    JobEnded,
+    JobNotFound,
+    JobRunning,
+    JobState,
+    LeaseLost,
+    Priority,
+)
+from deployments.jobs.schema import metadata, open_engine
+from deployments.jobs.store import JobStore
+from tests.jobs import make_job, make_params
+from tests.unit.conftest import Clock
+from wan22_bridge.errors import ConfigurationError
+from wan22_bridge.types import Progress, Stage
+
+_ERROR = {"type": "generation", "code": "interrupted", "message": "It died."}
+
+
+def test_a_submitted_job_is_read_back_whole(store: JobStore) -> None:
+    job = store.submit(make_job(priority=Priority.HIGH, metadata={"who": "me"}))
+    assert store.get(job.id) == job
+    assert (job.state, job.priority, job.metadata) == (JobState.PENDING, Priority.HIGH, {"who": "me"})
+    assert job.params == make_params()
+
+
+def test_a_second_store_on_the_same_database_sees_the_job(store: JobStore, database_url: str) -> None:
+    job = store.submit(make_job())
+    other = JobStore(database_url)
+    assert other.get(job.id) == job
+    other.close()
+
+
+def test_the_migrations_make_the_schema_that_the_code_uses(store: JobStore, database_url: str) -> None:
+    engine = open_engine(database_url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_an_unknown_job_is_not_found(store: JobStore) -> None:
+    for call in (store.get, store.request_cancel, store.delete):
+        with pytest.raises(JobNotFound, match="no job 'nope'"):
+            call("nope")
+    with pytest.raises(JobNotFound):
+        store.page(after="nope")
+
+
+def test_an_idempotency_key_gives_the_first_job_again(store: JobStore) -> None:
+    first = store.submit(make_job(idempotency_key="k", request_hash="a"))
+    assert store.submit(make_job(idempotency_key="k", request_hash="a")).id == first.id
+    with pytest.raises(IdempotencyConflict):
+        store.submit(make_job(idempotency_key="k", request_hash="b"))
+    assert store.count()[JobState.PENDING] == 1
+
+
+def test_of_many_claimers_one_gets_the_job(store: JobStore) -> None:
+    job = store.submit(make_job())
+    claims = []
+    barrier = threading.Barrier(8)
+
+    def claim() -> None:
+        barrier.wait()
+        claims.append(store.claim(job.id, lease_seconds=10))
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [claimed.id for claimed in claims if claimed] == [job.id]
+
+
+def test_many_submitters_at_once_lose_nothing(store: JobStore) -> None:
+    def submit() -> None:
+        for _ in range(10):
+            store.submit(make_job())
+
+    threads = [threading.Thread(target=submit) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.count()[JobState.PENDING] == 60
+
+
+def test_a_reader_of_events_never_skips_one_that_commits_late(store: JobStore) -> None:
+    seen: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        last = 0
+        while True:
+            finished = done.is_set()
+            for event in store.events_after(last):
+                seen.append(event.sequence)
+                last = event.sequence
+            if finished:
+                return
+
+    def submit() -> None:
+        for _ in range(15):
+            store.submit(make_job())
+
+    reader = threading.Thread(target=read)
+    writers = [threading.Thread(target=submit) for _ in range(4)]
+    reader.start()
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    done.set()
+    reader.join()
+    assert seen == [event.sequence for event in store.events_after(0)]
+    assert len(seen) == 60
+
+
+def test_a_running_job_tells_its_progress_and_ends(store: JobStore) -> None:
+    job = store.submit(make_job())
+    claimed = store.claim(job.id, lease_seconds=10)
+    assert claimed is not None
+    assert (claimed.state, claimed.attempt, claimed.fencing_token) == (JobState.PROCESSING, 1, 1)
+    store.record_progress(job.id, 1, Progress(stage=Stage.GENERATING, current_step=1, total_steps=2, percent=40.0))
+    assert store.get(job.id).stage == "generating"
+    done = store.complete(job.id, 1, output={"folder": "x"}, result={"success": True})
+    assert (done.state, done.progress, done.stage) == (JobState.COMPLETED, 100.0, "completed")
+    assert [event.data["stage"] for event in store.events_after(0, job_id=job.id)] == [
+        "queued",
+        "queued",
+        "generating",
+        "completed",
+    ]
+
+
+def test_a_failed_job_keeps_its_error(store: JobStore) -> None:
+    job = store.submit(make_job())
+    store.claim(job.id, lease_seconds=10)
+    assert store.fail(job.id, 1, _ERROR).error == _ERROR
+
+
+def test_an_overtaken_claim_can_write_nothing(store: JobStore, clock: Clock) -> None:
+    job = store.submit(make_job())
+    store.claim(job.id, lease_seconds=10)
+    clock.now += 11
+    store.reclaim_expired(max_attempts=3, error=_ERROR)
+    second = store.claim(job.id, lease_seconds=10)
+    assert second is not None
+    assert (second.attempt, second.fencing_token) == (2, 2)
+    progress = Progress(stage=Stage.GENERATING)
+    for write in (
+        lambda: store.renew(job.id, 1, lease_seconds=10),
+        lambda: store.record_progress(job.id, 1, progress),
+        lambda: store.complete(job.id, 1, output={}, result={}),
+        lambda: store.fail(job.id, 1, _ERROR),
+        lambda: store.mark_cancelled(job.id, 1),
+        lambda: store.release(job.id, 1, count_attempt=True),
+    ):
+        with pytest.raises(LeaseLost):
+            write()
+    assert store.must_stop(job.id, 1)
+    assert not store.must_stop(job.id, 2)
+    assert store.get(job.id) == second
+
+
+def test_a_renewed_lease_does_not_expire(store: JobStore, clock: Clock) -> None:
+    job = store.submit(make_job())
+    store.claim(job.id, lease_seconds=10)
+    clock.now += 9
+    store.renew(job.id, 1, lease_seconds=10)
+    clock.now += 9
+    assert store.reclaim_expired(max_attempts=3, error=_ERROR) == []
+    assert store.get(job.id).state is JobState.PROCESSING
+
+
+def test_a_job_that_kills_its_runner_fails_after_the_last_attempt(store: JobStore, clock: Clock) -> None:
+    job = store.submit(make_job())
+    for _ in range(2):
+        store.claim(job.id, lease_seconds=10)
+        clock.now += 11
+        store.reclaim_expired(max_attempts=2, error=_ERROR)
+    ended = store.get(job.id)
+    assert (ended.state, ended.attempt, ended.error) == (JobState.FAILED, 2, _ERROR)
+
+
+def test_a_released_job_is_pending_again_and_its_attempt_uncounted(store: JobStore) -> None:
+    job = store.submit(make_job())
+    store.claim(job.id, lease_seconds=10)
+    released = store.release(job.id, 1, count_attempt=False)
+    assert (released.state, released.attempt, released.fencing_token) == (JobState.PENDING, 0, 1)
+
+
+def test_cancelling_a_pending_job_is_at_once(store: JobStore) -> None:
+    job = store.submit(make_job())
+    assert store.request_cancel(job.id).state is JobState.CANCELLED
+    assert store.claim(job.id, lease_seconds=10) is None
+    with pytest.raises(JobEnded, match="already cancelled"):
+        store.request_cancel(job.id)
+
+
+def test_cancelling_a_running_job_asks_its_runner(store: JobStore, clock: Clock) -> None:
+    job = store.submit(make_job())
+    store.claim(job.id, lease_seconds=10)
+    assert store.request_cancel(job.id).state is JobState.PROCESSING
+    assert store.must_stop(job.id, 1)
+    assert store.mark_cancelled(job.id, 1).state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize("how", ["released", "expired"])
+def test_a_job_asked_to_stop_is_not_run_again(store: JobStore, clock: Clock, how: str) -> None:
+    job = store.submit(make_job())
+    store.claim(job.id, lease_seconds=10)
+    store.request_cancel(job.id)
+    if how == "released":
+        store.release(job.id, 1, count_attempt=False)
+    else:
+        clock.now += 11
+        store.reclaim_expired(max_attempts=3, error=_ERROR)
+    assert store.get(job.id).state is JobState.CANCELLED
+
+
+def test_a_running_job_is_deleted_only_on_purpose(store: JobStore) -> None:
+    job = store.submit(make_job())
+    store.claim(job.id, lease_seconds=10)
+    with pytest.raises(JobRunning):
+        store.delete(job.id)
+    store.delete(job.id, even_running=True)
+    assert store.must_stop(job.id, 1)
+    with pytest.raises(JobNotFound):
+        store.get(job.id)
+    assert [event.type for event in store.events_after(0)][-1] == "deleted"
+
+
+def test_pages_of_jobs_join_without_gap(store: JobStore) -> None:
+    ids = [store.submit(make_job()).id for _ in range(5)]
+    first = store.page(limit=2)
+    second = store.page(limit=9, after=first[-1].id)
+    assert [job.id for job in first + second] == ids[::-1]
+    assert [job.id for job in store.page(newest_first=False, after=ids[1])] == ids[2:]
+    store.request_cancel(ids[0])
+    assert [job.id for job in store.page(states=[JobState.CANCELLED])] == [ids[0]]
+
+
+def test_old_events_are_forgotten_and_numbers_go_on(store: JobStore, clock: Clock) -> None:
+    store.submit(make_job())
+    last = store.last_sequence()
+    clock.now += 100
+    assert store.prune_events(older_than_seconds=50) == 1
+    store.submit(make_job())
+    assert [event.sequence for event in store.events_after(0)] == [last + 1]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "sqlite://"])
+def test_an_unsupported_database_is_refused_by_name(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="database_url"):
+        JobStore(url)

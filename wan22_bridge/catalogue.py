@@ -1,0 +1,84 @@
+"""configs/models.yaml → ModelSpec: which models there are and what each takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import configs
+from wan22_bridge.types import ModelType
+
+
+class ImageInput(StrEnum):
+    """Whether a model takes a first frame."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class SourceKind(StrEnum):
+    """Where a model's files come from."""
+
+    BUILTIN = "builtin"
+    HUB = "hub"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """One model of the catalogue: its source, its defaults and its limits."""
+
+    id: str
+    type: ModelType
+    title: str
+    source_kind: SourceKind
+    source_ref: str
+    """The member of the tiny family, or the repository on the hub."""
+    image: ImageInput
+    end_image: bool
+    size: tuple[int, int]
+    """Width and height that a request gets that names none."""
+    sizes: tuple[tuple[int, int], ...]
+    size_multiple: int
+    max_pixels: int
+    num_frames: int
+    max_frames: int
+    fps: int
+    steps: int
+    guidance_scale: float
+    guidance_scale_2: float | None
+    flow_shift: float
+    negative_prompt: str
+    path: Path | None = None
+    """A folder on this machine in place of the source."""
+
+
+def load_catalogue() -> dict[str, ModelSpec]:
+    """Reads every model that this version knows, by id."""
+    data = yaml.safe_load(configs.models_file().read_text("utf-8"))
+    return {model_id: _parse_spec(model_id, entry) for model_id, entry in data["models"].items()}
+
+
+def _parse_spec(model_id: str, entry: Mapping[str, Any]) -> ModelSpec:
+    values = dict(entry)
+    source = values.pop("source")
+    return ModelSpec(
+        **values
+        | {
+            "id": model_id,
+            "type": ModelType(values["type"]),
+            "source_kind": SourceKind(source["kind"]),
+            "source_ref": source["ref"],
+            "image": ImageInput(values["image"]),
+            "size": _parse_size(values["size"]),
+            "sizes": tuple(_parse_size(size) for size in values["sizes"]),
+        }
+    )
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)

@@ -1,0 +1,106 @@
+"""Prompts and images → what the denoising loop starts from.
+
+Tensor names carry their axes: B batch, C channels, T latent frames, H and W latent height and width,
+L text tokens, D text width.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from wan22_bridge.images import open_image
+from wan22_bridge.loading import LoadedModel
+from wan22_bridge.types import GenerationParams
+
+MAX_TEXT_TOKENS = 512
+"""As Wan2.2 was trained; longer prompts are cut."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conditioning:
+    """The inputs of one denoising run, on the model's device."""
+
+    latents_BCTHW: torch.Tensor
+    """Gaussian noise, fp32."""
+    prompt_embeds_BLD: torch.Tensor
+    negative_embeds_BLD: torch.Tensor | None
+    """None where guidance is off."""
+    image_BCTHW: torch.Tensor | None = None
+    """The encoded first (and last) frame: for TI2V one latent frame, for I2V mask and video, 4+z channels."""
+    noise_mask_BCTHW: torch.Tensor | None = None
+    """TI2V with an image: 0 where the image stands, 1 where there is noise."""
+
+
+class TextCache:
+    """Text embeddings of the last few prompts: a negative prompt is the same for nearly every job."""
+
+    def __init__(self, capacity: int = 32) -> None:
+        self._capacity = capacity
+        self._entries: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    @torch.no_grad()
+    def encode(self, model: LoadedModel, text: str) -> torch.Tensor:
+        """The embeddings [1, 512, D] of one text, in the transformer's dtype."""
+        if text in self._entries:
+            self._entries.move_to_end(text)
+            return self._entries[text]
+        embeds, _ = model.text.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=MAX_TEXT_TOKENS, device=model.device
+        )
+        self._entries[text] = embeds.to(model.text.transformer.dtype)
+        if len(self._entries) > self._capacity:
+            self._entries.popitem(last=False)
+        return self._entries[text]
+
+
+@torch.no_grad()
+def prepare_conditioning(model: LoadedModel, params: GenerationParams, texts: TextCache, inputs: Path) -> Conditioning:
+    """Encodes the prompt and the images and draws the noise, as diffusers' Wan pipelines do.
+
+    The noise comes from a CPU generator, so that a seed means the same video on every device.
+    """
+    generator = torch.Generator("cpu").manual_seed(params.seed)
+    prompt_embeds = texts.encode(model, params.prompt)
+    negative_embeds = texts.encode(model, params.negative_prompt) if params.guidance_scale > 1 else None
+    if params.image is None:
+        latents = model.text.prepare_latents(
+            1,
+            model.text.vae.config.z_dim,
+            params.height,
+            params.width,
+            params.num_frames,
+            torch.float32,
+            model.device,
+            generator,
+        )
+        return Conditioning(latents_BCTHW=latents, prompt_embeds_BLD=prompt_embeds, negative_embeds_BLD=negative_embeds)
+    first_BCHW = _read_frame(model, params, inputs / params.image)
+    last_BCHW = _read_frame(model, params, inputs / params.end_image) if params.end_image else None
+    latents, image, *mask = model.image.prepare_latents(
+        first_BCHW,
+        1,
+        model.text.vae.config.z_dim,
+        params.height,
+        params.width,
+        params.num_frames,
+        torch.float32,
+        model.device,
+        generator,
+        last_image=last_BCHW,
+    )
+    return Conditioning(
+        latents_BCTHW=latents,
+        prompt_embeds_BLD=prompt_embeds,
+        negative_embeds_BLD=negative_embeds,
+        image_BCTHW=image,
+        noise_mask_BCTHW=mask[0] if mask else None,
+    )
+
+
+def _read_frame(model: LoadedModel, params: GenerationParams, path: Path) -> torch.Tensor:
+    """An input image as [1, 3, height, width] in -1..1."""
+    image = open_image(path, params.width, params.height)
+    frame: torch.Tensor = model.image.video_processor.preprocess(image, height=params.height, width=params.width)
+    return frame.to(model.device, torch.float32)

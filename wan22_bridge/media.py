@@ -1,0 +1,121 @@
+"""Frames → an mp4 that plays everywhere, its thumbnail and its last frame; and reading an mp4 back."""
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import av.error
+from av.video.stream import VideoStream
+from PIL import Image
+
+from wan22_bridge.errors import StorageFailed
+from wan22_bridge.types import Frames
+
+_THUMBNAIL_SIDE = 384
+_CRF = "18"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoInfo:
+    """What an mp4 says of itself."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    codec: str
+    pixel_format: str
+    parameters: dict[str, Any]
+    """The JSON kept in its comment; empty where there is none."""
+
+
+class VideoWriter:
+    """Writes H.264 in yuv420p with the index in front, frame by frame.
+
+    Use it as a context manager; a file that an error left half-written is the caller's to remove.
+    """
+
+    def __init__(self, path: Path, *, width: int, height: int, fps: int, parameters: dict[str, Any]) -> None:
+        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+        self._container.metadata["comment"] = json.dumps(parameters, ensure_ascii=False)
+        self._stream: VideoStream = self._container.add_stream("libx264", rate=fps, options={"crf": _CRF})
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.time_base = Fraction(1, fps)
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+    def add(self, frames: Frames) -> None:
+        """Appends frames [n, height, width, 3]."""
+        for pixels in frames:
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = self._count, self._stream.time_base
+            self._container.mux(self._stream.encode(frame))
+            self._count += 1
+
+
+def write_thumbnail(path: Path, pixels: Frames) -> None:
+    """Writes one frame [height, width, 3] as a small WebP."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    image.save(path, "WEBP", quality=80)
+
+
+def write_png(path: Path, pixels: Frames) -> None:
+    """Writes one frame [height, width, 3] without loss."""
+    Image.fromarray(pixels).save(path, "PNG")
+
+
+def read_video_info(path: Path) -> VideoInfo:
+    """Reads an mp4's streams, counts its frames and parses its parameters.
+
+    Raises:
+        StorageFailed: it can't be read as a video.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            comment = container.metadata.get("comment", "")
+            num_frames = sum(1 for packet in container.demux(stream) if packet.size)
+            return VideoInfo(
+                width=stream.width,
+                height=stream.height,
+                num_frames=num_frames,
+                fps=float(stream.average_rate or 0),
+                codec=stream.codec_context.name,
+                pixel_format=stream.pix_fmt or "",
+                parameters=json.loads(comment) if comment else {},
+            )
+    except (av.error.FFmpegError, IndexError, ValueError) as exc:
+        raise StorageFailed("The file can't be read as a video.", code="video_unreadable") from exc
+
+
+def verify_video(path: Path, *, width: int, height: int, fps: int, num_frames: int, parameters: dict[str, Any]) -> None:
+    """Reads back what was written.
+
+    Raises:
+        StorageFailed: it is not what was meant, as on a full disk.
+    """
+    info = read_video_info(path)
+    meant = (width, height, num_frames, float(fps), parameters)
+    found = (info.width, info.height, info.num_frames, info.fps, info.parameters)
+    if found != meant:
+        raise StorageFailed(
+            f"The video that was written reads back as {info.width}x{info.height}, {info.num_frames} frames at "
+            f"{info.fps:g} fps, where {width}x{height}, {num_frames} frames at {fps} fps were meant.",
+            code="video_verification_failed",
+        )

@@ -1,0 +1,82 @@
+"""The rules of frame counts and frame sizes."""
+
+import math
+import re
+
+from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import InvalidRequest
+
+TEMPORAL_STRIDE = 4
+"""Frames that one latent frame stands for; the first stands for itself, hence 4k+1."""
+
+
+def parse_size(text: str, *, param: str = "resolution") -> tuple[int, int]:
+    """Reads `WIDTHxHEIGHT`.
+
+    Raises:
+        InvalidRequest: it is not of that form, or a side is zero.
+    """
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[x×*]\s*(\d{1,6})\s*", text, re.IGNORECASE)
+    if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
+        raise InvalidRequest(
+            f"{param} {text[:40]!r} is not a size: expected WIDTHxHEIGHT in pixels, such as 832x480.",
+            code="invalid_resolution",
+            param=param,
+            suggestions=["Send the size as WIDTHxHEIGHT, for example 832x480."],
+        )
+    return int(match[1]), int(match[2])
+
+
+def snap_size(size: tuple[int, int], spec: ModelSpec, *, param: str = "resolution") -> tuple[int, int]:
+    """Snaps width and height down to the model's multiple.
+
+    Raises:
+        InvalidRequest: a side is smaller than the multiple, or the whole is over the model's limit.
+    """
+    multiple = spec.size_multiple
+    width, height = (side // multiple * multiple for side in size)
+    if width == 0 or height == 0:
+        raise InvalidRequest(
+            f"{param} {size[0]}x{size[1]} is too small for {spec.id}: each side takes at least {multiple} pixels.",
+            code="resolution_too_small",
+            param=param,
+            suggestions=[f"Use {spec.size[0]}x{spec.size[1]}."],
+        )
+    if width * height > spec.max_pixels:
+        fitting = size_for_aspect(width, height, spec.max_pixels, multiple)
+        raise InvalidRequest(
+            f"{param} {size[0]}x{size[1]} is too large for {spec.id}: at most {spec.max_pixels} pixels a frame.",
+            code="resolution_too_large",
+            param=param,
+            suggestions=[f"Use {fitting[0]}x{fitting[1]} or smaller."],
+        )
+    return width, height
+
+
+def size_for_aspect(width: int, height: int, area: int, multiple: int) -> tuple[int, int]:
+    """The size of about `area` pixels with the aspect ratio of `width` to `height`, snapped down.
+
+    Follows Wan2.2's image-to-video sizing: sides of sqrt(area·ratio), floored to the multiple. An aspect too
+    extreme for it keeps one multiple on its short side.
+    """
+    ratio = max(1 / 16, min(16.0, height / width))
+    snapped_height = max(multiple, int(math.sqrt(area * ratio)) // multiple * multiple)
+    snapped_width = max(multiple, int(math.sqrt(area / ratio)) // multiple * multiple)
+    return snapped_width, snapped_height
+
+
+def snap_frames(num_frames: int, spec: ModelSpec, *, param: str = "num_frames") -> int:
+    """Snaps a frame count down to 4k+1.
+
+    Raises:
+        InvalidRequest: it is below 1 or over the model's limit.
+    """
+    if not 1 <= num_frames <= spec.max_frames:
+        seconds = spec.max_frames / spec.fps
+        raise InvalidRequest(
+            f"{param} asks for {num_frames} frames: {spec.id} takes 1 to {spec.max_frames}.",
+            code="too_many_frames" if num_frames > 0 else "invalid_num_frames",
+            param=param,
+            suggestions=[f"Ask for at most {spec.max_frames} frames ({seconds:.1f} seconds at {spec.fps} fps)."],
+        )
+    return (num_frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1

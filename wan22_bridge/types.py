@@ -1,0 +1,109 @@
+"""The values that go in and out of the bridge."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+"""RGB pixels, [frames, height, width, 3] or one frame [height, width, 3]."""
+
+
+class ModelType(StrEnum):
+    """The three Wan2.2 model types."""
+
+    T2V = "T2V-A14B"
+    I2V = "I2V-A14B"
+    TI2V = "TI2V-5B"
+
+
+class Stage(StrEnum):
+    """What a running job is doing, in the order it does it."""
+
+    DOWNLOADING_MODEL = "downloading_model"
+    LOADING_MODEL = "loading_model"
+    PREPARING_INPUTS = "preparing_inputs"
+    GENERATING = "generating"
+    POST_PROCESSING = "post_processing"
+    SAVING = "saving"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationParams:
+    """One video, every choice made: nothing in it is a default that is still to be filled in."""
+
+    model: str
+    """The model's id in the catalogue."""
+    model_type: ModelType
+    prompt: str
+    negative_prompt: str
+    width: int
+    """Pixels, a multiple of the model's own."""
+    height: int
+    num_frames: int
+    """4k+1."""
+    fps: int
+    steps: int
+    guidance_scale: float
+    guidance_scale_2: float | None
+    """For the low-noise expert; None where the model has one expert."""
+    flow_shift: float
+    seed: int
+    image: str | None = None
+    """The first frame: a path below the folder of inputs."""
+    end_image: str | None = None
+    """The last frame, likewise."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From what `to_dict` gave."""
+        known = {item.name for item in fields(cls)}
+        values = {name: value for name, value in data.items() if name in known}
+        return cls(**(values | {"model_type": ModelType(data["model_type"])}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a running job is."""
+
+    stage: Stage
+    current_step: int = 0
+    total_steps: int = 0
+    percent: float = 0.0
+    """Of the whole job, 0..100."""
+    eta_seconds: float | None = None
+    """Until the video is there; None while it can't be told."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationResult:
+    """What a generation made and what it took."""
+
+    video: Path
+    thumbnail: Path
+    last_frame: Path
+    file_size_bytes: int
+    generation_time_seconds: float
+    model_used: str
+    parameters_used: dict[str, Any]
+    peak_vram_usage_mb: float
+    cpu_usage_percent: float
+    """Of one core, averaged over the generation."""
+    optimizations_applied: list[str] = field(default_factory=list)
+    quantization_used: str | None = None
+    offload_used: bool = False
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds for each stage."""
+    is_mock: bool = False
