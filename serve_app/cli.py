@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from serve_app.client import DEFAULT_URL, Client, ClientError
 from serve_app.following import follow_job
@@ -41,7 +41,9 @@ def serve(
         check_machine(checked, settings)
     except ConfigurationError as exc:
         _fail(exc.message, code=2)
-    raise typer.Exit(run(checked, verbose=verbose, say=lambda line: output.print(line, highlight=False)))
+    raise typer.Exit(
+        run(checked, verbose=verbose, say=lambda line: output.print(line, highlight=False, soft_wrap=True))
+    )
 
 
 @app.command()
@@ -105,7 +107,7 @@ def jobs(
     if as_json:
         _print_json(tasks)
         return
-    table = Table("job", "status", "progress", "model", "size", "prompt", box=None)
+    table = Table(Column("job", no_wrap=True), "status", "progress", "model", "size", "prompt", box=None)
     for task in tasks:
         prompt = task["prompt"] if len(task["prompt"]) <= 40 else task["prompt"][:39] + "…"
         table.add_row(

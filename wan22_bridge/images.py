@@ -28,17 +28,17 @@ def check_image(data: bytes, *, param: str) -> tuple[int, int]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-                    raise InvalidRequest(
-                        f"{param} is {image.width}x{image.height} pixels: at most {MAX_PIXELS // 1_000_000} "
-                        f"megapixels and {MAX_SIDE} pixels a side are taken.",
-                        code="image_too_large",
-                        param=param,
-                        suggestions=["Scale the image down."],
-                    )
+                    raise Image.DecompressionBombError
                 return ImageOps.exif_transpose(image).convert("RGB").size
-    except InvalidRequest:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+    except Image.DecompressionBombError as exc:
+        raise InvalidRequest(
+            f"{param} has too many pixels: at most {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} pixels a side "
+            "are taken.",
+            code="image_too_large",
+            param=param,
+            suggestions=["Scale the image down."],
+        ) from exc
+    except (OSError, ValueError, SyntaxError) as exc:
         raise InvalidRequest(
             f"{param} can't be read as an image: it must be a whole PNG, JPEG or WebP file.",
             code="invalid_image",

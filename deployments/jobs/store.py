@@ -5,8 +5,8 @@ the job's end, raises LeaseLost and changes nothing.
 """
 
 import json
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,7 +28,7 @@ from deployments.jobs.job import (
 )
 from deployments.jobs.migrations import upgrade
 from deployments.jobs.schema import WRITING, events, jobs, open_engine
-from wan22_bridge.types import GenerationParams, Progress
+from wan22_bridge.types import GenerationParams, Progress, Stage
 
 _EVENTS_LOCK = 0x77616E3232
 """PostgreSQL's advisory lock for writing events: they become visible in the order of their sequence numbers."""
@@ -76,7 +76,7 @@ class JobStore:
                 row = connection.execute(
                     insert(jobs)
                     .values(
-                        id=f"video_{uuid.uuid4().hex}",
+                        id=f"video_{secrets.token_hex(12)}",
                         state=JobState.PENDING,
                         model=new.params.model,
                         params=new.params.to_dict(),
@@ -218,6 +218,7 @@ class JobStore:
                 .where(jobs.c.id == job_id, jobs.c.state == JobState.PENDING)
                 .values(
                     state=JobState.PROCESSING,
+                    stage=Stage.LOADING_MODEL.value,
                     attempt=jobs.c.attempt + 1,
                     fencing_token=jobs.c.fencing_token + 1,
                     lease_expires_at=now + lease_seconds,

@@ -134,7 +134,7 @@ def test_a_running_job_tells_its_progress_and_ends(store: JobStore) -> None:
     assert (done.state, done.progress, done.stage) == (JobState.COMPLETED, 100.0, "completed")
     assert [event.data["stage"] for event in store.events_after(0, job_id=job.id)] == [
         "queued",
-        "queued",
+        "loading_model",
         "generating",
         "completed",
     ]
