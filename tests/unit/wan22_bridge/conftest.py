@@ -1,0 +1,43 @@
+"""The tiny models, loaded once."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.downloads import ensure_model
+from wan22_bridge.loading import LoadedModel
+
+LoadModel = Callable[[str], LoadedModel]
+
+
+@pytest.fixture(scope="session")
+def bridge() -> ModelIntegrationBridge:
+    """One for all tests: torch's threads are the process's."""
+    return ModelIntegrationBridge()
+
+
+@pytest.fixture(scope="session")
+def load(bridge: ModelIntegrationBridge, models_dir: Path) -> LoadModel:
+    """Loads a built-in model by its id, each once."""
+    catalogue = load_catalogue()
+
+    @cache
+    def load_once(model_id: str) -> LoadedModel:
+        return bridge.load(catalogue[model_id], ensure_model(catalogue[model_id], models_dir))
+
+    return load_once
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with two images, first.png and last.png, of a video's size."""
+    noise = torch.randint(0, 255, (2, 64, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for name, pixels in zip(("first.png", "last.png"), noise.numpy(), strict=True):
+        Image.fromarray(pixels).save(tmp_path / name)
+    return tmp_path

@@ -1,0 +1,130 @@
+"""Generating through the bridge's door: files, progress, stopping, errors."""
+
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.errors import GenerationFailed, ModelCorrupted, OutOfMemory
+from wan22_bridge.media import read_video_info
+from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.types import GenerationResult, Progress, Stage
+
+
+def _finish(run: Generator[Progress, None, GenerationResult]) -> tuple[list[Progress], GenerationResult]:
+    said = []
+    try:
+        while True:
+            said.append(next(run))
+    except StopIteration as end:
+        return said, end.value
+
+
+def _read(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def test_a_generation_makes_three_files_and_tells_how_far_it_is(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    params = make_params(num_frames=9, fps=10)
+    said, result = _finish(bridge.generate(load("tiny-t2v"), params, tmp_path / "out"))
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        "last_frame.png",
+        "thumbnail.webp",
+        "video.mp4",
+    ]
+    info = read_video_info(result.video)
+    assert (info.num_frames, info.fps, info.width, info.height) == (9, 10.0, 64, 64)
+    assert info.parameters == params.to_dict()
+    assert _read(result.last_frame).size == (64, 64)
+    percents = [progress.percent for progress in said]
+    assert percents == sorted(percents)
+    stages = list(dict.fromkeys(progress.stage for progress in said))
+    assert stages == [Stage.PREPARING_INPUTS, Stage.GENERATING, Stage.POST_PROCESSING, Stage.SAVING]
+    assert list(result.timings) == [stage.value for stage in stages]
+    assert result.file_size_bytes == result.video.stat().st_size
+
+
+def test_a_seed_means_the_same_video_and_another_seed_another(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    model = load("tiny-t2v")
+    contents = []
+    for index, seed in enumerate((1, 1, 2)):
+        _, result = _finish(bridge.generate(model, make_params(seed=seed), tmp_path / str(index)))
+        contents.append(_read(result.last_frame).tobytes())
+    assert contents[0] == contents[1]
+    assert contents[0] != contents[2]
+
+
+@pytest.mark.parametrize("stage", [Stage.PREPARING_INPUTS, Stage.GENERATING, Stage.POST_PROCESSING, Stage.SAVING])
+def test_closing_the_generation_at_any_stage_leaves_nothing_behind(
+    stage: Stage, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    run = bridge.generate(load("tiny-t2v"), make_params(num_frames=9), tmp_path / "out")
+    while next(run).stage is not stage:
+        pass
+    run.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_remains_of_a_killed_attempt_are_overwritten(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    (tmp_path / ".out.part").mkdir()
+    (tmp_path / ".out.part" / "rubbish").touch()
+    _finish(bridge.generate(load("tiny-t2v"), make_params(), tmp_path / "out"))
+    assert not (tmp_path / "out" / "rubbish").exists()
+
+
+def test_running_out_of_memory_is_told_with_what_to_do(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load("tiny-t2v")
+
+    def allocate(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(model.text.transformer, "forward", allocate)
+    with pytest.raises(OutOfMemory, match="64x64 and 5 frames") as caught:
+        _finish(bridge.generate(model, make_params(), tmp_path / "out"))
+    assert "resolution" in caught.value.suggestions[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_that_are_not_finite_fail_the_generation(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load("tiny-t2v")
+    monkeypatch.setattr(model.text.transformer, "forward", lambda hidden_states, **_: (hidden_states * float("nan"),))
+    with pytest.raises(GenerationFailed, match="NaN"):
+        _finish(bridge.generate(model, make_params(), tmp_path / "out"))
+
+
+def test_a_folder_of_another_type_is_refused(bridge: ModelIntegrationBridge, models_dir: Path) -> None:
+    folder = ensure_tiny_model(models_dir, "ti2v")
+    with pytest.raises(ModelCorrupted, match="1 experts with 16 input channels, where T2V-A14B has 2 with 16"):
+        bridge.load(load_catalogue()["tiny-t2v"], folder)
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_a_damaged_folder_is_refused(
+    damage: str, bridge: ModelIntegrationBridge, models_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(ensure_tiny_model(models_dir, "ti2v"), tmp_path / "model")
+    [weights] = (folder / "vae").glob("*.safetensors")
+    if damage == "missing":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ModelCorrupted, match="can't be loaded"):
+        bridge.load(load_catalogue()["tiny-ti2v"], folder)

@@ -1,0 +1,125 @@
+"""The own loop and the own decoding make the bits that diffusers' pipelines make."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UniPCMultistepScheduler
+from PIL import Image
+
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.decoding import decode_frames
+from wan22_bridge.denoising import DenoisingStep, denoise
+from wan22_bridge.loading import LoadedModel
+from wan22_bridge.types import GenerationParams, ModelType
+
+_CASES: dict[str, dict[str, Any]] = {
+    "text": {"model": "tiny-t2v"},
+    "text, guidance off": {"model": "tiny-t2v", "guidance_scale": 1.0, "guidance_scale_2": 1.0},
+    "text, one step": {"model": "tiny-t2v", "steps": 1},
+    "text, one frame": {"model": "tiny-t2v", "num_frames": 1},
+    "text, negative prompt": {"model": "tiny-t2v", "negative_prompt": "blurry"},
+    "first frame": {"model": "tiny-i2v", "image": "first.png"},
+    "first and last frame": {"model": "tiny-i2v", "image": "first.png", "end_image": "last.png", "num_frames": 9},
+    "one expert": {"model": "tiny-ti2v", "guidance_scale_2": None},
+    "one expert, first frame": {"model": "tiny-ti2v", "guidance_scale_2": None, "image": "first.png"},
+}
+_TYPES = {"tiny-t2v": ModelType.T2V, "tiny-i2v": ModelType.I2V, "tiny-ti2v": ModelType.TI2V}
+
+
+def _params(case: str) -> GenerationParams:
+    changes = {"width": 96, "height": 64, "steps": 5, "num_frames": 5} | _CASES[case]
+    return make_params(**changes, model_type=_TYPES[changes["model"]])
+
+
+def _run_pipeline(model: LoadedModel, params: GenerationParams, images: Path, output_type: str) -> Any:
+    """The same video by diffusers alone."""
+    pipeline = model.text if params.image is None else model.image
+    before = pipeline.scheduler
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(before.config, flow_shift=params.flow_shift)
+    inputs = {} if params.image is None else {"image": Image.open(images / params.image)}
+    if params.end_image is not None:
+        inputs["last_image"] = Image.open(images / params.end_image)
+    try:
+        return pipeline(
+            prompt=params.prompt,
+            negative_prompt=params.negative_prompt,
+            height=params.height,
+            width=params.width,
+            num_frames=params.num_frames,
+            num_inference_steps=params.steps,
+            guidance_scale=params.guidance_scale,
+            guidance_scale_2=params.guidance_scale_2,
+            generator=torch.Generator().manual_seed(params.seed),
+            output_type=output_type,
+            **inputs,
+        ).frames
+    finally:
+        pipeline.scheduler = before
+
+
+def _run_own(model: LoadedModel, params: GenerationParams, images: Path) -> tuple[list[DenoisingStep], torch.Tensor]:
+    run = denoise(model, params, prepare_conditioning(model, params, TextCache(), images))
+    steps = []
+    try:
+        while True:
+            steps.append(next(run))
+    except StopIteration as end:
+        return steps, end.value
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_the_latents_are_the_pipelines_bit_for_bit(case: str, load: LoadModel, images: Path) -> None:
+    params = _params(case)
+    model = load(params.model)
+    steps, latents = _run_own(model, params, images)
+    assert torch.equal(latents, _run_pipeline(model, params, images, "latent"))
+    assert [step.index for step in steps] == list(range(params.steps))
+
+
+@pytest.mark.parametrize("case", ["text", "first and last frame", "one expert, first frame", "text, one frame"])
+def test_the_frames_are_the_pipelines_bit_for_bit(case: str, load: LoadModel, images: Path) -> None:
+    params = _params(case)
+    model = load(params.model)
+    _, latents = _run_own(model, params, images)
+    frames = np.concatenate(list(decode_frames(model.text.vae, latents)))
+    expected = _run_pipeline(model, params, images, "np")[0]
+    assert frames.shape == (params.num_frames, params.height, params.width, 3)
+    assert np.array_equal(frames, (expected * 255).round().astype(np.uint8))
+
+
+def test_both_experts_take_part_at_the_models_boundary(load: LoadModel, images: Path) -> None:
+    params = _params("text")
+    steps, _ = _run_own(load("tiny-t2v"), params, images)
+    experts = [step.expert for step in steps]
+    assert experts == ["high_noise"] * experts.count("high_noise") + ["low_noise"] * experts.count("low_noise")
+    assert set(experts) == {"high_noise", "low_noise"}
+    assert [step.sigma for step in steps] == sorted((step.sigma for step in steps), reverse=True)
+
+
+def test_a_run_that_was_stopped_leaves_no_trace_in_the_next(load: LoadModel, images: Path) -> None:
+    params = _params("text")
+    model = load(params.model)
+    _, expected = _run_own(model, params, images)
+    stopped = denoise(model, params, prepare_conditioning(model, params, TextCache(), images))
+    next(stopped)
+    stopped.close()
+    frames = decode_frames(model.text.vae, expected)
+    next(frames)
+    frames.close()
+    _, latents = _run_own(model, params, images)
+    assert torch.equal(latents, expected)
+
+
+def test_a_cached_prompt_gives_the_same_bits(load: LoadModel) -> None:
+    model, texts = load("tiny-t2v"), TextCache(capacity=1)
+    first = texts.encode(model, "a red circle")
+    assert texts.encode(model, "a red circle") is first
+    texts.encode(model, "something else")
+    again = texts.encode(model, "a red circle")
+    assert again is not first
+    assert torch.equal(again, first)

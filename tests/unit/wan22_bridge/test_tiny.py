@@ -1,0 +1,52 @@
+"""The built-in family: real classes, made once, loadable by plain diffusers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from transformers import UMT5EncoderModel
+
+from wan22_bridge.tiny import FAMILY, ensure_tiny_model
+
+
+@pytest.mark.parametrize(
+    ("member", "boundary", "channels", "z_dim", "stride"),
+    [("t2v", 0.875, 8, 8, 8), ("i2v", 0.9, 20, 8, 8), ("ti2v", None, 16, 16, 16)],
+)
+def test_plain_diffusers_loads_a_member_with_its_models_topology(
+    member: str, boundary: float | None, channels: int, z_dim: int, stride: int, models_dir: Path
+) -> None:
+    pipeline = WanPipeline.from_pretrained(ensure_tiny_model(models_dir, member))
+    assert isinstance(pipeline.vae, AutoencoderKLWan)
+    assert isinstance(pipeline.text_encoder, UMT5EncoderModel)
+    assert isinstance(pipeline.transformer, WanTransformer3DModel)
+    assert isinstance(pipeline.scheduler, UniPCMultistepScheduler)
+    assert (pipeline.transformer_2 is None) == (boundary is None)
+    assert pipeline.config.boundary_ratio == boundary
+    assert pipeline.config.expand_timesteps == (member == "ti2v")
+    assert pipeline.transformer.config.in_channels == channels
+    assert (pipeline.vae.config.z_dim, pipeline.vae.config.scale_factor_spatial) == (z_dim, stride)
+    assert pipeline.tokenizer.is_fast
+    assert pipeline.tokenizer.unk_token_id not in pipeline.tokenizer("A red circle, moving right!").input_ids
+
+
+def test_the_weights_depend_on_nothing_but_the_name(models_dir: Path, tmp_path: Path) -> None:
+    first, second = ensure_tiny_model(models_dir, "ti2v"), ensure_tiny_model(tmp_path, "ti2v")
+    files = sorted(path.relative_to(first) for path in first.rglob("*.safetensors"))
+    assert files
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+
+
+def test_many_processes_at_once_make_one_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wan22_bridge.tiny", "make", str(tmp_path)]
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in running] == [0, 0]
+    folders = [path.name for path in tmp_path.iterdir() if path.is_dir()]
+    assert len(folders) == len(FAMILY), "a half-made folder was left"
+
+
+def test_an_unknown_member_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="t2v, i2v, ti2v"):
+        ensure_tiny_model(tmp_path, "v2v")
