@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Collection
@@ -24,7 +25,13 @@ class Storage:
         return self.upload_key(hashlib.sha256(data).hexdigest())
 
     def upload_key(self, upload_id: str) -> str:
-        """The key of the input that a client knows by `upload_id`."""
+        """The key of the input that a client knows by `upload_id`.
+
+        Raises:
+            NotFound: it is not of the form that this storage gives.
+        """
+        if re.fullmatch("[0-9a-f]{64}", upload_id) is None:
+            raise NotFound("There is no such upload.", code="upload_not_found")
         return f"{_INPUTS}/{upload_id}"
 
     def put_input(self, data: bytes) -> str:

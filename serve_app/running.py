@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from serve_app.settings import Settings, describe, parse_settings
 from wan22_bridge.errors import ConfigurationError
@@ -69,8 +69,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _check_schema(config: dict[str, Any], path: Path) -> None:
-    from ray.serve.schema import ServeDeploySchema
+    """Checks what Serve itself reads; Serve would pass over an unknown key of its own in silence."""
+    from ray.serve.schema import HTTPOptionsSchema, ServeApplicationSchema, ServeDeploySchema
 
+    parts: list[tuple[str, Any, type[BaseModel]]] = [
+        ("", config, ServeDeploySchema),
+        ("http_options.", config.get("http_options"), HTTPOptionsSchema),
+    ]
+    applications = config.get("applications")
+    for index, application in enumerate(applications if isinstance(applications, list) else ()):
+        parts.append((f"applications[{index}].", application, ServeApplicationSchema))
+    for prefix, part, schema in parts:
+        unknown = sorted(set(part) - set(schema.model_fields)) if isinstance(part, dict) else []
+        if unknown:
+            known = ", ".join(schema.model_fields)
+            raise ConfigurationError(f"{path}: {prefix}{unknown[0]}: unknown key; there are {known}.")
     try:
         ServeDeploySchema.model_validate(config)
     except ValidationError as exc:
@@ -108,7 +121,7 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
     assert settings.database_url is not None
     try:
         JobStore(settings.database_url).close()
-    except SQLAlchemyError as exc:
+    except (SQLAlchemyError, OSError) as exc:
         reason = str(exc).partition("\n")[0]
         raise ConfigurationError(f"database_url: the database can't be opened: {reason}", param="database_url") from exc
 

@@ -92,13 +92,13 @@ async def _read_form(request: Request) -> Body:
                     if value.filename or value.size:
                         files[name] = await value.read()
                 else:
-                    _put(fields, name, value)
+                    put_field(fields, name, value)
     except HTTPException as exc:
         raise InvalidRequest(f"The form can't be read: {exc.detail}", code="invalid_form") from exc
     return Body(fields, files)
 
 
-def _put(fields: dict[str, Any], name: str, value: str) -> None:
+def put_field(fields: dict[str, Any], name: str, value: str) -> None:
     """Puts `a[b][c]` as {"a": {"b": {"c": value}}} and `a[]` as a list; list indexes stay dictionary keys."""
     head, _, _ = name.partition("[")
     *parents, last = [head, *re.findall(r"\[([^\[\]]*)\]", name[len(head) :])]
@@ -112,7 +112,12 @@ def _put(fields: dict[str, Any], name: str, value: str) -> None:
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
             break
-    if not head or not isinstance(target, dict) or (value_list and not isinstance(target.get(last, []), list)):
+    if (
+        not head
+        or "" in parents
+        or not isinstance(target, dict)
+        or (value_list and not isinstance(target.get(last, []), list))
+    ):
         raise InvalidRequest(f"The form's field {name[:80]!r} can't be read.", code="invalid_form", param=head or None)
     if value_list:
         target.setdefault(last, []).append(value)

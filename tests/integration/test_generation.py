@@ -1,0 +1,146 @@
+"""Every way to make a video goes through the real graph, from the request to the file."""
+
+import io
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.pictures import png
+from tests.service import SMALL, Service
+from wan22_bridge.media import VideoInfo, read_video_info
+
+_FORM = {name: str(value) for name, value in SMALL.items()}
+
+
+def _video(service: Service, task: dict[str, Any], tmp_path: Any) -> VideoInfo:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(httpx.get(service.url + task["output_path"]).raise_for_status().content)
+    return read_video_info(path)
+
+
+def test_text_to_video_from_json(service: Service, tmp_path: Any) -> None:
+    task = service.finished(seed=7, num_frames=9, fps=10, metadata={"who": "me"})
+    assert (task["model_type"], task["model"], task["resolution"]) == ("T2V-A14B", "tiny-t2v", "64x64")
+    assert (task["seed"], task["progress"], task["stage"], task["attempt"]) == (7, 100, "completed", 1)
+    assert (task["metadata"], task["error"], task["queue_position"]) == ({"who": "me"}, None, None)
+    result = task["result"]
+    assert result["success"] is True
+    assert result["is_mock"] is False
+    assert set(result["timings"]) == {"preparing_inputs", "generating", "post_processing", "saving"}
+    info = _video(service, task, tmp_path)
+    assert (info.width, info.height, info.num_frames, info.fps) == (64, 64, 9, 10.0)
+    assert info.parameters == result["parameters_used"]
+    assert info.parameters["seed"] == 7
+
+
+def test_the_same_seed_makes_the_same_frames(service: Service) -> None:
+    frames = []
+    for seed in (3, 3, 4):
+        task = service.finished(seed=seed)
+        frames.append(httpx.get(f"{service.url}/api/v1/outputs/{task['id']}/last_frame").content)
+    assert frames[0] == frames[1] != frames[2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "model", "size"),
+    [
+        ({}, ["image"], "tiny-i2v", "64x64"),
+        ({"resolution": ""}, ["image"], "tiny-i2v", "144x96"),
+        ({}, ["image", "end_image"], "tiny-i2v", "64x64"),
+        ({"model_type": "ti2v-5b"}, ["image"], "tiny-ti2v", "64x64"),
+        ({"model_type": "TI2V"}, [], "tiny-ti2v", "64x64"),
+    ],
+)
+def test_images_come_by_multipart(
+    fields: dict[str, str], files: list[str], model: str, size: str, service: Service, tmp_path: Any
+) -> None:
+    with service.client() as client:
+        answer = client.post(
+            "/api/v1/generation/submit",
+            files={name: (None, value) for name, value in (_FORM | fields).items()}
+            | {name: ("a.png", png(), "image/png") for name in files},
+        )
+    assert answer.status_code == 200, answer.text
+    task = service.wait_for(answer.json()["task_id"], "completed", "failed")
+    assert (task["status"], task["model"], task["resolution"]) == ("completed", model, size)
+    assert bool(task["image_path"]) == ("image" in files)
+    info = _video(service, task, tmp_path)
+    assert info.num_frames == 5
+    assert "/" not in (info.parameters["image"] or "").replace("inputs/", "", 1), "a server path left"
+
+
+def test_the_first_frame_is_the_image_that_was_sent(service: Service) -> None:
+    """TI2V keeps the encoded image in its place: two colours in must differ in the frames that come out."""
+    thumbnails = []
+    for colour in ("red", "blue"):
+        with service.client() as client:
+            answer = client.post(
+                "/api/v1/generation/submit",
+                data=_FORM | {"model_type": "ti2v", "seed": "1"},
+                files={"image": ("a.png", png(colour=colour), "image/png")},
+            )
+        task = service.wait_for(answer.json()["task_id"], "completed")
+        thumbnails.append(httpx.get(f"{service.url}/api/v1/outputs/{task['id']}/thumbnail").content)
+    assert thumbnails[0] != thumbnails[1]
+
+
+def test_an_upload_is_used_by_its_id(service: Service) -> None:
+    with service.client() as client:
+        upload = client.post("/api/v1/uploads", files={"file": ("a.png", png(), "image/png")}).json()
+    assert (upload["width"], upload["height"], upload["size_bytes"]) == (96, 64, len(png()))
+    task = service.finished(image_path=upload["id"], modelType="i2v")
+    assert task["image_path"] == upload["id"]
+
+
+def test_a_urlencoded_form_is_taken(service: Service) -> None:
+    with service.client() as client:
+        answer = client.post("/api/v1/generation/submit", data=_FORM | {"metadata[k]": "v"})
+    task = service.wait_for(answer.json()["task_id"], "completed")
+    assert task["metadata"] == {"k": "v"}
+
+
+def test_an_idempotency_key_makes_one_job(service: Service) -> None:
+    with service.client() as client:
+        answers = [
+            client.post("/api/v1/generation/submit", json=SMALL | extra, headers={"Idempotency-Key": "one"})
+            for extra in ({}, {}, {"steps": 3})
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 409]
+    assert answers[0].json()["task_id"] == answers[1].json()["task_id"]
+    assert answers[2].headers["x-should-retry"] == "false"
+    assert answers[2].json()["error"]["code"] == "idempotency_key_reused"
+
+
+def test_a_videos_files_are_served_whole_and_in_parts(service: Service) -> None:
+    task = service.finished()
+    base = f"/api/v1/outputs/{task['id']}"
+    with service.client() as client:
+        whole = client.get(f"{base}/video")
+        assert (whole.status_code, whole.headers["content-type"]) == (200, "video/mp4")
+        part = client.get(f"{base}/video", headers={"Range": "bytes=10-19"})
+        assert (part.status_code, part.content) == (206, whole.content[10:20])
+        assert part.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
+        assert part.headers["etag"] == whole.headers["etag"]
+        beyond = client.get(f"{base}/video", headers={"Range": f"bytes={len(whole.content)}-"})
+        assert beyond.status_code == 416
+        assert "attachment" in client.get(f"{base}/download").headers["content-disposition"]
+        with Image.open(io.BytesIO(client.get(f"{base}/thumbnail").content)) as thumbnail:
+            assert thumbnail.format == "WEBP"
+        with Image.open(io.BytesIO(client.get(f"{base}/last_frame").content)) as frame:
+            assert (frame.format, frame.size) == ("PNG", (64, 64))
+        listed = client.get("/api/v1/outputs").json()
+        assert task["id"] in [video["id"] for video in listed["videos"]]
+        assert listed["total_count"] == len(listed["videos"])
+        video = client.get(base).json()
+        assert (video["num_frames"], video["file_size_mb"]) == (5, round(len(whole.content) / 1e6, 3))
+
+
+def test_a_deleted_video_is_gone_from_the_disk_too(service: Service) -> None:
+    task = service.finished()
+    assert (service.data_dir / "outputs" / task["id"]).exists()
+    with service.client() as client:
+        assert client.delete(f"/api/v1/outputs/{task['id']}").status_code == 200
+        assert client.get(f"/api/v1/outputs/{task['id']}/video").status_code == 404
+    assert not (service.data_dir / "outputs" / task["id"]).exists()

@@ -1,0 +1,28 @@
+"""The service says whether it is up, ready, and what it offers."""
+
+from tests.service import Service
+
+
+def test_it_is_up_and_ready(service: Service) -> None:
+    with service.client() as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+        assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_its_routes_are_documented(service: Service) -> None:
+    with service.client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        assert client.get("/docs").status_code == 200
+        assert str(client.get("/").next_request.url).endswith("/docs")  # type: ignore[union-attr]
+    submit = paths["/api/v1/generation/submit"]["post"]["requestBody"]["content"]
+    assert "image" in submit["multipart/form-data"]["schema"]["properties"]
+    assert "prompt" in submit["application/json"]["schema"]["required"]
+    assert "/v1/videos/{video_id}/content" in paths
+
+
+def test_the_models_tell_what_they_take(service: Service) -> None:
+    with service.client() as client:
+        models = {model["id"]: model for model in client.get("/v1/models").json()["data"]}
+    assert list(models) == ["tiny-t2v", "tiny-i2v", "tiny-ti2v"]
+    assert models["tiny-i2v"]["image"] == "required"
+    assert models["tiny-i2v"]["end_image"] is True

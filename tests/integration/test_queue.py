@@ -1,0 +1,66 @@
+"""Watching the queue, and stopping what is in it."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service import LONG, Service, wait_until
+
+
+@pytest.fixture
+def running(service: Service) -> Iterator[str]:
+    """A job that is being denoised."""
+    task_id = service.submit(**LONG)
+    wait_until(lambda: service.task(task_id)["current_step"] >= 1)
+    yield task_id
+    with service.client() as client:
+        client.post(f"/api/v1/queue/{task_id}/cancel")
+        wait_until(lambda: client.get("/api/v1/queue").json()["current_task"] is None)
+
+
+def test_the_queue_tells_who_waits_and_who_runs(service: Service, running: str) -> None:
+    low, high = service.submit(priority="low"), service.submit(priority="high")
+    with service.client() as client:
+        queue = client.get("/api/v1/queue", params={"limit": 3}).json()
+        assert queue["current_task"]["id"] == running
+        assert (queue["pending_tasks"], queue["processing_tasks"]) == (2, 1)
+        assert queue["queue"] == queue["tasks"]
+        positions = {task["id"]: task["queue_position"] for task in queue["tasks"]}
+        assert (positions[high], positions[low], positions[running]) == (1, 2, None)
+        pending = client.get("/api/v1/queue", params={"status": "pending"}).json()["tasks"]
+        assert [task["id"] for task in pending] == [high, low]
+        after = client.get("/api/v1/queue", params={"after": low}).json()["tasks"]
+        assert running == after[0]["id"]
+        for task_id in (low, high):
+            assert client.post(f"/api/v1/queue/{task_id}/cancel").json() == {"message": "Cancelled."}
+    assert service.task(low)["status"] == "cancelled"
+
+
+def test_a_running_job_is_cancelled_within_a_step_and_leaves_no_file(service: Service, running: str) -> None:
+    with service.client() as client:
+        began = time.monotonic()
+        assert client.post(f"/api/v1/queue/{running}/cancel").status_code == 200
+        assert service.task(running)["cancel_requested"] is True
+    task = service.wait_for(running, "cancelled", seconds=20)
+    assert time.monotonic() - began < 20
+    assert (task["stage"], task["output_path"], task["error"]) == ("cancelled", None, None)
+    wait_until(lambda: not (service.data_dir / "outputs" / running).exists())
+    with service.client() as client:
+        again = client.post(f"/api/v1/queue/{running}/cancel")
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "job_ended")
+
+
+def test_a_running_job_that_is_deleted_stops_and_is_gone(service: Service, running: str) -> None:
+    with service.client() as client:
+        assert client.delete(f"/v1/videos/{running}").json()["deleted"] is True
+        assert client.get(f"/v1/videos/{running}").status_code == 404
+    service.finished()
+    assert not (service.data_dir / "outputs" / running).exists()
+
+
+def test_a_running_jobs_video_is_not_there_yet(service: Service, running: str) -> None:
+    with service.client() as client:
+        for path in (f"/api/v1/outputs/{running}/video", f"/v1/videos/{running}/content"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "video_not_ready")

@@ -1,0 +1,32 @@
+"""Bracketed form fields become nested values, and contradictions are refused."""
+
+from typing import Any
+
+import pytest
+
+from serve_app.api.bodies import put_field
+from wan22_bridge.errors import InvalidRequest
+
+
+def _put(*pairs: tuple[str, str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        put_field(fields, name, value)
+    return fields
+
+
+def test_brackets_nest() -> None:
+    assert _put(("a", "1"), ("m[k]", "2"), ("m[l]", "3"), ("t[]", "4"), ("t[]", "5"), ("l[0][name]", "6")) == {
+        "a": "1",
+        "m": {"k": "2", "l": "3"},
+        "t": ["4", "5"],
+        "l": {"0": {"name": "6"}},
+    }
+
+
+@pytest.mark.parametrize(
+    "pairs", [[("", "1")], [("[a]", "1")], [("a", "1"), ("a[b]", "2")], [("a", "1"), ("a[]", "2")], [("a[][b]", "1")]]
+)
+def test_contradictions_are_refused(pairs: list[tuple[str, str]]) -> None:
+    with pytest.raises(InvalidRequest, match="can't be read"):
+        _put(*pairs)

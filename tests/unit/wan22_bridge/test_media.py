@@ -1,0 +1,63 @@
+"""An mp4 plays everywhere and reads back as it was meant."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from wan22_bridge.errors import StorageFailed
+from wan22_bridge.media import VideoWriter, read_video_info, verify_video
+from wan22_bridge.types import Frames
+
+_PARAMETERS = {"prompt": "ein „Kreis“ 圆", "seed": 7}
+
+
+def _frames(count: int) -> Frames:
+    """A white square that moves right over black."""
+    frames = np.zeros((count, 64, 96, 3), dtype=np.uint8)
+    for index in range(count):
+        frames[index, 16:48, index * 4 : index * 4 + 32] = 255
+    return frames
+
+
+def _write(path: Path, *, count: int = 13, fps: int = 24) -> None:
+    with VideoWriter(path, width=96, height=64, fps=fps, parameters=_PARAMETERS) as video:
+        video.add(_frames(count)[:1])
+        video.add(_frames(count)[1:])
+
+
+@pytest.mark.parametrize(("count", "fps"), [(1, 16), (13, 24), (17, 16), (5, 7)])
+def test_a_video_reads_back_as_it_was_meant(count: int, fps: int, tmp_path: Path) -> None:
+    _write(tmp_path / "a.mp4", count=count, fps=fps)
+    info = read_video_info(tmp_path / "a.mp4")
+    assert (info.width, info.height, info.num_frames, info.fps) == (96, 64, count, float(fps))
+    assert (info.codec, info.pixel_format, info.parameters) == ("h264", "yuv420p", _PARAMETERS)
+
+
+def test_the_frames_are_the_ones_that_were_written(tmp_path: Path) -> None:
+    _write(tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert decoded.shape == (13, 64, 96, 3)
+    assert np.abs(decoded.astype(int) - _frames(13)).mean() < 2
+
+
+def test_the_index_stands_before_the_pictures_so_that_it_plays_while_it_loads(tmp_path: Path) -> None:
+    _write(tmp_path / "a.mp4")
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+
+
+def test_another_video_than_the_one_meant_is_noticed(tmp_path: Path) -> None:
+    _write(tmp_path / "a.mp4", count=9)
+    with pytest.raises(StorageFailed, match="9 frames at 24 fps, where 96x64, 13 frames"):
+        verify_video(tmp_path / "a.mp4", width=96, height=64, fps=24, num_frames=13, parameters=_PARAMETERS)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 1500])
+def test_a_torn_file_is_unreadable_or_shorter(kept: int, tmp_path: Path) -> None:
+    _write(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:kept])
+    with pytest.raises(StorageFailed):
+        verify_video(tmp_path / "a.mp4", width=96, height=64, fps=24, num_frames=13, parameters=_PARAMETERS)

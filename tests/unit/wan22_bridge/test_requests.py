@@ -1,0 +1,145 @@
+"""Requests become complete parameters, or are refused with what to change."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.requests import GenerationRequest, InputImage, choose_model, resolve_params
+from wan22_bridge.types import GenerationParams, ModelType
+
+_CATALOGUE = load_catalogue()
+_SERVED = [_CATALOGUE[name] for name in ("tiny-t2v", "tiny-i2v", "tiny-ti2v")]
+_REAL = [spec for spec in _CATALOGUE.values() if spec.id.startswith("wan")]
+_WIDE = InputImage(key="inputs/a", width=2000, height=1000)
+
+
+def _resolve(served: Any = _SERVED, **fields: Any) -> GenerationParams:
+    return resolve_params(GenerationRequest(**({"prompt": "a cat"} | fields)), served)
+
+
+def test_what_is_left_out_is_the_models_own_default() -> None:
+    params = _resolve(_REAL, model="t2v-a14b")
+    assert (params.model, params.model_type) == ("wan2.2-t2v-a14b", ModelType.T2V)
+    assert (params.width, params.height, params.num_frames, params.fps, params.steps) == (1280, 720, 81, 16, 40)
+    assert (params.guidance_scale, params.guidance_scale_2, params.flow_shift) == (4.0, 3.0, 12.0)
+    assert params.negative_prompt.startswith("色调艳丽")
+    assert 0 <= params.seed < 2**31
+
+
+def test_an_own_negative_prompt_replaces_the_default_even_when_empty() -> None:
+    assert _resolve(_REAL, negative_prompt="").negative_prompt == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "expected"),
+    [
+        ("auto", False, "tiny-t2v"),
+        ("auto", True, "tiny-i2v"),
+        ("T2V-A14B", False, "tiny-t2v"),
+        ("ti2v-5b", False, "tiny-ti2v"),
+        ("i2v", True, "tiny-i2v"),
+        ("TINY-TI2V", False, "tiny-ti2v"),
+    ],
+)
+def test_a_model_is_known_by_id_type_or_auto_in_any_case(name: str, image: bool, expected: str) -> None:
+    assert choose_model(_SERVED, name, has_image=image).id == expected
+
+
+def test_auto_falls_to_the_model_that_takes_both_where_it_is_the_only_one() -> None:
+    only = [_CATALOGUE["tiny-ti2v"]]
+    assert choose_model(only, "auto", has_image=True).id == "tiny-ti2v"
+    assert choose_model(only, "auto", has_image=False).id == "tiny-ti2v"
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "expected"),
+    [
+        ("t2v", "854x480", (848, 480)),
+        ("t2v", "1920x1080", (1920, 1072)),
+        ("ti2v", "1280x720", (1280, 704)),
+        ("t2v", " 832 X 480 ", (832, 480)),
+    ],
+)
+def test_sizes_are_snapped_down_to_the_models_multiple(model: str, size: str, expected: tuple[int, int]) -> None:
+    params = _resolve(model=model, resolution=size)
+    assert (params.width, params.height) == expected
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(1, 1), (4, 1), (5, 5), (16, 13), (17, 17), (161, 161)])
+def test_frames_are_snapped_down_to_4k_plus_1(frames: int, expected: int) -> None:
+    assert _resolve(num_frames=frames).num_frames == expected
+
+
+@pytest.mark.parametrize(("seconds", "fps", "expected"), [(1, 16, 17), (4, 16, 65), (2.5, 24, 61)])
+def test_seconds_become_frames(seconds: float, fps: int, expected: int) -> None:
+    assert _resolve(seconds=seconds, fps=fps).num_frames == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "expected"),
+    [
+        ("i2v", _WIDE, (176, 80)),
+        ("i2v", replace(_WIDE, width=1000, height=1000), (128, 128)),
+        ("ti2v", _WIDE, (160, 64)),
+        ("i2v", replace(_WIDE, width=1, height=16000), (32, 512)),
+    ],
+)
+def test_without_a_size_the_image_gives_its_shape(model: str, image: InputImage, expected: tuple[int, int]) -> None:
+    params = _resolve(model=model, image=image)
+    assert (params.width, params.height) == expected
+
+
+def test_one_guidance_scale_stands_for_both_experts() -> None:
+    assert _resolve(guidance_scale=7.0).guidance_scale_2 == 7.0
+    assert _resolve(guidance_scale_2=2.0).guidance_scale == 4.0
+    assert _resolve(model="ti2v", guidance_scale=7.0).guidance_scale_2 is None
+
+
+def test_a_drawn_seed_is_kept_and_a_chosen_one_too() -> None:
+    assert _resolve(seed=2**53 - 1).seed == 2**53 - 1
+    assert _resolve(seed=-1).seed >= 0
+    assert len({_resolve().seed for _ in range(5)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"prompt": "  "}, "prompt_empty", "prompt"),
+        ({"prompt": "x" * 2001}, "prompt_too_long", "prompt"),
+        ({"prompt": "a\x00b"}, "invalid_prompt", "prompt"),
+        ({"negative_prompt": "x" * 2001}, "prompt_too_long", "negative_prompt"),
+        ({"model": "sora-2"}, "unknown_model", "model"),
+        ({"resolution": "abc"}, "invalid_resolution", "resolution"),
+        ({"resolution": "0x0"}, "invalid_resolution", "resolution"),
+        ({"resolution": "64x00"}, "invalid_resolution", "resolution"),
+        ({"resolution": "-64x64"}, "invalid_resolution", "resolution"),
+        ({"resolution": "15x64"}, "resolution_too_small", "resolution"),
+        ({"resolution": "100000x100000"}, "resolution_too_large", "resolution"),
+        ({"num_frames": 162}, "too_many_frames", "num_frames"),
+        ({"num_frames": 0}, "invalid_num_frames", "num_frames"),
+        ({"seconds": 60}, "too_many_frames", "seconds"),
+        ({"model": "i2v"}, "image_required", "image"),
+        ({"model": "t2v", "image": _WIDE}, "image_not_supported", "image"),
+        ({"model": "ti2v", "image": _WIDE, "end_image": _WIDE}, "end_image_not_supported", "end_image"),
+        ({"model": "ti2v", "guidance_scale_2": 3.0}, "guidance_scale_2_not_supported", "guidance_scale_2"),
+    ],
+)
+def test_what_can_not_work_is_refused_by_the_field_at_fault(fields: Any, code: str, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _resolve(**fields)
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_a_size_that_is_too_large_is_answered_with_one_that_fits() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _resolve(resolution="4000x2000")
+    assert caught.value.suggestions == ["Use 2032x1008 or smaller."]
+    assert _resolve(resolution="2032x1008").width == 2032
+
+
+def test_parameters_survive_the_way_through_json() -> None:
+    params = _resolve(model="i2v", image=_WIDE)
+    assert GenerationParams.from_dict(params.to_dict()) == params
