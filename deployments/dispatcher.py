@@ -20,16 +20,12 @@ from deployments.messages import Advanced, Completed, Failed, Message
 from deployments.scheduling import Slots, choose_next
 from deployments.storage import Storage
 from wan22_bridge.errors import GenerationFailed
-from wan22_bridge.types import ModelType, Progress
+from wan22_bridge.types import ModelType
 
 logger = logging.getLogger("ray.serve")
 
-POLL_SECONDS = 0.05
-"""How often the store is asked for a job that could start, while there is room for one."""
 RECLAIM_SECONDS = 1.0
 TIDY_SECONDS = 3600.0
-PROGRESS_SECONDS = 0.2
-"""Progress within a stage is written at most this often: each write is a flush to the disk."""
 PENDING_SEEN = 200
 """How many pending jobs the scheduler looks at."""
 
@@ -74,6 +70,7 @@ class Dispatcher:
         self._store = JobStore(store_url)
         self._storage = Storage(data_dir)
         self._service = JobService(self._store, self._storage, ())
+        self._changes = self._store.watch()
         self._generators = generators
         self._following: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
@@ -108,7 +105,7 @@ class Dispatcher:
                 await asyncio.sleep(RECLAIM_SECONDS)
                 continue
             if job is None:
-                await self._wait_for_room()
+                await self._wait()
                 continue
             logger.info("Job claimed", extra={"action": "job_claimed", "job_id": job.id, "attempt": job.attempt})
             task = asyncio.create_task(self._follow(job))
@@ -119,12 +116,15 @@ class Dispatcher:
         self._following.discard(task)
         self._freed.set()
 
-    async def _wait_for_room(self) -> None:
-        """A moment; where every slot is taken, until one is free."""
+    async def _wait(self) -> None:
+        """Until it is worth asking the store again: a slot became free, or, with one free, the store has changed."""
         self._freed.clear()
         full = len(self._following) >= self._config.slots.total
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._freed.wait(), RECLAIM_SECONDS if full else POLL_SECONDS)
+        deadline = time.monotonic() + RECLAIM_SECONDS
+        while time.monotonic() < deadline and (full or not self._changes.changed()):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), RECLAIM_SECONDS if full else self._changes.interval_seconds)
+                return
 
     def _reclaim(self) -> None:
         for job in self._store.reclaim_expired(max_attempts=self._config.max_attempts, error=_INTERRUPTED):
@@ -167,18 +167,12 @@ class Dispatcher:
 
     async def _relay(self, job: Job, stream: "DeploymentResponseGenerator[Message]") -> None:
         """Writes what the generator says into the store until it has said how the job ended."""
-        written: Progress | None = None
-        written_at = 0.0
         timeout: float | None = self._config.start_timeout_seconds
         while True:
             message = await asyncio.wait_for(anext(stream), timeout)
             timeout = None
             if isinstance(message, Advanced):
-                progress = message.progress
-                due = time.monotonic() - written_at >= PROGRESS_SECONDS
-                if due or written is None or progress.stage is not written.stage:
-                    await asyncio.to_thread(self._store.record_progress, job.id, job.fencing_token, progress)
-                    written, written_at = progress, time.monotonic()
+                await asyncio.to_thread(self._store.record_progress, job.id, job.fencing_token, message.progress)
             else:
                 await asyncio.to_thread(self._end, job, message)
                 return

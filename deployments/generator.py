@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,8 @@ logger = logging.getLogger("ray.serve")
 
 WATCH_SECONDS = 0.25
 """How often a running job asks the store whether it was cancelled or overtaken."""
+PROGRESS_SECONDS = 0.25
+"""Progress within a stage is told at most this often: each time is a write to the disk and wakes four processes."""
 
 
 class Generator:
@@ -100,14 +103,15 @@ class Generator:
             self._bridge = ModelIntegrationBridge()
         return self._bridge.load(self._served[model_id], folder)
 
-    def _run_on_device(self, model: "LoadedModel", job: Job, stop: threading.Event, say: Any) -> None:
+    def _run_on_device(
+        self, model: "LoadedModel", job: Job, stop: threading.Event, say: Callable[[Message], None]
+    ) -> None:
         assert self._bridge is not None
         logger.info("Job begun", extra={"action": "job_begun", "job_id": job.id, "model": job.params.model})
         try:
             folder = self._storage.output_folder(job.id, job.fencing_token)
             run = self._bridge.generate(model, job.params, folder, inputs=self._storage.root)
-            while not stop.is_set():
-                say(Advanced(next(run)))
+            self._tell(run, stop, say)
             run.close()
             logger.info("Job stopped", extra={"action": "job_stopped", "job_id": job.id})
             say(Stopped())
@@ -116,6 +120,15 @@ class Generator:
         except Exception as exc:
             logger.exception("Job failed", extra={"action": "job_failed", "job_id": job.id})
             say(Failed(_describe(exc, job)))
+
+    def _tell(self, run: Iterator[Progress], stop: threading.Event, say: Callable[[Message], None]) -> None:
+        """Goes on until it is stopped; the run's own end is its StopIteration."""
+        stage, told_at = None, 0.0
+        while not stop.is_set():
+            progress = next(run)
+            if progress.stage is not stage or time.monotonic() - told_at >= PROGRESS_SECONDS:
+                say(Advanced(progress))
+                stage, told_at = progress.stage, time.monotonic()
 
     def _completed(self, job: Job, result: GenerationResult) -> Completed:
         folder = self._storage.output_key(job.id, job.fencing_token)

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from deployments.jobs.changes import ChangeSignal, change_signal
 from deployments.jobs.job import (
     Event,
     IdempotencyConflict,
@@ -54,6 +55,10 @@ class JobStore:
     def close(self) -> None:
         """Closes every connection."""
         self._engine.dispose()
+
+    def watch(self) -> ChangeSignal:
+        """A signal that something was written, for one reader of its own."""
+        return change_signal(self._engine)
 
     def ping(self) -> None:
         """Makes sure that the database answers; raises what its driver raises if not."""

@@ -17,7 +17,10 @@ _MAX_PARTS = 200
 
 
 class BodyLimit:
-    """ASGI middleware: a body over the limit is not read to its end."""
+    """ASGI middleware: a body over the limit is not read to its end.
+
+    FastAPI's own `max_body_size` answers in plain text, whatever the application would say.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

@@ -110,8 +110,7 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
             missed = await run_in_threadpool(store.events_after, last, job_id=task_id)
             for event in missed:
                 last = event.sequence
-                for text in _tell(narrator, event):
-                    yield text
+                yield _tell(narrator, event)
                 if _is_last(event):
                     return
             if not missed:
@@ -123,19 +122,18 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
                 yield ": alive\n\n"
                 continue
             if event.job_id == task_id and event.sequence > last:
-                for text in _tell(narrator, event):
-                    yield text
+                yield _tell(narrator, event)
                 if _is_last(event):
                     return
 
 
-def _tell(narrator: Narrator, event: Event) -> list[str]:
+def _tell(narrator: Narrator, event: Event) -> str:
     """An event's messages; the last one carries its number, so that none is missed after a break between them."""
     messages = [message for _, message in narrator.tell(event)]
-    return [
+    return "".join(
         _render(kind, json.dumps(data), event.sequence if index == len(messages) - 1 else None)
         for index, (kind, data) in enumerate(messages)
-    ]
+    )
 
 
 def _is_last(event: Event) -> bool:

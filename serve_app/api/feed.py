@@ -15,7 +15,6 @@ from serve_app.api.schemas import video_url
 
 logger = logging.getLogger("ray.serve")
 
-POLL_SECONDS = 0.1
 _BACKLOG = 1000
 """Events that a stream may be behind before it is cut off."""
 
@@ -77,10 +76,14 @@ class Feed:
 
     async def _tail(self) -> None:
         last: int | None = None
+        changes = self._store.watch()
         while True:
             if not self._subscriptions:
                 last = None
             await self._wanted.wait()
+            if last is not None and not changes.changed():
+                await asyncio.sleep(changes.interval_seconds)
+                continue
             try:
                 if last is None:
                     last = await run_in_threadpool(self._store.last_sequence)
@@ -93,7 +96,7 @@ class Feed:
                 last = event.sequence
                 for subscription in self._subscriptions:
                     subscription.put(event)
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(changes.interval_seconds)
 
 
 class Narrator:

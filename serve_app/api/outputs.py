@@ -12,6 +12,9 @@ router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
 
 _MEDIA_TYPES = {"video": "video/mp4", "thumbnail": "image/webp", "last_frame": "image/png"}
 
+_CHUNK_BYTES = 2**20
+"""Each chunk is a message from the replica to the proxy: few large ones are faster than many small ones."""
+
 
 @router.get("")
 def list_outputs(serving: Serving) -> OutputsAnswer:
@@ -72,12 +75,14 @@ def output_file(serving: Services, video_id: str, kind: str, *, attachment: bool
     job = _completed(serving, video_id)
     assert job.output is not None
     path = serving.storage.path(f"{job.output['folder']}/{job.output[kind]}")
-    return FileResponse(
+    response = FileResponse(
         path,
         media_type=_MEDIA_TYPES[kind],
         filename=filename(job) if attachment else None,
         headers={"cache-control": "private, max-age=31536000, immutable"},
     )
+    response.chunk_size = _CHUNK_BYTES
+    return response
 
 
 def _completed(serving: Services, video_id: str) -> Job:

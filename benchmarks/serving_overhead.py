@@ -1,0 +1,150 @@
+"""What the service costs: the same jobs through it and by a plain diffusers script, interleaved in one run."""
+
+import json
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.reporting import Row, parse_arguments, report
+from serve_app.client import Client
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.tiny import FAMILY, ensure_tiny_model
+
+ROOT = Path(__file__).parent.parent
+SPEC = load_catalogue()["tiny-t2v"]
+
+
+def main() -> None:
+    """Measures and reports."""
+    arguments = parse_arguments("What the service costs, against a plain diffusers script.")
+    count = 5 if arguments.quick else 20
+    with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
+        folder = Path(name)
+        for member in FAMILY:
+            ensure_tiny_model(folder / "data" / "models", member)
+        with _service(folder) as (url, start_seconds, processes), _script(folder) as script:
+            rows = [Row("start to ready", start_seconds, "s", 20.0)]
+            time.sleep(5)
+            rows.append(Row("idle memory of the service", _memory_mb(processes()), "MB"))
+            rows += _compare(url, script, folder, count)
+            rows.append(Row("memory with one model loaded", _memory_mb(processes()), "MB"))
+    report(rows, arguments.json)
+
+
+def _compare(url: str, script: "subprocess.Popen[str]", folder: Path, count: int) -> list[Row]:
+    """Runs job after job, each first by one side, then by the other; the order changes from job to job."""
+    plain: list[float] = []
+    served: list[float] = []
+    submitted: list[float] = []
+    with Client(url) as client:
+        cold = _run_served(client, "warm up", 0)[1]
+        _run_plain(script, "warm up", 0, folder)
+        for index in range(count):
+            prompt = f"a red circle moving right, take {index}"
+            for side in ("plain", "served") if index % 2 else ("served", "plain"):
+                if side == "plain":
+                    plain.append(_run_plain(script, prompt, index, folder))
+                else:
+                    answer_seconds, seconds = _run_served(client, prompt, index)
+                    submitted.append(answer_seconds)
+                    served.append(seconds)
+    return [
+        Row("first job, cold generator", cold, "s"),
+        Row(f"{count} jobs by the plain script", sum(plain), "s"),
+        Row(f"{count} jobs through the service", sum(served), "s"),
+        Row("service / script, wall time", sum(served) / sum(plain), "×", 1.10),
+        Row("submitting, median", 1000 * statistics.median(submitted), "ms", 30.0),
+        Row("submitting, slowest", 1000 * max(submitted), "ms"),
+    ]
+
+
+def _run_served(client: Client, prompt: str, seed: int) -> tuple[float, float]:
+    """Seconds until the submission was answered, and until the video was there."""
+    began = time.perf_counter()
+    task_id = client.submit({"prompt": prompt, "seed": seed, "model_type": SPEC.id}, {})
+    answered = time.perf_counter()
+    *_, last = client.follow(task_id)
+    assert last["status"] == "completed", last
+    return answered - began, time.perf_counter() - began
+
+
+def _run_plain(script: "subprocess.Popen[str]", prompt: str, seed: int, folder: Path) -> float:
+    assert script.stdin is not None
+    assert script.stdout is not None
+    script.stdin.write(json.dumps({"prompt": prompt, "seed": seed, "path": str(folder / "plain.mp4")}) + "\n")
+    script.stdin.flush()
+    return float(script.stdout.readline())
+
+
+@contextmanager
+def _script(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The plain script, its model loaded."""
+    model = ensure_tiny_model(folder / "data" / "models", SPEC.source_ref)
+    numbers = (*SPEC.size, SPEC.num_frames, SPEC.steps, SPEC.flow_shift, SPEC.fps)
+    command = [sys.executable, str(ROOT / "benchmarks" / "plain_script.py"), str(model), *map(str, numbers)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def _service(folder: Path) -> Iterator[tuple[str, float, Callable[[], list[psutil.Process]]]]:
+    """A service of its own, and how long its start took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [str(Path(sys.executable).parent / "wan22"), "serve", "--config", str(ROOT / "serve_config.yaml")]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--data-dir", str(folder / "data")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def processes() -> list[psutil.Process]:
+        parent = psutil.Process(process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    try:
+        while not _is_ready(url):
+            if process.poll() is not None or time.perf_counter() - began > 120:
+                raise SystemExit("The service did not start; try `wan22 serve --verbose`.")
+            time.sleep(0.05)
+        yield url, time.perf_counter() - began, processes
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _memory_mb(processes: list[psutil.Process]) -> float:
+    """The proportional share of memory of all processes together: what they share counts once."""
+    return sum(process.memory_full_info().pss for process in processes if process.is_running()) / 2**20
+
+
+if __name__ == "__main__":
+    main()
