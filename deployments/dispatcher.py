@@ -70,7 +70,7 @@ class Dispatcher:
         self._store = JobStore(store_url)
         self._storage = Storage(data_dir)
         self._service = JobService(self._store, self._storage, ())
-        self._changes = self._store.watch()
+        self._changes = self._store.database.watch()
         self._generators = generators
         self._following: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()

@@ -99,7 +99,7 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from deployments.jobs.store import JobStore
+    from deployments.jobs.database import Database
 
     host, port = _address(config)
     with socket.socket() as probe:
@@ -120,7 +120,7 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
         ) from exc
     assert settings.database_url is not None
     try:
-        JobStore(settings.database_url).close()
+        Database(settings.database_url).close()
     except (SQLAlchemyError, OSError) as exc:
         reason = str(exc).partition("\n")[0]
         raise ConfigurationError(f"database_url: the database can't be opened: {reason}", param="database_url") from exc

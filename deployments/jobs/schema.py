@@ -1,28 +1,6 @@
-"""The tables, and connections that keep their promises."""
+"""The tables."""
 
-from typing import Any
-
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    make_url,
-)
-from sqlalchemy.exc import ArgumentError
-
-from wan22_bridge.errors import ConfigurationError
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -70,44 +48,3 @@ events = Table(
     Index("events_by_job", "job_id", "sequence"),
     sqlite_autoincrement=True,
 )
-
-WRITING = {"sqlite_begin": "BEGIN IMMEDIATE"}
-"""Execution options of a connection that will write: it takes SQLite's write lock first, so that two writers wait
-for each other instead of failing half-way."""
-
-
-def open_engine(url: str) -> Engine:
-    """Opens a pool of connections to SQLite (`sqlite:///PATH`) or PostgreSQL (`postgresql://…`).
-
-    Raises:
-        ConfigurationError: the URL is neither.
-    """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as exc:
-        raise ConfigurationError(
-            "database_url is not a URL such as sqlite:////var/lib/wan22/jobs.db.", param="database_url"
-        ) from exc
-    if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise ConfigurationError(
-            f"database_url {parsed.drivername!r} is not supported: use sqlite:///PATH or postgresql://…",
-            param="database_url",
-        )
-    engine = create_engine(parsed, connect_args={"timeout": 30})
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """WAL, so that readers never wait; and a commit that has answered is on the disk."""
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """The driver's own BEGIN is switched off: it comes too late to make a reader's snapshot or a writer's lock."""
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))

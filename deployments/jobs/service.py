@@ -86,7 +86,7 @@ class JobService:
 
     def tidy(self) -> None:
         """Removes what nothing refers to any more: old events, unused inputs, the files of broken-off attempts."""
-        self._store.prune_events(older_than_seconds=EVENTS_KEPT_SECONDS)
+        self._store.events.prune(older_than_seconds=EVENTS_KEPT_SECONDS)
         self._storage.remove_old_inputs(keep=self._store.input_keys(), older_than_seconds=UNUSED_INPUTS_KEPT_SECONDS)
         for job_id in self._storage.output_jobs():
             try:

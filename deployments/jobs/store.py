@@ -1,22 +1,20 @@
-"""The job store: the only SQL of the service. Each method is one short transaction.
+"""The job store. Each method is one short transaction.
 
 It is the truth about jobs. Who runs a job holds its lease and a fencing token; a write with an older token, or after
 the job's end, raises LeaseLost and changes nothing.
 """
 
-import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from deployments.jobs.changes import ChangeSignal, change_signal
+from deployments.jobs.database import Database
+from deployments.jobs.events import EventLog
 from deployments.jobs.job import (
-    Event,
     IdempotencyConflict,
     Job,
     JobEnded,
@@ -27,19 +25,15 @@ from deployments.jobs.job import (
     NewJob,
     Priority,
 )
-from deployments.jobs.migrations import upgrade
-from deployments.jobs.schema import WRITING, events, jobs, open_engine
+from deployments.jobs.schema import jobs
 from wan22_bridge.types import GenerationParams, Progress, Stage
-
-_EVENTS_LOCK = 0x77616E3232
-"""PostgreSQL's advisory lock for writing events: they become visible in the order of their sequence numbers."""
 
 
 class JobStore:
     """Jobs and their events in SQLite or PostgreSQL."""
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
-        """Opens the database and brings its schema up to date.
+        """Opens the database.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://…`.
@@ -48,22 +42,9 @@ class JobStore:
         Raises:
             ConfigurationError: the URL is not of a supported database.
         """
-        self._engine = open_engine(url)
+        self.database = Database(url)
+        self.events = EventLog(self.database, clock)
         self._clock = clock
-        upgrade(self._engine)
-
-    def close(self) -> None:
-        """Closes every connection."""
-        self._engine.dispose()
-
-    def watch(self) -> ChangeSignal:
-        """A signal that something was written, for one reader of its own."""
-        return change_signal(self._engine)
-
-    def ping(self) -> None:
-        """Makes sure that the database answers; raises what its driver raises if not."""
-        with self._reading() as connection:
-            connection.execute(text("SELECT 1"))
 
     # Clients: what the ingress calls.
 
@@ -76,7 +57,7 @@ class JobStore:
             IdempotencyConflict: the key came with another request then.
         """
         try:
-            with self._writing() as connection:
+            with self.database.writing() as connection:
                 now = self._clock()
                 row = connection.execute(
                     insert(jobs)
@@ -101,12 +82,12 @@ class JobStore:
                     .returning(jobs)
                 ).one()
                 job = _to_job(row)
-                self._log(connection, job)
+                self.events.append(connection, job)
                 return job
         except IntegrityError:
             if new.idempotency_key is None:
                 raise
-            with self._reading() as connection:
+            with self.database.reading() as connection:
                 row = connection.execute(select(jobs).where(jobs.c.idempotency_key == new.idempotency_key)).one()
             if row.request_hash != new.request_hash:
                 raise IdempotencyConflict(
@@ -121,7 +102,7 @@ class JobStore:
         Raises:
             JobNotFound: there is none of that id.
         """
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             return _to_job(_one(connection, job_id))
 
     def page(
@@ -147,7 +128,7 @@ class JobStore:
         query = select(jobs).order_by(order).limit(limit)
         if states:
             query = query.where(jobs.c.state.in_(states))
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             if after is not None:
                 number = _one(connection, after).number
                 query = query.where(jobs.c.number < number if newest_first else jobs.c.number > number)
@@ -155,14 +136,14 @@ class JobStore:
 
     def count(self) -> dict[JobState, int]:
         """How many jobs there are in each state."""
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
         return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
 
     def queue_positions(self) -> dict[str, int]:
         """The pending jobs in the order in which they go, 1 for the next."""
         order = select(jobs.c.id).where(jobs.c.state == JobState.PENDING)
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             ids = connection.execute(order.order_by(jobs.c.priority.desc(), jobs.c.number)).scalars()
             return {job_id: position for position, job_id in enumerate(ids, 1)}
 
@@ -174,7 +155,7 @@ class JobStore:
         last = select(jobs.c.params, jobs.c.result).where(
             jobs.c.state == JobState.COMPLETED, jobs.c.model == params.model
         )
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             row = connection.execute(last.order_by(jobs.c.number.desc()).limit(1)).one_or_none()
         if row is None:
             return None
@@ -189,7 +170,7 @@ class JobStore:
             JobNotFound: there is no such job.
             JobEnded: it is already over.
         """
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             job = _to_job(_one(connection, job_id, lock=True))
             if job.state.ended:
                 raise JobEnded(f"The job is already {job.state}.", suggestions=["There is nothing left to cancel."])
@@ -204,19 +185,19 @@ class JobStore:
             JobNotFound: there is no such job.
             JobRunning: it is running, and `even_running` was not said.
         """
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             job = _to_job(_one(connection, job_id, lock=True))
             if job.state is JobState.PROCESSING and not even_running:
                 raise JobRunning(suggestions=["Cancel it first."], can_retry=True)
             connection.execute(delete(jobs).where(jobs.c.number == job.number))
-            self._log(connection, job, "deleted")
+            self.events.append(connection, job, "deleted")
             return job
 
     # The dispatcher and the generators: who runs jobs.
 
     def claim(self, job_id: str, *, lease_seconds: float) -> Job | None:
         """Takes a pending job under a new fencing token; None if it is no longer pending."""
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             now = self._clock()
             row = connection.execute(
                 update(jobs)
@@ -234,7 +215,7 @@ class JobStore:
             if row is None:
                 return None
             job = _to_job(row)
-            self._log(connection, job)
+            self.events.append(connection, job)
             return job
 
     def renew(self, job_id: str, fencing_token: int, *, lease_seconds: float) -> None:
@@ -243,7 +224,7 @@ class JobStore:
         Raises:
             LeaseLost: it is no longer this claim's.
         """
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             self._held(connection, job_id, fencing_token)
             connection.execute(
                 update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=self._clock() + lease_seconds)
@@ -251,7 +232,7 @@ class JobStore:
 
     def must_stop(self, job_id: str, fencing_token: int) -> bool:
         """Whether the claim was cancelled or overtaken: what a generator asks while it works."""
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             row = connection.execute(
                 select(jobs.c.state, jobs.c.fencing_token, jobs.c.cancel_requested).where(jobs.c.id == job_id)
             ).one_or_none()
@@ -265,7 +246,7 @@ class JobStore:
         Raises:
             LeaseLost: it is no longer this claim's.
         """
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             self._held(connection, job_id, fencing_token)
             self._change(
                 connection,
@@ -307,7 +288,7 @@ class JobStore:
         Raises:
             LeaseLost: it is no longer this claim's.
         """
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             job = self._held(connection, job_id, fencing_token)
             if job.cancel_requested:
                 return self._change(connection, job_id, **_ended(JobState.CANCELLED, self._clock()))
@@ -318,7 +299,7 @@ class JobStore:
 
         A job that was begun `max_attempts` times fails with `error` instead; one that was asked to stop is cancelled.
         """
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             now = self._clock()
             expired = select(jobs).where(jobs.c.state == JobState.PROCESSING, jobs.c.lease_expires_at < now)
             changed = []
@@ -333,51 +314,11 @@ class JobStore:
 
     def input_keys(self) -> set[str]:
         """The storage keys of every input image that a job refers to."""
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             parameters = connection.execute(select(jobs.c.params)).scalars()
             return {key for params in parameters for key in (params.get("image"), params.get("end_image")) if key}
 
-    # Events.
-
-    def events_after(self, sequence: int, *, job_id: str | None = None, limit: int = 500) -> list[Event]:
-        """The events that came after `sequence`, oldest first; of one job, or of all."""
-        query = select(events).where(events.c.sequence > sequence).order_by(events.c.sequence).limit(limit)
-        if job_id is not None:
-            query = query.where(events.c.job_id == job_id)
-        with self._reading() as connection:
-            return [
-                Event(
-                    sequence=row.sequence,
-                    job_id=row.job_id,
-                    type=row.type,
-                    data=json.loads(row.data),
-                    created_at=row.created_at,
-                )
-                for row in connection.execute(query)
-            ]
-
-    def last_sequence(self) -> int:
-        """The sequence number of the newest event, 0 before the first."""
-        with self._reading() as connection:
-            return connection.execute(select(func.max(events.c.sequence))).scalar_one() or 0
-
-    def prune_events(self, *, older_than_seconds: float) -> int:
-        """Forgets old events; returns how many."""
-        with self._writing() as connection:
-            limit = self._clock() - older_than_seconds
-            return connection.execute(delete(events).where(events.c.created_at < limit)).rowcount
-
     # Inside a transaction.
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(**WRITING) as connection, connection.begin():
-            yield connection
 
     def _held(self, connection: Connection, job_id: str, fencing_token: int) -> Job:
         """The running job, locked, if the claim with this token still holds it."""
@@ -387,7 +328,7 @@ class JobStore:
         return _to_job(row)
 
     def _end(self, job_id: str, fencing_token: int, state: JobState, **values: Any) -> Job:
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             self._held(connection, job_id, fencing_token)
             return self._change(connection, job_id, **_ended(state, self._clock()), **values)
 
@@ -395,27 +336,8 @@ class JobStore:
         """Writes values and the event that tells of them."""
         row = connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)).one()
         job = _to_job(row)
-        self._log(connection, job)
+        self.events.append(connection, job)
         return job
-
-    def _log(self, connection: Connection, job: Job, kind: str = "updated") -> None:
-        if connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_EVENTS_LOCK)))
-        data = {
-            "state": job.state.value,
-            "model": job.params.model,
-            "stage": job.stage,
-            "progress": job.progress,
-            "current_step": job.current_step,
-            "total_steps": job.total_steps,
-            "eta_seconds": job.eta_seconds,
-            "attempt": job.attempt,
-            "cancel_requested": job.cancel_requested,
-            "error": job.error,
-        }
-        connection.execute(
-            insert(events).values(job_id=job.id, type=kind, data=json.dumps(data), created_at=self._clock())
-        )
 
 
 def _work(params: GenerationParams) -> int:

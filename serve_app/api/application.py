@@ -22,7 +22,7 @@ def make_api(services: Services) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with feed.running():
             yield
-        services.store.close()
+        services.store.database.close()
 
     app = FastAPI(
         title="wan22-serve",

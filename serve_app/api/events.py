@@ -101,13 +101,13 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
     store, narrator = serving.store, Narrator()
     with feed.subscribe() as subscription:
         if last is None:
-            last = await run_in_threadpool(store.last_sequence)
+            last = await run_in_threadpool(store.events.last_sequence)
             job = await run_in_threadpool(store.get, task_id)
             yield _render("task", TaskInfo.of(job).model_dump_json(), last)
             if job.state.ended:
                 return
         while True:
-            missed = await run_in_threadpool(store.events_after, last, job_id=task_id)
+            missed = await run_in_threadpool(store.events.after, last, job_id=task_id)
             for event in missed:
                 last = event.sequence
                 yield _tell(narrator, event)

@@ -76,7 +76,7 @@ class Feed:
 
     async def _tail(self) -> None:
         last: int | None = None
-        changes = self._store.watch()
+        changes = self._store.database.watch()
         while True:
             if not self._subscriptions:
                 last = None
@@ -86,8 +86,8 @@ class Feed:
                 continue
             try:
                 if last is None:
-                    last = await run_in_threadpool(self._store.last_sequence)
-                events = await run_in_threadpool(self._store.events_after, last)
+                    last = await run_in_threadpool(self._store.events.last_sequence)
+                events = await run_in_threadpool(self._store.events.after, last)
             except SQLAlchemyError:
                 logger.exception("The event log can't be read", extra={"action": "feed_failed"})
                 await asyncio.sleep(1)

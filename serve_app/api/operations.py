@@ -26,7 +26,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(serving: Serving) -> dict[str, str]:
     """The database answers and the dispatcher is alive; 503 with the reason while not."""
     try:
-        await asyncio.wait_for(run_in_threadpool(serving.store.ping), _ANSWER_SECONDS)
+        await asyncio.wait_for(run_in_threadpool(serving.store.database.ping), _ANSWER_SECONDS)
     except (SQLAlchemyError, TimeoutError) as exc:
         raise NotReady("The database does not answer.", code="database_unavailable") from exc
     try:

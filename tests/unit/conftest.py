@@ -53,4 +53,4 @@ def store(database_url: str, clock: Clock) -> Iterator[JobStore]:
     """An empty store."""
     opened = JobStore(database_url, clock=clock)
     yield opened
-    opened.close()
+    opened.database.close()

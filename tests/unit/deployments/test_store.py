@@ -6,6 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from deployments.jobs.database import open_engine
 from deployments.jobs.job import (
     IdempotencyConflict,
     JobEnded,
@@ -15,7 +16,7 @@ from deployments.jobs.job import (
     LeaseLost,
     Priority,
 )
-from deployments.jobs.schema import metadata, open_engine
+from deployments.jobs.schema import metadata
 from deployments.jobs.store import JobStore
 from tests.jobs import make_job, make_params
 from tests.unit.conftest import Clock
@@ -36,7 +37,7 @@ def test_a_second_store_on_the_same_database_sees_the_job(store: JobStore, datab
     job = store.submit(make_job())
     other = JobStore(database_url)
     assert other.get(job.id) == job
-    other.close()
+    other.database.close()
 
 
 def test_the_migrations_make_the_schema_that_the_code_uses(store: JobStore, database_url: str) -> None:
@@ -100,7 +101,7 @@ def test_a_reader_of_events_never_skips_one_that_commits_late(store: JobStore) -
         last = 0
         while True:
             finished = done.is_set()
-            for event in store.events_after(last):
+            for event in store.events.after(last):
                 seen.append(event.sequence)
                 last = event.sequence
             if finished:
@@ -119,7 +120,7 @@ def test_a_reader_of_events_never_skips_one_that_commits_late(store: JobStore) -
         writer.join()
     done.set()
     reader.join()
-    assert seen == [event.sequence for event in store.events_after(0)]
+    assert seen == [event.sequence for event in store.events.after(0)]
     assert len(seen) == 60
 
 
@@ -132,7 +133,7 @@ def test_a_running_job_tells_its_progress_and_ends(store: JobStore) -> None:
     assert store.get(job.id).stage == "generating"
     done = store.complete(job.id, 1, output={"folder": "x"}, result={"success": True})
     assert (done.state, done.progress, done.stage) == (JobState.COMPLETED, 100.0, "completed")
-    assert [event.data["stage"] for event in store.events_after(0, job_id=job.id)] == [
+    assert [event.data["stage"] for event in store.events.after(0, job_id=job.id)] == [
         "queued",
         "loading_model",
         "generating",
@@ -235,7 +236,7 @@ def test_a_running_job_is_deleted_only_on_purpose(store: JobStore) -> None:
     assert store.must_stop(job.id, 1)
     with pytest.raises(JobNotFound):
         store.get(job.id)
-    assert [event.type for event in store.events_after(0)][-1] == "deleted"
+    assert [event.type for event in store.events.after(0)][-1] == "deleted"
 
 
 def test_pages_of_jobs_join_without_gap(store: JobStore) -> None:
@@ -250,11 +251,11 @@ def test_pages_of_jobs_join_without_gap(store: JobStore) -> None:
 
 def test_old_events_are_forgotten_and_numbers_go_on(store: JobStore, clock: Clock) -> None:
     store.submit(make_job())
-    last = store.last_sequence()
+    last = store.events.last_sequence()
     clock.now += 100
-    assert store.prune_events(older_than_seconds=50) == 1
+    assert store.events.prune(older_than_seconds=50) == 1
     store.submit(make_job())
-    assert [event.sequence for event in store.events_after(0)] == [last + 1]
+    assert [event.sequence for event in store.events.after(0)] == [last + 1]
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "sqlite://"])
