@@ -25,9 +25,12 @@ def build_app(args: Settings) -> serve.Application:
     """
     settings = args.with_absolute_paths()
     served = settings.served_models()
-    downloader = serve.deployment(name="downloader", ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=100)(
-        Downloader
-    ).bind(settings.data_dir / "models", served)
+    downloader = serve.deployment(
+        name="downloader",
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=100,
+        graceful_shutdown_wait_loop_s=0.2,
+    )(Downloader).bind(settings.data_dir / "models", served)
     types = list(dict.fromkeys(spec.type for spec in served))
     generators = {kind: _bind_generator(kind, settings, served, downloader) for kind in types}
     dispatcher = serve.deployment(

@@ -1,16 +1,20 @@
-"""Nothing is lost: not by a kill, not by Ctrl-C."""
+"""Nothing is lost: not by a kill of any process, not by Ctrl-C."""
 
 import sqlite3
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 
-from tests.service import LONG, Service, running_service, wait_until
+from tests.service import LONG, WAN22, Service, environment, running_service, wait_until
 from wan22_bridge.media import read_video_info
 
 
-def _begun(service: Service, task_id: str) -> bool:
-    return bool(service.task(task_id)["current_step"] >= 3)
+def _begun(service: Service, task_id: str, attempt: int = 1) -> bool:
+    task = service.task(task_id)
+    return bool(task["attempt"] == attempt and task["current_step"] >= 3)
 
 
 def test_a_killed_service_finishes_its_jobs_after_a_restart(tmp_path: Path) -> None:
@@ -42,16 +46,48 @@ def test_ctrl_c_ends_every_process_at_once_and_gives_the_running_job_back(tmp_pa
         assert not list((service.data_dir / "outputs").rglob("*.mp4"))
 
 
-def test_a_killed_generator_is_replaced_and_its_job_begun_again(tmp_path: Path) -> None:
-    with running_service(tmp_path) as service:
-        task_id = service.submit(**LONG | {"steps": 40})
+def test_a_command_that_waits_outlives_every_replica_of_the_service(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with running_service(tmp_path, lease_seconds=3) as service:
+        command = [WAN22, "generate", "long", "-o", str(out), "--size", "256x256", "--steps", "60"]
+        waiting = subprocess.Popen(command, env=environment(WAN22_URL=service.url), stderr=subprocess.PIPE, text=True)
+        task_id = str(wait_until(lambda: _current(service)))
         wait_until(lambda: _begun(service, task_id))
-        [generator] = [
-            process for process in service.processes() if _name(process).startswith("ray::ServeReplica:wan22:generator")
-        ]
-        generator.kill()
-        task = service.wait_for(task_id, "completed", "failed")
-        assert (task["status"], task["attempt"]) == ("completed", 2)
+
+        _kill_replica(service, "ingress")
+        wait_until(lambda: _answers(service))
+        assert service.task(task_id)["attempt"] == 1
+
+        _kill_replica(service, "dispatcher")
+        wait_until(lambda: _begun(service, task_id, attempt=2), seconds=90)
+        _kill_replica(service, "generator")
+        _, said = waiting.communicate(timeout=120)
+        assert waiting.returncode == 0, said
+        task = service.task(task_id)
+        assert (task["status"], task["attempt"]) == ("completed", 3)
+        assert read_video_info(out).num_frames == 17
+        assert len(list((service.data_dir / "outputs" / task_id).iterdir())) == 1
+
+
+def _current(service: Service) -> Any:
+    """The id of the job that runs."""
+    with service.client() as client:
+        task = client.get("/api/v1/queue").json()["current_task"]
+    return task and task["id"]
+
+
+def _answers(service: Service) -> bool:
+    try:
+        return httpx.get(f"{service.url}/readyz", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _kill_replica(service: Service, deployment: str) -> None:
+    """SIGKILL to the replica of a deployment, by the name that Ray gives its process."""
+    found = [process for process in service.processes() if f"ServeReplica:wan22:{deployment}" in _name(process)]
+    assert len(found) == 1, f"{len(found)} replicas of {deployment}"
+    found[0].kill()
 
 
 def _name(process: psutil.Process) -> str:

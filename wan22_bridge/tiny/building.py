@@ -9,6 +9,7 @@ import string
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers.utils import logging as transformers_logging
 
 _TEXT_DIM = 64
 _LATENT_CHANNELS = {"t2v": 8, "i2v": 8, "ti2v": 16}
@@ -25,6 +26,7 @@ _WORDS = (
 
 def build_pipeline(member: str) -> WanPipeline:
     """Builds one member of the family in fp32 with weights that depend on nothing but its name."""
+    transformers_logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED[member])
         two_experts = _BOUNDARY_RATIO[member] is not None
