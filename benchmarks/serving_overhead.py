@@ -17,7 +17,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.reporting import Row, parse_arguments, report
+from benchmarks.support.reporting import Row, parse_arguments, report
 from serve_app.client import Client
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.tiny import FAMILY, ensure_tiny_model
@@ -93,7 +93,7 @@ def _script(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """The plain script, its model loaded."""
     model = ensure_tiny_model(folder / "data" / "models", SPEC.source_ref)
     numbers = (*SPEC.size, SPEC.num_frames, SPEC.steps, SPEC.flow_shift, SPEC.fps)
-    command = [sys.executable, str(ROOT / "benchmarks" / "plain_script.py"), str(model), *map(str, numbers)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "support" / "plain_script.py"), str(model), *map(str, numbers)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.downloads import ensure_model
+from wan22_bridge.errors import ModelMissing
 
 logger = logging.getLogger("ray.serve")
 
@@ -26,6 +27,10 @@ class Downloader:
         Raises:
             ModelMissing: it can't be had.
         """
+        if model_id not in self._served:
+            raise ModelMissing(
+                f"{model_id} is no longer served here.", suggestions=["Submit the job for another model."]
+            )
         async with self._locks[model_id]:
             folder = await asyncio.to_thread(ensure_model, self._served[model_id], self._models_dir)
         logger.info("Model %s is available", model_id, extra={"action": "model_available"})

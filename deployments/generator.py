@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
+from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.jobs.job import Job
 from deployments.jobs.store import JobStore
@@ -38,19 +39,20 @@ class Generator:
     """Runs the jobs of one model type, one after the other, and multiplexes the models of that type.
 
     Everything that touches the device runs in one thread: what comes next waits until that thread is out of what came
-    before, also where the caller has long gone. Weights, and torch itself, are loaded with the first job: a
-    constructor that can't fail can't take the deployment down with it.
+    before, also where the caller has long gone. The constructor opens nothing: a deployment whose constructor fails
+    three times is given up by Serve. Weights, and torch itself, are loaded with the first job.
     """
 
     def __init__(
         self, store_url: str, data_dir: Path, served: Sequence[ModelSpec], downloader: DeploymentHandle[Any]
     ) -> None:
-        self._store = JobStore(store_url)
+        self._store = JobStore(store_url, migrate=False)
         self._storage = Storage(data_dir)
         self._served = {spec.id: spec for spec in served}
         self._downloader = downloader
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._bridge: ModelIntegrationBridge | None = None
+        self._loads: set[asyncio.Future[LoadedModel]] = set()
 
     @serve.multiplexed(max_num_models_per_replica=1)  # type: ignore[untyped-decorator]
     async def _load(self, model_id: str) -> "LoadedModel":
@@ -67,32 +69,55 @@ class Generator:
         stop = threading.Event()
         watch = asyncio.create_task(self._watch(job, stop))
         try:
-            try:
-                model = await self._load(job.params.model)
-            except (Wan22Error, RayTaskError) as exc:
-                yield Failed(_describe(exc, job))
+            model = await self._load_unless_stopped(job.params.model, watch)
+            if model is None:
+                yield Stopped()
                 return
-            messages: asyncio.Queue[Message] = asyncio.Queue()
-            loop = asyncio.get_running_loop()
-
-            def say(message: Message) -> None:
-                loop.call_soon_threadsafe(messages.put_nowait, message)
-
-            loop.run_in_executor(self._device, self._run_on_device, model, job, stop, say)
-            while True:
-                message = await messages.get()
+            async for message in self._run(model, job, stop):
                 yield message
-                if not isinstance(message, Advanced):
-                    return
+        except RayActorError:
+            raise  # the downloader died: the job is worth another attempt
+        except Exception as exc:
+            logger.exception("Job %s failed", job.id, extra={"action": "job_failed", "job_id": job.id})
+            yield Failed(_describe(exc, job))
         finally:
             stop.set()
             watch.cancel()
 
+    async def _load_unless_stopped(self, model_id: str, watch: "asyncio.Task[None]") -> "LoadedModel | None":
+        """The loaded model; None if the watch ends first, and then the load goes on, for the next job."""
+        load = asyncio.ensure_future(self._load(model_id))
+        self._loads.add(load)
+        load.add_done_callback(self._loads.discard)
+        await asyncio.wait({load, watch}, return_when=asyncio.FIRST_COMPLETED)
+        return await load if load.done() else None
+
+    async def _run(self, model: "LoadedModel", job: Job, stop: threading.Event) -> AsyncIterator[Message]:
+        """Runs the job in the device's thread; the thread's own end is the last message."""
+        loop = asyncio.get_running_loop()
+        progress: asyncio.Queue[Message] = asyncio.Queue()
+
+        def say(message: Message) -> None:
+            loop.call_soon_threadsafe(progress.put_nowait, message)
+
+        running = loop.run_in_executor(self._device, self._run_on_device, model, job, stop, say)
+        while not running.done() or not progress.empty():
+            said = asyncio.ensure_future(progress.get())
+            await asyncio.wait({said, running}, return_when=asyncio.FIRST_COMPLETED)
+            if said.done():
+                yield said.result()
+            else:
+                said.cancel()
+        yield running.result()
+
     async def _watch(self, job: Job, stop: threading.Event) -> None:
         while not stop.is_set():
             await asyncio.sleep(WATCH_SECONDS)
-            if await asyncio.to_thread(self._store.must_stop, job.id, job.fencing_token):
-                stop.set()
+            try:
+                if await asyncio.to_thread(self._store.must_stop, job.id, job.fencing_token):
+                    stop.set()
+            except SQLAlchemyError:
+                logger.exception("The store did not answer", extra={"action": "store_failed"})
 
     # In the device's thread.
 
@@ -105,21 +130,21 @@ class Generator:
 
     def _run_on_device(
         self, model: "LoadedModel", job: Job, stop: threading.Event, say: Callable[[Message], None]
-    ) -> None:
+    ) -> Message:
+        """Runs the job to its end or until it is stopped; what goes wrong is raised."""
         assert self._bridge is not None
-        logger.info("Job begun", extra={"action": "job_begun", "job_id": job.id, "model": job.params.model})
+        logger.info("Job %s begun", job.id, extra={"action": "job_begun", "job_id": job.id})
+        folder = self._storage.output_folder(job.id, job.fencing_token)
+        run = self._bridge.generate(model, job.params, folder, inputs=self._storage.root)
         try:
-            folder = self._storage.output_folder(job.id, job.fencing_token)
-            run = self._bridge.generate(model, job.params, folder, inputs=self._storage.root)
             self._tell(run, stop, say)
-            run.close()
-            logger.info("Job stopped", extra={"action": "job_stopped", "job_id": job.id})
-            say(Stopped())
         except StopIteration as end:
-            say(self._completed(job, end.value))
-        except Exception as exc:
-            logger.exception("Job failed", extra={"action": "job_failed", "job_id": job.id})
-            say(Failed(_describe(exc, job)))
+            logger.info("Job %s completed", job.id, extra={"action": "job_completed", "job_id": job.id})
+            return self._completed(job, end.value)
+        finally:
+            run.close()
+        logger.info("Job %s stopped", job.id, extra={"action": "job_stopped", "job_id": job.id})
+        return Stopped()
 
     def _tell(self, run: Iterator[Progress], stop: threading.Event, say: Callable[[Message], None]) -> None:
         """Goes on until it is stopped; the run's own end is its StopIteration."""
@@ -135,7 +160,6 @@ class Generator:
         values = asdict(result)
         names = {name: values.pop(name).name for name in ("video", "thumbnail", "last_frame")}
         output = {"folder": folder, "file_size_bytes": values.pop("file_size_bytes")} | names
-        logger.info("Job completed", extra={"action": "job_completed", "job_id": job.id})
         return Completed(output=output, result=values | {"success": True, "parameters_used": job.params.to_dict()})
 
 

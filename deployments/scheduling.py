@@ -16,14 +16,14 @@ class Slots:
     by_type: Mapping[ModelType, int]
 
 
-def choose_next(pending: Sequence[Job], running: Sequence[Job], slots: Slots) -> Job | None:
-    """Picks the pending job to start now: the highest priority first, then the oldest, whose type has a free slot.
-
-    Returns:
-        The job, or None while nothing can start.
-    """
+def types_with_room(running: Sequence[Job], slots: Slots) -> set[ModelType]:
+    """The model types that could start another job now."""
     if len(running) >= slots.total:
-        return None
+        return set()
     busy = Counter(job.params.model_type for job in running)
-    free = [job for job in pending if busy[job.params.model_type] < slots.by_type.get(job.params.model_type, 0)]
-    return min(free, key=lambda job: (-job.priority, job.number), default=None)
+    return {model_type for model_type, count in slots.by_type.items() if busy[model_type] < count}
+
+
+def choose_next(pending: Sequence[Job]) -> Job | None:
+    """Picks the job to start among those that could: the highest priority first, then the oldest."""
+    return min(pending, key=lambda job: (-job.priority, job.number), default=None)

@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
+import os
 import re
 import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
 
-from wan22_bridge.errors import NotFound
+from wan22_bridge.errors import NotFound, StorageFailed
 from wan22_bridge.files import atomic_path
 
 _INPUTS, _OUTPUTS = "inputs", "outputs"
@@ -35,14 +36,21 @@ class Storage:
         return f"{_INPUTS}/{upload_id}"
 
     def put_input(self, data: bytes) -> str:
-        """Keeps an input; on the disk when this returns."""
+        """Keeps an input; on the disk when this returns.
+
+        Raises:
+            StorageFailed: it can't be written.
+        """
         key = self.input_key(data)
         path = self.root / key
-        if path.is_file():
-            path.touch()
-            return key
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(data)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
+                return key
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(data)
+        except OSError as exc:
+            raise StorageFailed(f"The upload could not be kept: {exc.strerror}.") from exc
         return key
 
     def path(self, key: str) -> Path:

@@ -48,6 +48,7 @@ def build_app(args: Settings) -> serve.Application:
             max_attempts=settings.max_attempts,
             start_timeout_seconds=settings.start_timeout_seconds,
         ),
+        served,
         generators,
     )
     return serve.deployment(

@@ -1,7 +1,11 @@
 """`wan22`: serve, and use a running service from a terminal. Exit codes: 0 done, 1 failed, 2 asked wrongly."""
 
+import io
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -42,7 +46,12 @@ def serve(
     except ConfigurationError as exc:
         _fail(exc.message, code=2)
     raise typer.Exit(
-        run(checked, verbose=verbose, say=lambda line: output.print(line, highlight=False, soft_wrap=True))
+        run(
+            checked,
+            verbose=verbose,
+            say=lambda line: output.print(escape(line), highlight=False, soft_wrap=True),
+            say_error=lambda line: errors.print(f"[red]Error:[/red] {escape(line)}", highlight=False, soft_wrap=True),
+        )
     )
 
 
@@ -61,8 +70,9 @@ def generate(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Make a video: submit, show the progress, save the mp4. Ctrl-C cancels the job."""
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
-        _fail(f"{out}: not a file in a folder that exists.", code=2)
+    folder = Path() if out is None else out.absolute().parent
+    if (out is not None and out.is_dir()) or not folder.is_dir() or not os.access(folder, os.W_OK):
+        _fail(f"{out or folder.absolute()}: not a file in a folder that can be written.", code=2)
     fields = {
         "prompt": prompt,
         "model_type": model,
@@ -72,23 +82,22 @@ def generate(
         "seed": seed,
     }
     images = {name: path for name, path in (("image", image), ("end_image", last_image)) if path}
-    with Client(url) as client:
+    with _client(url) as client:
+        task_id = client.submit({name: value for name, value in fields.items() if value is not None}, images)
+        task = _follow(client, task_id)
+        if task["status"] != "completed":
+            _fail_job(task, as_json)
+        path = out or Path(f"{task_id}.mp4")
         try:
-            task_id = client.submit({name: value for name, value in fields.items() if value is not None}, images)
-            task = _follow(client, task_id)
-            if task["status"] != "completed":
-                _fail_job(task, as_json)
-            path = out or Path(f"{task_id}.mp4")
             client.download(task_id, path)
-        except ClientError as exc:
-            _fail(str(exc), suggestions=exc.suggestions, code=2 if exc.invalid else 1)
         except OSError as exc:
-            _fail(f"{out}: {exc.strerror}.")
+            _fail(f"{path}: {exc.strerror}.", suggestions=[f"The video is kept: {url}{task['output_path']}"])
     if as_json:
         _print_json(task | {"file": str(path)})
     else:
         seconds = task["result"]["generation_time_seconds"]
-        output.print(f"Saved {path}: {_describe(task)}, made in {seconds:.1f} s.", highlight=False, soft_wrap=True)
+        line = f"Saved {path}: {_describe(task)}, made in {seconds:.1f} s."
+        output.print(escape(line), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -99,11 +108,8 @@ def jobs(
     url: Url = DEFAULT_URL,
 ) -> None:
     """List the newest jobs."""
-    with Client(url) as client:
-        try:
-            tasks = client.tasks(limit=limit, status=status)
-        except ClientError as exc:
-            _fail(str(exc), suggestions=exc.suggestions, code=2 if exc.invalid else 1)
+    with _client(url) as client:
+        tasks = client.tasks(limit=limit, status=status)
     if as_json:
         _print_json(tasks)
         return
@@ -111,7 +117,7 @@ def jobs(
     for task in tasks:
         prompt = task["prompt"] if len(task["prompt"]) <= 40 else task["prompt"][:39] + "…"
         table.add_row(
-            task["id"], task["status"], f"{task['progress']:.0f} %", task["model"], task["resolution"], prompt
+            task["id"], task["status"], f"{task['progress']:.0f} %", task["model"], task["resolution"], escape(prompt)
         )
     output.print(table)
 
@@ -119,21 +125,15 @@ def jobs(
 @app.command()
 def cancel(job_id: Annotated[str, typer.Argument(help="As `wan22 jobs` lists it.")], url: Url = DEFAULT_URL) -> None:
     """Cancel a job that waits or runs."""
-    with Client(url) as client:
-        try:
-            output.print(client.cancel(job_id))
-        except ClientError as exc:
-            _fail(str(exc), suggestions=exc.suggestions)
+    with _client(url) as client:
+        output.print(client.cancel(job_id))
 
 
 @app.command()
 def models(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
     """List the models that are served."""
-    with Client(url) as client:
-        try:
-            found = client.models()
-        except ClientError as exc:
-            _fail(str(exc), suggestions=exc.suggestions)
+    with _client(url) as client:
+        found = client.models()
     if as_json:
         _print_json(found)
         return
@@ -153,7 +153,20 @@ def version() -> None:
 
 def main() -> None:
     """The entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
+
+
+@contextmanager
+def _client(url: str) -> Iterator[Client]:
+    """A client whose errors end the command with their message."""
+    try:
+        with Client(url) as client:
+            yield client
+    except ClientError as exc:
+        _fail(str(exc), suggestions=exc.suggestions, code=2 if exc.invalid else 1)
 
 
 def _follow(client: Client, task_id: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import httpx
 
@@ -30,8 +30,16 @@ class Client:
     """Speaks the native API. Use it as a context manager."""
 
     def __init__(self, url: str) -> None:
+        """Opens a client; it connects with the first call.
+
+        Raises:
+            ClientError: the URL is none. Every method raises it for all that can go wrong between here and there.
+        """
         self._url = url
-        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30, connect=5))
+        try:
+            self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30, connect=5))
+        except httpx.InvalidURL as exc:
+            raise ClientError(f"{url} is not a URL: {exc}", invalid=True) from exc
 
     def __enter__(self) -> Self:
         return self
@@ -43,86 +51,109 @@ class Client:
 
     def submit(self, fields: Mapping[str, Any], images: Mapping[str, Path]) -> str:
         """Submits a job, with image files by field name; returns its id."""
-        with ExitStack() as stack:
+        with ExitStack() as stack, self._explained():
             files = {name: stack.enter_context(path.open("rb")) for name, path in images.items()}
             body: dict[str, Any] = {"data": dict(fields), "files": files} if files else {"json": dict(fields)}
             return str(self._call("POST", "/api/v1/generation/submit", **body)["task_id"])
 
     def task(self, task_id: str) -> dict[str, Any]:
         """Reads one job."""
-        return self._call("GET", f"/api/v1/generation/{task_id}")
+        with self._explained():
+            return self._call("GET", f"/api/v1/generation/{task_id}")
 
     def tasks(self, *, limit: int, status: str | None) -> list[dict[str, Any]]:
         """Reads the newest jobs."""
         query = {"limit": limit} | ({"status": status} if status else {})
-        found: list[dict[str, Any]] = self._call("GET", "/api/v1/queue", params=query)["tasks"]
-        return found
+        with self._explained():
+            return list(self._call("GET", "/api/v1/queue", params=query)["tasks"])
 
     def cancel(self, task_id: str) -> str:
         """Cancels a job; returns what the service says."""
-        return str(self._call("POST", f"/api/v1/queue/{task_id}/cancel")["message"])
+        with self._explained():
+            return str(self._call("POST", f"/api/v1/queue/{task_id}/cancel")["message"])
 
     def models(self) -> list[dict[str, Any]]:
         """Reads the models that are served."""
-        found: list[dict[str, Any]] = self._call("GET", "/v1/models")["data"]
-        return found
+        with self._explained():
+            return list(self._call("GET", "/v1/models")["data"])
 
     def follow(self, task_id: str) -> Iterator[dict[str, Any]]:
         """Yields a job's state whenever it changes, to its end; survives a restart of the service."""
         headers: dict[str, str] = {}
-        heard = time.monotonic()
         path = f"/api/v1/generation/{task_id}/events"
+        failing_since: float | None = None
         while True:
             try:
-                with self._http.stream("GET", path, headers=headers) as response:
+                with self._explained(), self._http.stream("GET", path, headers=headers) as response:
                     self._check(response)
+                    failing_since = None
                     for kind, number, data in _read_events(response.iter_lines()):
-                        heard = time.monotonic()
                         if number:
                             headers["Last-Event-ID"] = number
                         if kind in ("task", "task_update"):
                             yield data
                             if data["status"] in ("completed", "failed", "cancelled"):
                                 return
-            except (httpx.TransportError, ClientError) as exc:
-                refused = isinstance(exc, ClientError) and exc.invalid
-                if refused or time.monotonic() - heard > _RECONNECT_SECONDS:
+            except ClientError as exc:
+                failing_since = failing_since or time.monotonic()
+                if exc.invalid or time.monotonic() - failing_since > _RECONNECT_SECONDS:
                     raise
             time.sleep(0.5)
 
     def download(self, task_id: str, path: Path) -> None:
-        """Saves a job's video; a broken download leaves no file."""
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        """Saves a job's video; a broken download leaves no file.
+
+        A pipe or a device is written to as it is.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                self._fetch(task_id, file)
+            return
+        descriptor, name = tempfile.mkstemp(prefix=".wan22-", dir=target.parent)
         temporary = Path(name)
         try:
-            with (
-                os.fdopen(descriptor, "wb") as file,
-                self._http.stream("GET", f"/api/v1/outputs/{task_id}/video") as response,
-            ):
-                self._check(response)
-                for chunk in response.iter_bytes():
-                    file.write(chunk)
-            temporary.chmod(0o644)
-            temporary.replace(path)
+            with os.fdopen(descriptor, "wb") as file:
+                self._fetch(task_id, file)
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
 
+    def _fetch(self, task_id: str, file: IO[bytes]) -> None:
+        with self._explained(), self._http.stream("GET", f"/api/v1/outputs/{task_id}/video") as response:
+            self._check(response)
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+
     def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        try:
-            response = self._http.request(method, path, **body)
-        except httpx.TransportError as exc:
-            raise self._unreachable() from exc
+        response = self._http.request(method, path, **body)
         self._check(response)
         answer: dict[str, Any] = response.json()
         return answer
 
-    def _unreachable(self) -> ClientError:
-        return ClientError(
-            f"Can't reach the service at {self._url}.",
-            suggestions=["Start it with `wan22 serve`, or name another address with --url."],
-        )
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what httpx raises, and what comes of an answer that is not this service's, into ClientError."""
+        try:
+            yield
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise ClientError(
+                f"Can't reach the service at {self._url}.",
+                suggestions=["Start it with `wan22 serve`, or name another address with --url."],
+            ) from exc
+        except UnicodeEncodeError as exc:
+            raise ClientError("The prompt is not valid UTF-8.", invalid=True) from exc
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ClientError(f"{self._url} answers, but not as this service does.") from exc
 
     def _check(self, response: httpx.Response) -> None:
+        """Raises what the service says; without its error body, what answered was another, or its proxy."""
         if response.is_success:
             return
         response.read()
@@ -130,7 +161,7 @@ class Client:
             error = response.json()["error"]
             message, suggestions = str(error["message"]), list(error["suggestions"])
         except (ValueError, KeyError, TypeError):
-            message, suggestions = f"{self._url} answered {response.status_code}: is it this service?", []
+            raise ClientError(f"{self._url} answered {response.status_code}: is it this service?") from None
         raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error)
 
 

@@ -46,7 +46,7 @@ def load_config(path: Path, *, port: int | None, data_dir: Path | None) -> tuple
     application = config["applications"][index]
     args = application["args"] = dict(application.get("args") or {})
     if data_dir is not None:
-        args["data_dir"] = str(data_dir.expanduser().absolute())
+        args["data_dir"] = str(data_dir)
     try:
         settings = parse_settings(args).with_absolute_paths()
         settings.served_models()
@@ -126,13 +126,14 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
         raise ConfigurationError(f"database_url: the database can't be opened: {reason}", param="database_url") from exc
 
 
-def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None]) -> int:
+def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None], say_error: Callable[[str], None]) -> int:
     """Serves until it is interrupted (SIGINT or SIGTERM); everything it started is gone when it returns.
 
     Args:
         config: a checked Serve config.
         verbose: whether Ray's and the replicas' logs go to the terminal.
         say: prints a line for the user.
+        say_error: prints why it could not start.
 
     Returns:
         The exit status: 0 after an interruption, 1 if the application could not start.
@@ -142,7 +143,12 @@ def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None]) ->
     from ray.serve.scripts import cli
 
     failure: list[str] = []
-    started: list[psutil.Process] = []
+    interrupted = threading.Event()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
     with tempfile.TemporaryDirectory(prefix="wan22-") as folder:
         path = Path(folder) / "serve_config.yaml"
         path.write_text(yaml.safe_dump(config), "utf-8")
@@ -151,13 +157,16 @@ def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None]) ->
                 namespace="serve", log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR
             )
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, _interrupt)
+                signal.signal(number, interrupt)
             say(f"Starting; Ray's dashboard: http://{context.dashboard_url}")
             watcher = threading.Thread(target=_watch, args=(config, failure, say), daemon=True)
             watcher.start()
             cli.main(["run", str(path)], standalone_mode=False)
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             pass
+        except SystemExit:
+            if not interrupted.is_set():
+                failure.append("Ray Serve could not start the service; start it with --verbose to see why.")
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
@@ -167,14 +176,10 @@ def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None]) ->
             for process in alive:
                 process.kill()
     if failure:
-        say(failure[0])
+        say_error(failure[0])
         return 1
     say("Stopped.")
     return 0
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _watch(config: dict[str, Any], failure: list[str], say: Callable[[str], None]) -> None:
@@ -182,7 +187,8 @@ def _watch(config: dict[str, Any], failure: list[str], say: Callable[[str], None
     from ray import serve
 
     host, port = _address(config)
-    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    [prefix] = [item.get("route_prefix") for item in config["applications"] if item["import_path"] == IMPORT_PATH][:1]
+    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}{(prefix or '').rstrip('/')}"
     deadline = time.monotonic() + _READY_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         if _is_ready(url):

@@ -13,7 +13,7 @@ from wan22_bridge.errors import ConfigurationError, ModelMissing
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ModelEntry(_Strict):
@@ -57,7 +57,7 @@ class Settings(_Strict):
     """What is served. The first of a type is what a request gets that names the type."""
     generator: GeneratorSettings = GeneratorSettings()
     max_running_jobs: int = Field(default=1, ge=1)
-    """Jobs that run at once, over all types: one for each GPU."""
+    """Jobs that run at once, over all types."""
     max_attempts: int = Field(default=3, ge=1)
     """How often a job is begun whose process dies, before it fails."""
     lease_seconds: float = Field(default=15, ge=1)
@@ -68,8 +68,15 @@ class Settings(_Strict):
     """A request's body is read up to this size."""
 
     def with_absolute_paths(self) -> "Settings":
-        """The same from anywhere: data_dir resolved, database_url filled in."""
-        data_dir = self.data_dir.expanduser().absolute()
+        """The same from anywhere: data_dir resolved, database_url filled in.
+
+        Raises:
+            ConfigurationError: data_dir names the home of a user who is not there.
+        """
+        try:
+            data_dir = self.data_dir.expanduser().absolute()
+        except RuntimeError as exc:
+            raise ConfigurationError(f"data_dir: {exc}", param="data_dir") from exc
         return self.model_copy(
             update={"data_dir": data_dir, "database_url": self.database_url or f"sqlite:///{data_dir}/jobs.db"}
         )

@@ -138,8 +138,8 @@ LONG: dict[str, Any] = {"resolution": "256x256", "num_frames": 17, "steps": 100}
 def running_service(folder: Path, **args: Any) -> Iterator[Service]:
     """A service that is there for the time of the context."""
     service = Service(folder, **args)
-    service.start()
     try:
+        service.start()
         yield service
     finally:
         if service.process is not None and service.process.poll() is None:

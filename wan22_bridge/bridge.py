@@ -3,7 +3,8 @@
 import logging
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.conditioning import Conditioning, TextCache, prepare_conditioning
 from wan22_bridge.decoding import decode_frames
 from wan22_bridge.denoising import denoise
-from wan22_bridge.errors import OutOfMemory
+from wan22_bridge.errors import OutOfMemory, StorageFailed
 from wan22_bridge.files import fsync_directory, fsync_tree
 from wan22_bridge.loading import LoadedModel, choose_device, load_model, use_all_cores
 from wan22_bridge.media import VideoWriter, verify_video, write_png, write_thumbnail
@@ -117,7 +118,6 @@ class ModelIntegrationBridge:
         """
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         run = _Run(params=params, folder=part)
@@ -130,7 +130,9 @@ class ModelIntegrationBridge:
             yield run.enter(Stage.GENERATING)
             latents = yield from self._denoise(model, run, conditioning)
             yield run.enter(Stage.POST_PROCESSING)
-            yield from self._decode(model, run, latents)
+            with _writing_files():
+                part.mkdir(parents=True)
+                yield from self._decode(model, run, latents)
             yield run.enter(Stage.SAVING)
             verify_video(
                 part / VIDEO,
@@ -140,9 +142,10 @@ class ModelIntegrationBridge:
                 num_frames=params.num_frames,
                 parameters=params.to_dict(),
             )
-            fsync_tree(part)
-            part.rename(folder)
-            fsync_directory(folder.parent)
+            with _writing_files():
+                fsync_tree(part)
+                part.rename(folder)
+                fsync_directory(folder.parent)
         except torch.OutOfMemoryError as exc:
             raise OutOfMemory(
                 f"The device ran out of memory at {params.width}x{params.height} and {params.num_frames} frames.",
@@ -207,6 +210,15 @@ class ModelIntegrationBridge:
         if self._device.type != "cuda":
             return 0.0
         return round(torch.cuda.max_memory_allocated(self._device) / 2**20, 1)
+
+
+@contextmanager
+def _writing_files() -> Iterator[None]:
+    """Tells of a full or broken disk by what it is."""
+    try:
+        yield
+    except OSError as exc:
+        raise StorageFailed(f"The video's files could not be written: {exc.strerror or 'unknown reason'}.") from exc
 
 
 def _pixels(params: GenerationParams) -> int:

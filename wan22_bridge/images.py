@@ -1,6 +1,7 @@
 """Input images: judged before they are kept, and fitted to the video's size before they are used."""
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def check_image(data: bytes, *, param: str) -> tuple[int, int]:
             param=param,
             suggestions=["Scale the image down."],
         ) from exc
-    except (OSError, ValueError, SyntaxError) as exc:
+    except (OSError, ValueError, SyntaxError, struct.error) as exc:
         raise InvalidRequest(
             f"{param} can't be read as an image: it must be a whole PNG, JPEG or WebP file.",
             code="invalid_image",

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import WanImageToVideoPipeline, WanPipeline
 from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from wan22_bridge.catalogue import ModelSpec
@@ -53,6 +54,8 @@ def load_model(spec: ModelSpec, folder: Path, device: torch.device) -> LoadedMod
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     dtypes = torch.float32 if device.type == "cpu" else {"default": torch.bfloat16, "vae": torch.float32}
+    if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        raise ModelCorrupted(f"The tokenizer of {spec.id} has no vocabulary.", suggestions=["Fetch the model again."])
     try:
         pipeline = WanPipeline.from_pretrained(folder, dtype=dtypes, local_files_only=True)
         _check_experts(spec, pipeline)
@@ -63,7 +66,7 @@ def load_model(spec: ModelSpec, folder: Path, device: torch.device) -> LoadedMod
             code="vram_insufficient",
             suggestions=["Serve a smaller model, or use a GPU with more memory."],
         ) from exc
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as exc:
         raise ModelCorrupted(
             f"The files of {spec.id} can't be loaded: {type(exc).__name__}.",
             suggestions=["Fetch the model again.", "Make sure that the folder is in diffusers' format."],

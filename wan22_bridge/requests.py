@@ -62,6 +62,12 @@ def choose_model(served: Sequence[ModelSpec], name: str, *, has_image: bool) -> 
             for spec in served:
                 if spec.type == model_type:
                     return spec
+        raise InvalidRequest(
+            f"No model that is served here makes a video {'from an image' if has_image else 'without an image'}.",
+            code="image_not_supported" if has_image else "image_required",
+            param="image",
+            suggestions=[f"Served are: {', '.join(spec.id for spec in served)}."],
+        )
     short = _SHORT_TYPES.get(wanted)
     for spec in served:
         if spec.id.lower() == wanted:
@@ -73,7 +79,7 @@ def choose_model(served: Sequence[ModelSpec], name: str, *, has_image: bool) -> 
     raise InvalidRequest(
         f"There is no model {name[:80]!r} here.",
         code="unknown_model",
-        param="model",
+        param="model_type",
         suggestions=[f"Use one of: {names}, auto."],
     )
 
@@ -125,8 +131,8 @@ def _check_prompt(text: str, param: str) -> str:
             param=param,
             suggestions=[f"Shorten it to {MAX_PROMPT_CHARACTERS} characters."],
         )
-    if "\x00" in text:
-        raise InvalidRequest(f"{param} holds a NUL character.", code="invalid_prompt", param=param)
+    if "\x00" in text or (not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)):
+        raise InvalidRequest(f"{param} holds characters that are no text.", code="invalid_prompt", param=param)
     return text
 
 
@@ -165,9 +171,9 @@ def _choose_size(request: GenerationRequest, spec: ModelSpec) -> tuple[int, int]
 
 def _choose_frames(request: GenerationRequest, spec: ModelSpec, fps: int) -> int:
     if request.num_frames is not None:
-        return snap_frames(request.num_frames, spec)
+        return snap_frames(request.num_frames, spec, fps=fps)
     if request.seconds is not None:
-        return snap_frames(round(request.seconds * fps) + 1, spec, param="seconds")
+        return snap_frames(round(request.seconds * fps) + 1, spec, fps=fps, param="seconds")
     return spec.num_frames
 
 

@@ -6,6 +6,8 @@ import re
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import InvalidRequest
 
+MAX_SIDE = 16_384
+"""H.264's encoder takes no longer side."""
 TEMPORAL_STRIDE = 4
 """Frames that one latent frame stands for; the first stands for itself, hence 4k+1."""
 
@@ -42,10 +44,11 @@ def snap_size(size: tuple[int, int], spec: ModelSpec, *, param: str = "resolutio
             param=param,
             suggestions=[f"Use {spec.size[0]}x{spec.size[1]}."],
         )
-    if width * height > spec.max_pixels:
+    if width * height > spec.max_pixels or max(width, height) > MAX_SIDE:
         fitting = size_for_aspect(width, height, spec.max_pixels, multiple)
         raise InvalidRequest(
-            f"{param} {size[0]}x{size[1]} is too large for {spec.id}: at most {spec.max_pixels} pixels a frame.",
+            f"{param} {size[0]}x{size[1]} is too large for {spec.id}: at most {spec.max_pixels} pixels a frame "
+            f"and {MAX_SIDE} a side.",
             code="resolution_too_large",
             param=param,
             suggestions=[f"Use {fitting[0]}x{fitting[1]} or smaller."],
@@ -65,18 +68,18 @@ def size_for_aspect(width: int, height: int, area: int, multiple: int) -> tuple[
     return snapped_width, snapped_height
 
 
-def snap_frames(num_frames: int, spec: ModelSpec, *, param: str = "num_frames") -> int:
+def snap_frames(num_frames: int, spec: ModelSpec, *, fps: int, param: str = "num_frames") -> int:
     """Snaps a frame count down to 4k+1.
 
     Raises:
         InvalidRequest: it is below 1 or over the model's limit.
     """
     if not 1 <= num_frames <= spec.max_frames:
-        seconds = spec.max_frames / spec.fps
+        seconds = math.floor(10 * (spec.max_frames - 1) / fps) / 10
         raise InvalidRequest(
             f"{param} asks for {num_frames} frames: {spec.id} takes 1 to {spec.max_frames}.",
             code="too_many_frames" if num_frames > 0 else "invalid_num_frames",
             param=param,
-            suggestions=[f"Ask for at most {spec.max_frames} frames ({seconds:.1f} seconds at {spec.fps} fps)."],
+            suggestions=[f"Ask for at most {spec.max_frames} frames: {seconds:g} seconds at {fps} fps."],
         )
     return (num_frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1

@@ -26,7 +26,10 @@ def change_signal(engine: Engine) -> ChangeSignal:
 
 
 class _SqliteSignal:
-    """SQLite counts the commits of other connections, and tells without reading the file."""
+    """SQLite counts the commits of other connections, and tells without reading the file.
+
+    Where it can't tell, the reader is sent to read, and finds out why.
+    """
 
     interval_seconds = 0.02
 
@@ -35,7 +38,10 @@ class _SqliteSignal:
         self._version: int | None = None
 
     def changed(self) -> bool:
-        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        try:
+            version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error:
+            return True
         changed = version != self._version
         self._version = version
         return changed

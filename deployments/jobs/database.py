@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from deployments.jobs.changes import ChangeSignal, change_signal
 from deployments.jobs.migrations import upgrade
+from deployments.jobs.schema import jobs
 from wan22_bridge.errors import ConfigurationError
 
 _WRITING = {"sqlite_begin": "BEGIN IMMEDIATE"}
@@ -17,28 +18,30 @@ failing half-way."""
 
 
 class Database:
-    """A database whose schema is up to date."""
+    """A pool of connections to a database."""
 
-    def __init__(self, url: str) -> None:
-        """Opens it and migrates it.
+    def __init__(self, url: str, *, migrate: bool = True) -> None:
+        """Opens it.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://…`.
+            migrate: brings the schema up to date; without it nothing connects yet.
 
         Raises:
             ConfigurationError: the URL is not of a supported database.
         """
         self.engine = open_engine(url)
-        upgrade(self.engine)
+        if migrate:
+            upgrade(self.engine)
 
     def close(self) -> None:
         """Closes every connection."""
         self.engine.dispose()
 
     def ping(self) -> None:
-        """Makes sure that the database answers; raises what its driver raises if not."""
+        """Makes sure that the database answers and has its tables; raises what its driver raises if not."""
         with self.reading() as connection:
-            connection.execute(text("SELECT 1"))
+            connection.execute(select(jobs.c.number).limit(1))
 
     def watch(self) -> ChangeSignal:
         """A signal that something was written, for one reader of its own."""

@@ -34,6 +34,7 @@ class JobService:
         priority: Priority = Priority.NORMAL,
         metadata: dict[str, str] | None = None,
         idempotency_key: str | None = None,
+        fingerprint: str = "",
     ) -> Job:
         """Validates a request completely, keeps its inputs, then stores its job. All is on the disk when this returns.
 
@@ -44,6 +45,7 @@ class JobService:
             priority: the higher one goes first.
             metadata: the client's own, given back with the job.
             idempotency_key: with the same key and request, the first job is returned.
+            fingerprint: what else the client's request said, for telling whether it is the same.
 
         Raises:
             InvalidRequest: it can't work; nothing was kept.
@@ -52,7 +54,7 @@ class JobService:
         first, last = self._examine(image, "image"), self._examine(end_image, "end_image")
         request = replace(request, image=first, end_image=last)
         params = resolve_params(request, self._served)
-        hashed = json.dumps([asdict(request), int(priority), metadata], sort_keys=True)
+        hashed = json.dumps([asdict(request), int(priority), metadata, fingerprint], sort_keys=True)
         for content in (image, end_image):
             if isinstance(content, bytes):
                 self._storage.put_input(content)
@@ -106,11 +108,12 @@ class JobService:
             return InputImage(key=self._storage.input_key(image), width=width, height=height)
         try:
             data = self._storage.path(self._storage.upload_key(image)).read_bytes()
+            self._storage.put_input(data)  # it is young again: tidying leaves it
         except NotFound:
             raise InvalidRequest(
                 f"There is no upload {image[:80]!r}.",
                 code="unknown_upload",
-                param=param,
+                param=f"{param}_path",
                 suggestions=["Upload the image with POST /api/v1/uploads and send the id that it answers."],
             ) from None
         width, height = check_image(data, param=param)

@@ -6,7 +6,7 @@ the job's end, raises LeaseLost and changes nothing.
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
@@ -32,17 +32,18 @@ from wan22_bridge.types import GenerationParams, Progress, Stage
 class JobStore:
     """Jobs and their events in SQLite or PostgreSQL."""
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, *, migrate: bool = True, clock: Callable[[], float] = time.time) -> None:
         """Opens the database.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://…`.
+            migrate: brings the schema up to date; without it nothing connects yet.
             clock: seconds since the epoch.
 
         Raises:
             ConfigurationError: the URL is not of a supported database.
         """
-        self.database = Database(url)
+        self.database = Database(url, migrate=migrate)
         self.events = EventLog(self.database, clock)
         self._clock = clock
 
@@ -140,11 +141,16 @@ class JobStore:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
         return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
 
+    def output_bytes(self) -> int:
+        """The size of all videos together."""
+        size = jobs.c.output["file_size_bytes"].as_integer()
+        with self.database.reading() as connection:
+            return int(connection.execute(select(func.coalesce(func.sum(size), 0))).scalar_one())
+
     def queue_positions(self) -> dict[str, int]:
         """The pending jobs in the order in which they go, 1 for the next."""
-        order = select(jobs.c.id).where(jobs.c.state == JobState.PENDING)
         with self.database.reading() as connection:
-            ids = connection.execute(order.order_by(jobs.c.priority.desc(), jobs.c.number)).scalars()
+            ids = connection.execute(_in_turn(select(jobs.c.id))).scalars()
             return {job_id: position for position, job_id in enumerate(ids, 1)}
 
     def typical_minutes(self, params: GenerationParams) -> float | None:
@@ -195,6 +201,12 @@ class JobStore:
 
     # The dispatcher and the generators: who runs jobs.
 
+    def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
+        """The first pending jobs of some models, in the order in which they go."""
+        query = _in_turn(select(jobs)).where(jobs.c.model.in_(models)).limit(limit)
+        with self.database.reading() as connection:
+            return _to_jobs(connection, query)
+
     def claim(self, job_id: str, *, lease_seconds: float) -> Job | None:
         """Takes a pending job under a new fencing token; None if it is no longer pending."""
         with self.database.writing() as connection:
@@ -218,17 +230,18 @@ class JobStore:
             self.events.append(connection, job)
             return job
 
-    def renew(self, job_id: str, fencing_token: int, *, lease_seconds: float) -> None:
-        """Keeps the lease of a running job.
+    def renew(self, job_id: str, fencing_token: int, lease_seconds: float) -> Job:
+        """Keeps the lease of a running job, and reads the job.
 
         Raises:
             LeaseLost: it is no longer this claim's.
         """
         with self.database.writing() as connection:
-            self._held(connection, job_id, fencing_token)
+            job = self._held(connection, job_id, fencing_token)
             connection.execute(
                 update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=self._clock() + lease_seconds)
             )
+            return job
 
     def must_stop(self, job_id: str, fencing_token: int) -> bool:
         """Whether the claim was cancelled or overtaken: what a generator asks while it works."""
@@ -282,7 +295,7 @@ class JobStore:
         """
         return self._end(job_id, fencing_token, JobState.CANCELLED)
 
-    def release(self, job_id: str, fencing_token: int, *, count_attempt: bool) -> Job:
+    def release(self, job_id: str, fencing_token: int, count_attempt: bool) -> Job:
         """Gives a running job back to the queue; if it was asked to stop, it is cancelled instead.
 
         Raises:
@@ -340,6 +353,11 @@ class JobStore:
         return job
 
 
+def _in_turn(query: Select[Any]) -> Select[Any]:
+    """The pending jobs as the queue orders them: the highest priority first, then the oldest."""
+    return query.where(jobs.c.state == JobState.PENDING).order_by(jobs.c.priority.desc(), jobs.c.number)
+
+
 def _work(params: GenerationParams) -> int:
     return params.steps * params.width * params.height * params.num_frames
 
@@ -369,7 +387,9 @@ def _pending_again(job: Job, count_attempt: bool) -> dict[str, Any]:
 
 def _one(connection: Connection, job_id: str, *, lock: bool = False) -> Row[Any]:
     query = select(jobs).where(jobs.c.id == job_id)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    row = None
+    if "\x00" not in job_id:  # which PostgreSQL refuses to compare with
+        row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise JobNotFound(f"There is no job {job_id[:80]!r}.", suggestions=["List the jobs to find its id."])
     return row

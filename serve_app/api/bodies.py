@@ -14,6 +14,9 @@ from wan22_bridge.errors import InvalidRequest, PayloadTooLarge
 
 _MAX_FIELD_BYTES = 1_000_000
 _MAX_PARTS = 200
+_MAX_DEPTH = 5
+_FILE_FIELDS = ("image", "end_image", "input_reference", "file")
+"""A form that sends one of them as an empty text means that no file was chosen."""
 
 
 class BodyLimit:
@@ -78,8 +81,9 @@ async def read_body(request: Request) -> Body:
 async def _read_json(request: Request) -> dict[str, Any]:
     try:
         data = json.loads(await request.body())
+        json.dumps(data, ensure_ascii=False).encode()  # JSON can name half a character, which nothing can write
     except (ValueError, RecursionError) as exc:
-        raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from exc
+        raise InvalidRequest("The body is not valid JSON in UTF-8.", code="invalid_json") from exc
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
     return data
@@ -94,7 +98,7 @@ async def _read_form(request: Request) -> Body:
                 if isinstance(value, UploadFile):
                     if value.filename or value.size:
                         files[name] = await value.read()
-                else:
+                elif value or name not in _FILE_FIELDS:
                     put_field(fields, name, value)
     except HTTPException as exc:
         raise InvalidRequest(f"The form can't be read: {exc.detail}", code="invalid_form") from exc
@@ -102,27 +106,23 @@ async def _read_form(request: Request) -> Body:
 
 
 def put_field(fields: dict[str, Any], name: str, value: str) -> None:
-    """Puts `a[b][c]` as {"a": {"b": {"c": value}}} and `a[]` as a list; list indexes stay dictionary keys."""
-    head, _, _ = name.partition("[")
-    *parents, last = [head, *re.findall(r"\[([^\[\]]*)\]", name[len(head) :])]
-    if not last and parents:
-        last = parents.pop()
-        value_list = True
-    else:
-        value_list = False
-    target: Any = fields
-    for key in parents:
-        target = target.setdefault(key, {})
-        if not isinstance(target, dict):
-            break
-    if (
-        not head
-        or "" in parents
-        or not isinstance(target, dict)
-        or (value_list and not isinstance(target.get(last, []), list))
-    ):
-        raise InvalidRequest(f"The form's field {name[:80]!r} can't be read.", code="invalid_form", param=head or None)
-    if value_list:
-        target.setdefault(last, []).append(value)
-    else:
-        target[last] = value
+    """Puts `a[b][c]` as {"a": {"b": {"c": value}}} and `a[]` as a list; list indexes stay dictionary keys.
+
+    Raises:
+        InvalidRequest: the name is not of that form, or contradicts another field's.
+    """
+    match = re.fullmatch(rf"([^\[\]]+)((?:\[[^\[\]]+\]){{0,{_MAX_DEPTH}}})(\[\])?", name)
+    if match is not None:
+        *parents, last = [match[1], *re.findall(r"\[([^\[\]]+)\]", match[2])]
+        target: Any = fields
+        for key in parents:
+            target = target.setdefault(key, {}) if isinstance(target, dict) else None
+        if isinstance(target, dict) and match[3] is None:
+            target[last] = value
+            return
+        if isinstance(target, dict) and isinstance(values := target.setdefault(last, []), list):
+            values.append(value)
+            return
+    raise InvalidRequest(
+        f"The form's field {name[:80]!r} can't be read.", code="invalid_form", param=name.partition("[")[0][:80] or None
+    )

@@ -9,9 +9,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from wan22_bridge.errors import InvalidRequest, Wan22Error
+from wan22_bridge.errors import InvalidRequest, NotReady, Wan22Error
 
 logger = logging.getLogger("ray.serve")
 
@@ -30,6 +31,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Wan22Error, _answer_known)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(SQLAlchemyError, _answer_database)
     app.add_exception_handler(Exception, _answer_unforeseen)
 
 
@@ -76,6 +78,11 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
         inner["message"] = f"There is nothing at {request.url.path[:120]}."
         inner["suggestions"] = ["/docs lists what there is."]
     return _answer(error.status_code, inner, error.headers)
+
+
+async def _answer_database(request: Request, error: Exception) -> JSONResponse:
+    logger.error("The store did not answer", exc_info=error, extra={"action": "store_failed"})
+    return await _answer_known(request, NotReady("The database does not answer.", code="database_unavailable"))
 
 
 async def _answer_unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -6,12 +6,12 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Header, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Header, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from deployments.jobs.job import Event, JobState
+from deployments.jobs.job import Event, Job, JobState
 from serve_app.api.feed import TOPICS, Feed, Message, Narrator, Subscription
 from serve_app.api.schemas import TaskInfo
 from serve_app.api.services import Services, services
@@ -32,16 +32,24 @@ async def socket(websocket: WebSocket) -> None:
     """Every message is `{type, data}`; a new socket has both topics."""
     await websocket.accept()
     topics = set(TOPICS)
-    await _send(websocket, ("connection_established", {"connection_id": uuid.uuid4().hex}))
-    with _feed(websocket).subscribe() as subscription:
-        sender = asyncio.create_task(_send_events(websocket, subscription, topics))
+    async with _feed(websocket).subscribe() as subscription:
+        await _send(websocket, ("connection_established", {"connection_id": uuid.uuid4().hex}))
+        tasks = [
+            asyncio.create_task(_send_events(websocket, subscription, topics)),
+            asyncio.create_task(_answer_client(websocket, topics)),
+        ]
         try:
-            while not sender.done():
-                await _send(websocket, _answer(await websocket.receive_text(), topics))
-        except (WebSocketDisconnect, KeyError, RuntimeError):
-            return
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sender.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _answer_client(websocket: WebSocket, topics: set[str]) -> None:
+    """Answers what the client sends until it goes."""
+    while (message := await websocket.receive())["type"] == "websocket.receive":
+        await _send(websocket, _answer(message.get("text") or "", topics))
 
 
 async def _send_events(websocket: WebSocket, subscription: Subscription, topics: set[str]) -> None:
@@ -82,7 +90,7 @@ def _answer(text: str, topics: set[str]) -> Message:
 
 @router.get("/api/v1/generation/{task_id}/events", response_class=StreamingResponse)
 async def stream(
-    task_id: str, connection: HTTPConnection, last_event_id: Annotated[int | None, Header(ge=0)] = None
+    task_id: str, connection: HTTPConnection, last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None
 ) -> StreamingResponse:
     """One job's messages as Server-Sent Events, to its end.
 
@@ -98,33 +106,41 @@ async def stream(
 
 
 async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None) -> AsyncIterator[str]:
+    """Reads the log itself, again whenever the feed tells of the job: no event is missed or told twice."""
     store, narrator = serving.store, Narrator()
-    with feed.subscribe() as subscription:
+    async with feed.subscribe() as subscription:
         if last is None:
             last = await run_in_threadpool(store.events.last_sequence)
             job = await run_in_threadpool(store.get, task_id)
-            yield _render("task", TaskInfo.of(job).model_dump_json(), last)
+            yield _render_job(job, last)
             if job.state.ended:
                 return
-        while True:
-            missed = await run_in_threadpool(store.events.after, last, job_id=task_id)
-            for event in missed:
+        while not subscription.lagging:
+            events = await run_in_threadpool(store.events.after, last, job_id=task_id)
+            for event in events:
                 last = event.sequence
                 yield _tell(narrator, event)
-                if _is_last(event):
+                if event.type == "deleted" or JobState(event.data["state"]).ended:
                     return
-            if not missed:
-                break
-        while not subscription.lagging:
-            try:
-                event = await asyncio.wait_for(subscription.next(), _KEEPALIVE_SECONDS)
-            except TimeoutError:
+            if not events:
+                job = await run_in_threadpool(store.get, task_id)
+                if job.state.ended:
+                    yield _render_job(job, last)
+                    return
+            if not await _has_news(subscription, task_id, last):
                 yield ": alive\n\n"
-                continue
-            if event.job_id == task_id and event.sequence > last:
-                yield _tell(narrator, event)
-                if _is_last(event):
-                    return
+
+
+async def _has_news(subscription: Subscription, task_id: str, last: int) -> bool:
+    """Waits for an event of the job; False where none came in time."""
+    try:
+        async with asyncio.timeout(_KEEPALIVE_SECONDS):
+            while True:
+                event = await subscription.next()
+                if event.job_id == task_id and event.sequence > last:
+                    return True
+    except TimeoutError:
+        return False
 
 
 def _tell(narrator: Narrator, event: Event) -> str:
@@ -136,8 +152,8 @@ def _tell(narrator: Narrator, event: Event) -> str:
     )
 
 
-def _is_last(event: Event) -> bool:
-    return event.type == "deleted" or JobState(event.data["state"]).ended
+def _render_job(job: Job, number: int) -> str:
+    return _render("task", json.dumps(TaskInfo.of(job).model_dump(mode="json")), number)
 
 
 def _render(kind: str, data: str, number: int | None) -> str:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -51,6 +51,7 @@ class Feed:
         self._store = store
         self._subscriptions: set[Subscription] = set()
         self._wanted = asyncio.Event()
+        self._live = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -61,13 +62,14 @@ class Feed:
         finally:
             task.cancel()
 
-    @contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
-        """A subscription to every event from now on."""
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[Subscription]:
+        """A subscription to every event that is committed from now on."""
         subscription = Subscription()
         self._subscriptions.add(subscription)
         self._wanted.set()
         try:
+            await self._live.wait()
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
@@ -76,26 +78,28 @@ class Feed:
 
     async def _tail(self) -> None:
         last: int | None = None
+        unread = True
         changes = self._store.database.watch()
         while True:
             if not self._subscriptions:
-                last = None
+                last, unread = None, True
+                self._live.clear()
             await self._wanted.wait()
-            if last is not None and not changes.changed():
-                await asyncio.sleep(changes.interval_seconds)
-                continue
+            unread = changes.changed() or unread
             try:
                 if last is None:
                     last = await run_in_threadpool(self._store.events.last_sequence)
-                events = await run_in_threadpool(self._store.events.after, last)
+                    self._live.set()
+                if unread:
+                    events = await run_in_threadpool(self._store.events.after, last)
+                    unread = False
+                    for event in events:
+                        last = event.sequence
+                        for subscription in self._subscriptions:
+                            subscription.put(event)
             except SQLAlchemyError:
                 logger.exception("The event log can't be read", extra={"action": "feed_failed"})
                 await asyncio.sleep(1)
-                continue
-            for event in events:
-                last = event.sequence
-                for subscription in self._subscriptions:
-                    subscription.put(event)
             await asyncio.sleep(changes.interval_seconds)
 
 

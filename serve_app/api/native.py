@@ -15,29 +15,33 @@ from wan22_bridge.errors import InvalidRequest
 
 router = APIRouter(prefix="/api/v1", tags=["native"])
 
-_SUBMIT_SCHEMA = SubmitRequest.model_json_schema()
+SUBMIT_SCHEMA = SubmitRequest.model_json_schema()
 _FILES = {
     "image": {"type": "string", "format": "binary", "description": "The first frame: PNG, JPEG or WebP."},
     "end_image": {"type": "string", "format": "binary", "description": "The last frame."},
 }
-_SUBMIT_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": _SUBMIT_SCHEMA},
-            "multipart/form-data": {"schema": _SUBMIT_SCHEMA | {"properties": _SUBMIT_SCHEMA["properties"] | _FILES}},
-        },
-    }
-}
+_UPLOAD_SCHEMA = {"type": "object", "required": ["file"], "properties": {"file": _FILES["image"]}}
+
+
+def describe_body(form: dict[str, Any], json: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A request body for the route's documentation, the route reading it by itself."""
+    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": json or form}}
+    return {"requestBody": {"required": True, "content": content}}
+
 
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
 
 
-@router.post("/generation/submit", openapi_extra=_SUBMIT_BODY)
+@router.post(
+    "/generation/submit",
+    openapi_extra=describe_body(
+        SUBMIT_SCHEMA | {"properties": SUBMIT_SCHEMA["properties"] | _FILES}, json=SUBMIT_SCHEMA
+    ),
+)
 async def submit(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
     """Takes a job in. It is on the disk when this answers."""
     body = await read_body(request)
-    job = await run_in_threadpool(submit_body, serving, body, body.fields, idempotency_key)
+    job = await run_in_threadpool(submit_body, serving, body, idempotency_key)
     return SubmitAnswer(
         task_id=job.id,
         status=job.state.value,
@@ -46,9 +50,7 @@ async def submit(request: Request, serving: Serving, idempotency_key: Idempotenc
     )
 
 
-def submit_body(
-    serving: Services, body: Body, fields: dict[str, Any], idempotency_key: str | None, *, seconds: float | None = None
-) -> Job:
+def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, seconds: float | None = None) -> Job:
     """Submits the native fields of a body with its files.
 
     Raises:
@@ -64,7 +66,7 @@ def submit_body(
                 suggestions=["Send the first frame as image, the last one as end_image."],
             )
     try:
-        submitted = SubmitRequest.model_validate(fields)
+        submitted = SubmitRequest.model_validate(body.fields)
     except ValidationError as exc:
         raise invalid_fields(exc) from exc
     return serving.jobs.submit(
@@ -73,11 +75,12 @@ def submit_body(
         end_image=body.files.get("end_image", submitted.end_image_path),
         priority=submitted.to_priority(),
         metadata=submitted.metadata,
-        idempotency_key=idempotency_key,
+        idempotency_key=idempotency_key or None,
+        fingerprint=submitted.model_dump_json(),
     )
 
 
-@router.post("/uploads")
+@router.post("/uploads", openapi_extra=describe_body(_UPLOAD_SCHEMA))
 async def upload(request: Request, serving: Serving) -> Upload:
     """Keeps an image (multipart `file`) for later requests."""
     body = await read_body(request)

@@ -1,5 +1,7 @@
 """The API that OpenAI's clients speak: /v1/videos and /v1/models."""
 
+import base64
+import contextlib
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job, JobState
 from serve_app.api.bodies import Body, read_body
-from serve_app.api.native import IdempotencyKey, submit_body
+from serve_app.api.native import SUBMIT_SCHEMA, IdempotencyKey, describe_body, submit_body
 from serve_app.api.outputs import output_file
 from serve_app.api.services import Services, Serving
 from wan22_bridge.catalogue import ModelSpec
@@ -24,6 +26,13 @@ _STATUS = {
     JobState.FAILED: "failed",
     JobState.CANCELLED: "failed",
 }
+_THEIR_NAMES = {
+    "model_type": "model",
+    "resolution": "size",
+    "image": "input_reference",
+    "image_path": "input_reference",
+}
+"""The native API's names of fields, and what they are called here."""
 _POLL_MS = (250, 5000)
 """The shortest and the longest wait between two looks that a client is told."""
 
@@ -137,7 +146,16 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-@router.post("/videos")
+_CREATE_PROPERTIES = {
+    **SUBMIT_SCHEMA["properties"],
+    "model": {"type": "string", "description": "A model's id or type, in any case."},
+    "seconds": {"type": "string", "description": "The length, in place of num_frames."},
+    "size": {"type": "string", "description": "WIDTHxHEIGHT in pixels."},
+    "input_reference": {"type": "string", "format": "binary", "description": "The first frame: PNG, JPEG or WebP."},
+}
+
+
+@router.post("/videos", openapi_extra=describe_body(SUBMIT_SCHEMA | {"properties": _CREATE_PROPERTIES}))
 async def create_video(
     request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
 ) -> Video:
@@ -149,24 +167,32 @@ async def create_video(
 
 def _submit(serving: Services, body: Body, idempotency_key: str | None) -> Job:
     fields, files = dict(body.fields), dict(body.files)
-    for theirs, ours in (("model", "model_type"), ("size", "resolution")):
-        if theirs in fields:
+    for ours, theirs in _THEIR_NAMES.items():
+        if theirs in fields and theirs != "input_reference":
             fields[ours] = fields.pop(theirs)
     seconds = _read_seconds(fields.pop("seconds", None))
     reference = fields.pop("input_reference", None)
     if "input_reference" in files:
         files["image"] = files.pop("input_reference")
     elif reference:
-        fields["image_path"] = _read_reference(reference)
-    return submit_body(serving, Body(body.fields, files), fields, idempotency_key, seconds=seconds)
+        image = _read_reference(reference)
+        if isinstance(image, bytes):
+            files["image"] = image
+        else:
+            fields["image_path"] = image
+    try:
+        return submit_body(serving, Body(fields, files), idempotency_key, seconds=seconds)
+    except InvalidRequest as exc:
+        exc.param = _THEIR_NAMES.get(exc.param or "", exc.param)
+        raise
 
 
 def _read_seconds(value: Any) -> float | None:
     if value in (None, ""):
         return None
     try:
-        seconds = float(value)
-    except (TypeError, ValueError):
+        seconds = float(value) if isinstance(value, str | int | float) else 0.0
+    except (ValueError, OverflowError):
         seconds = 0.0
     if not 0 < seconds < 3600:
         raise InvalidRequest(
@@ -175,16 +201,22 @@ def _read_seconds(value: Any) -> float | None:
     return seconds
 
 
-def _read_reference(reference: Any) -> str:
-    """The id of the upload that an `input_reference` object names."""
-    file_id = reference.get("file_id") if isinstance(reference, dict) else None
-    if not isinstance(file_id, str):
-        raise InvalidRequest(
-            "input_reference must be a file, or an object with the file_id of an upload.",
-            code="invalid_input_reference",
-            param="input_reference",
-            suggestions=["Send the image as a file in multipart/form-data."],
-        )
+def _read_reference(reference: Any) -> bytes | str:
+    """What an `input_reference` object brings: an image in a `data:` URL, or the id of an upload."""
+    if isinstance(reference, dict) and isinstance(file_id := reference.get("file_id"), str):
+        return file_id
+    if isinstance(reference, dict) and isinstance(url := reference.get("image_url"), str):
+        head, comma, data = url.partition(",")
+        if comma and head.startswith("data:") and head.endswith(";base64"):
+            with contextlib.suppress(ValueError):
+                return base64.b64decode(data, validate=True)
+    raise InvalidRequest(
+        "input_reference must be a file, or an object with the file_id of an upload or with an image_url that is a "
+        "data: URL in base64; this service fetches nothing from elsewhere.",
+        code="invalid_input_reference",
+        param="input_reference",
+        suggestions=["Send the image as a file in multipart/form-data."],
+    )
     return file_id
 
 
@@ -220,9 +252,13 @@ def delete_video(video_id: str, serving: Serving) -> VideoDeleted:
 
 
 @router.get("/videos/{video_id}/content", response_class=FileResponse)
+@router.head("/videos/{video_id}/content", include_in_schema=False)
 def read_content(
-    video_id: str, serving: Serving, variant: Literal["video", "thumbnail", "spritesheet"] = "video"
-) -> FileResponse:
+    video_id: str,
+    request: Request,
+    serving: Serving,
+    variant: Literal["video", "thumbnail", "spritesheet"] = "video",
+) -> Response:
     """The mp4 or its thumbnail, or a range of it."""
     if variant == "spritesheet":
         raise InvalidRequest(
@@ -231,7 +267,7 @@ def read_content(
             param="variant",
             suggestions=["Use variant=video or variant=thumbnail."],
         )
-    return output_file(serving, video_id, variant)
+    return output_file(serving, request, video_id, variant)
 
 
 @router.get("/models")

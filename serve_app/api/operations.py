@@ -5,7 +5,6 @@ import asyncio
 from fastapi import APIRouter
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.services import Serving
@@ -27,7 +26,7 @@ async def readyz(serving: Serving) -> dict[str, str]:
     """The database answers and the dispatcher is alive; 503 with the reason while not."""
     try:
         await asyncio.wait_for(run_in_threadpool(serving.store.database.ping), _ANSWER_SECONDS)
-    except (SQLAlchemyError, TimeoutError) as exc:
+    except TimeoutError as exc:
         raise NotReady("The database does not answer.", code="database_unavailable") from exc
     try:
         await asyncio.wait_for(serving.dispatcher.check_health.remote(), _ANSWER_SECONDS)

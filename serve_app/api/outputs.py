@@ -1,7 +1,11 @@
 """The native API's videos."""
 
-from fastapi import APIRouter
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
+from starlette.responses import MalformedRangeHeader
 
 from deployments.jobs.job import Job, JobState
 from serve_app.api.schemas import Message, OutputsAnswer, VideoMetadata, filename
@@ -12,18 +16,31 @@ router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
 
 _MEDIA_TYPES = {"video": "video/mp4", "thumbnail": "image/webp", "last_frame": "image/png"}
 
-_CHUNK_BYTES = 2**20
-"""Each chunk is a message from the replica to the proxy: few large ones are faster than many small ones."""
+
+class _File(FileResponse):
+    """A file in few large chunks, each being a message from the replica to the proxy."""
+
+    chunk_size = 2**20
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        """A Range that can't be read is as none, as HTTP asks for; Starlette's own answer is a 400 in plain text."""
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []
 
 
 @router.get("")
-def list_outputs(serving: Serving) -> OutputsAnswer:
+def list_outputs(
+    serving: Serving, limit: Annotated[int, Query(ge=1, le=1000)] = 1000, after: str | None = None
+) -> OutputsAnswer:
     """Lists the videos that are there, newest first."""
-    videos = [VideoMetadata.of(job) for job in serving.store.page(states=[JobState.COMPLETED], limit=1000)]
+    page = serving.store.page(states=[JobState.COMPLETED], limit=limit, after=after)
     return OutputsAnswer(
-        videos=videos,
-        total_count=len(videos),
-        total_size_mb=round(sum(video.file_size_mb for video in videos), 3),
+        videos=[VideoMetadata.of(job) for job in page],
+        total_count=serving.store.count()[JobState.COMPLETED],
+        total_size_mb=round(serving.store.output_bytes() / 1e6, 3),
     )
 
 
@@ -34,27 +51,31 @@ def read_output(video_id: str, serving: Serving) -> VideoMetadata:
 
 
 @router.get("/{video_id}/video", response_class=FileResponse)
-def read_video(video_id: str, serving: Serving) -> FileResponse:
+@router.head("/{video_id}/video", include_in_schema=False)
+def read_video(video_id: str, request: Request, serving: Serving) -> Response:
     """The mp4, or a range of it."""
-    return output_file(serving, video_id, "video")
+    return output_file(serving, request, video_id, "video")
 
 
 @router.get("/{video_id}/download", response_class=FileResponse)
-def download(video_id: str, serving: Serving) -> FileResponse:
+@router.head("/{video_id}/download", include_in_schema=False)
+def download(video_id: str, request: Request, serving: Serving) -> Response:
     """The mp4 as an attachment."""
-    return output_file(serving, video_id, "video", attachment=True)
+    return output_file(serving, request, video_id, "video", attachment=True)
 
 
 @router.get("/{video_id}/thumbnail", response_class=FileResponse)
-def read_thumbnail(video_id: str, serving: Serving) -> FileResponse:
+@router.head("/{video_id}/thumbnail", include_in_schema=False)
+def read_thumbnail(video_id: str, request: Request, serving: Serving) -> Response:
     """A small WebP."""
-    return output_file(serving, video_id, "thumbnail")
+    return output_file(serving, request, video_id, "thumbnail")
 
 
 @router.get("/{video_id}/last_frame", response_class=FileResponse)
-def read_last_frame(video_id: str, serving: Serving) -> FileResponse:
+@router.head("/{video_id}/last_frame", include_in_schema=False)
+def read_last_frame(video_id: str, request: Request, serving: Serving) -> Response:
     """The true last frame as PNG."""
-    return output_file(serving, video_id, "last_frame")
+    return output_file(serving, request, video_id, "last_frame")
 
 
 @router.delete("/{video_id}")
@@ -65,23 +86,26 @@ def delete_output(video_id: str, serving: Serving) -> Message:
     return Message(message="Deleted.")
 
 
-def output_file(serving: Services, video_id: str, kind: str, *, attachment: bool = False) -> FileResponse:
-    """One of a completed job's files: `video`, `thumbnail` or `last_frame`.
+def output_file(serving: Services, request: Request, video_id: str, kind: str, *, attachment: bool = False) -> Response:
+    """One of a completed job's files: `video`, `thumbnail` or `last_frame`; as much of it as the request wants.
 
     Raises:
         JobNotFound: there is no such job.
-        Conflict: it has no video yet, or will never have one.
+        Conflict: it has no video yet.
+        NotFound: it will never have one.
     """
     job = _completed(serving, video_id)
     assert job.output is not None
     path = serving.storage.path(f"{job.output['folder']}/{job.output[kind]}")
-    response = FileResponse(
+    response = _File(
         path,
         media_type=_MEDIA_TYPES[kind],
         filename=filename(job) if attachment else None,
         headers={"cache-control": "private, max-age=31536000, immutable"},
+        stat_result=path.stat(),
     )
-    response.chunk_size = _CHUNK_BYTES
+    if request.headers.get("if-none-match") == response.headers["etag"]:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": response.headers["etag"]})
     return response
 
 

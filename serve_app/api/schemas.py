@@ -32,7 +32,7 @@ class SubmitRequest(BaseModel):
     """Of the high-noise expert, or the only one; 1 or less switches guidance off."""
     guidance_scale_2: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     """Of the low-noise expert."""
-    flow_shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
+    flow_shift: float | None = Field(default=None, ge=0.01, le=100, allow_inf_nan=False)
     negative_prompt: str | None = None
     seed: int | None = Field(default=None, ge=-1, le=_MAX_SEED)
     """-1 or none: one is drawn, and told."""

@@ -1,8 +1,12 @@
 """`wan22` as a person or a script uses it."""
 
 import json
+import os
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -61,7 +65,7 @@ def test_a_default_name_is_the_jobs(service: Service, tmp_path: Path) -> None:
         (["generate", "x", "-o", "/nonexistent/a.mp4"], 2, "/nonexistent/a.mp4"),
         (["generate", "x", "--image", "/nonexistent.png"], 2, "does not exist"),
         (["generate"], 2, "Missing argument"),
-        (["cancel", "nope"], 1, "no job 'nope'"),
+        (["cancel", "nope"], 2, "no job 'nope'"),
         (["jobs", "--status", "asleep"], 2, "status"),
         (["serve", "--config", "/nonexistent.yaml"], 2, "can't be read"),
         (["serve", "--port", "0"], 2, "port"),
@@ -101,6 +105,39 @@ def test_ctrl_c_cancels_the_job(service: Service, tmp_path: Path) -> None:
     assert "Cancelling" in said
     service.wait_for(task_id, "cancelled")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_may_hold_anything(service: Service, tmp_path: Path) -> None:
+    prompt = "[/red] [bold]\u2028 „x“ \\ 🎈"
+    done = _run(service, "generate", prompt, "-o", str(tmp_path / "a.mp4"), *_QUICK)
+    assert done.returncode == 0, done.stderr
+    assert read_video_info(tmp_path / "a.mp4").parameters["prompt"] == prompt
+    assert "[/red]" in _run(service, "jobs").stdout
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(service: Service, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit((tmp_path / "pipe").read_bytes)
+        assert _run(service, "generate", "x", "-o", str(tmp_path / "pipe"), *_QUICK).returncode == 0
+        assert reader.result(10)[4:8] == b"ftyp"
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_another_server_is_recognised_as_none_of_ours(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "models").write_text("<html>")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.serve_forever)
+        url = f"http://127.0.0.1:{server.server_port}"
+        for arguments in (["models"], ["jobs"], ["generate", "x"], ["cancel", "x"]):
+            done = _run(service, *arguments, "--url", url)
+            assert done.returncode == 1
+            assert url in done.stderr
+            assert "Traceback" not in done.stderr
+        server.shutdown()
+    assert "not a URL" in _run(service, "jobs", "--url", "http://[::1").stderr
 
 
 def test_jobs_models_and_version(service: Service) -> None:

@@ -51,7 +51,7 @@ def test_an_application_that_can_not_be_deployed_ends_the_start_with_the_reason(
     service.config.write_text(yaml.safe_dump(config))
     done = _serve(service)
     assert done.returncode == 1
-    assert "no-such-deployment" in done.stdout
+    assert "no-such-deployment" in done.stderr
 
 
 def test_a_wrong_config_ends_the_start_at_once_with_one_message(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def nothing_left(service: Service) -> Any:
         ({"prompt": "x" * 2001}, "prompt_too_long", "prompt"),
         ({"prompt": None}, "invalid_value", "prompt"),
         ({"prompt": 5}, "invalid_value", "prompt"),
-        ({"model_type": "sora-2"}, "unknown_model", "model"),
+        ({"model_type": "sora-2"}, "unknown_model", "model_type"),
         ({"promt": "x"}, "unknown_field", "promt"),
         ({"steps": 0}, "invalid_value", "steps"),
         ({"steps": 101}, "invalid_value", "steps"),
@@ -78,8 +78,8 @@ def nothing_left(service: Service) -> Any:
         ({"resolution": "100000x100000"}, "resolution_too_large", "resolution"),
         ({"num_frames": 5000}, "too_many_frames", "num_frames"),
         ({"model_type": "I2V-A14B"}, "image_required", "image"),
-        ({"image_path": "../jobs.db"}, "unknown_upload", "image"),
-        ({"image_path": "/etc/passwd"}, "unknown_upload", "image"),
+        ({"image_path": "../jobs.db"}, "unknown_upload", "image_path"),
+        ({"image_path": "/etc/passwd"}, "unknown_upload", "image_path"),
         ({"guidance_scale": -1}, "invalid_value", "guidance_scale"),
         ({"seed": 2**60}, "invalid_value", "seed"),
         ({"lora_path": "none-such"}, "lora_not_found", "lora_path"),
@@ -94,6 +94,30 @@ def test_a_bad_field_is_named(
         error = _check(client.post(_SUBMIT, json=SMALL | fields), 400, code)
     assert error["param"] == param
     assert error["type"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"model": "sora-2"}, "unknown_model", "model"),
+        ({"size": "abc"}, "invalid_resolution", "size"),
+        ({"seconds": "soon"}, "invalid_seconds", "seconds"),
+        ({"seconds": 10**400}, "invalid_seconds", "seconds"),
+        ({"seconds": {"a": 1}}, "invalid_seconds", "seconds"),
+        ({"seconds": 3000}, "too_many_frames", "seconds"),
+        ({"model": "i2v"}, "image_required", "input_reference"),
+        ({"input_reference": {"file_id": "nope"}}, "unknown_upload", "input_reference"),
+        ({"input_reference": {"image_url": "https://example.org/a.png"}}, "invalid_input_reference", "input_reference"),
+        ({"input_reference": {"image_url": "data:image/png;base64,!"}}, "invalid_input_reference", "input_reference"),
+        ({"input_reference": {"image_url": "data:image/png;base64,AAAA"}}, "invalid_image", "input_reference"),
+    ],
+)
+def test_openais_fields_are_named_as_they_came(
+    fields: dict[str, Any], code: str, param: str, service: Service, nothing_left: None
+) -> None:
+    with service.client() as client:
+        error = _check(client.post("/v1/videos", json={"prompt": "a cat"} | fields), 400, code)
+    assert error["param"] == param
 
 
 def test_a_missing_prompt_is_named(service: Service, nothing_left: None) -> None:
@@ -127,6 +151,7 @@ def test_a_bad_image_is_refused(data: bytes, code: str, where: str, service: Ser
     [
         (b"{", "application/json", "invalid_json"),
         (b"[1]", "application/json", "invalid_json"),
+        (b'{"prompt": "a\\ud800b"}', "application/json", "invalid_json"),
         (b"\xff\xfe", "application/json", "invalid_json"),
         (b"[" * 100_000, "application/json", "invalid_json"),
         (b"prompt=x", "text/plain", "unsupported_content_type"),
@@ -198,6 +223,7 @@ def test_an_upload_without_a_length_is_not_read_to_its_end(service: Service, not
         ("DELETE", f"/v1/videos/{_UNKNOWN}", 404, "job_not_found"),
         ("GET", f"/v1/videos?after={_UNKNOWN}", 404, "job_not_found"),
         ("GET", f"/api/v1/queue?after={_UNKNOWN}", 404, "job_not_found"),
+        ("GET", "/api/v1/generation/%00", 404, "job_not_found"),
         ("GET", "/v1/videos?limit=0", 400, "invalid_value"),
         ("GET", "/v1/videos?order=sideways", 400, "invalid_value"),
         ("GET", "/api/v1/queue?status=asleep", 400, "invalid_value"),

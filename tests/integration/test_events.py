@@ -83,6 +83,14 @@ def test_a_bad_message_is_answered_and_the_socket_stays_open(message: str, socke
     assert _ask(socket, {"type": "ping"})["type"] == "pong"
 
 
+def test_a_binary_message_is_answered_too(socket: ClientConnection) -> None:
+    socket.send(b"\x00\xff")
+    while (answer := json.loads(socket.recv(10)))["type"] in _EVENTS:
+        continue
+    assert answer["type"] == "error"
+    assert _ask(socket, {"type": "ping"})["type"] == "pong"
+
+
 def _events(response: httpx.Response) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
     kind, number = "", None
     for line in response.iter_lines():
@@ -132,3 +140,15 @@ def test_the_stream_of_an_ended_job_says_so_and_ends(service: Service) -> None:
     with httpx.stream("GET", f"{service.url}/api/v1/generation/{task['id']}/events") as response:
         [(kind, _, data)] = list(_events(response))
     assert (kind, data["status"]) == ("task", "completed")
+
+
+def test_a_stream_that_had_everything_ends_at_once(service: Service) -> None:
+    task = service.finished()
+    url = f"{service.url}/api/v1/generation/{task['id']}/events"
+    with httpx.stream("GET", url, headers={"Last-Event-ID": "0"}) as response:
+        last = max(number for _, number, _ in _events(response) if number)
+    for number in (last, last + 1000, 2**63 - 1):
+        with httpx.stream("GET", url, headers={"Last-Event-ID": str(number)}, timeout=10) as response:
+            [(kind, _, data)] = list(_events(response))
+        assert (kind, data["status"]) == ("task", "completed")
+    assert httpx.get(url, headers={"Last-Event-ID": str(2**70)}).status_code == 400

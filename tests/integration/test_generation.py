@@ -1,5 +1,6 @@
 """Every way to make a video goes through the real graph, from the request to the file."""
 
+import base64
 import io
 from typing import Any
 
@@ -113,6 +114,22 @@ def test_an_idempotency_key_makes_one_job(service: Service) -> None:
     assert answers[2].json()["error"]["code"] == "idempotency_key_reused"
 
 
+def test_an_empty_idempotency_key_is_none(service: Service) -> None:
+    with service.client() as client:
+        answers = [
+            client.post("/api/v1/generation/submit", json=SMALL, headers={"Idempotency-Key": ""}) for _ in range(2)
+        ]
+    assert answers[0].json()["task_id"] != answers[1].json()["task_id"]
+
+
+def test_an_image_comes_as_a_data_url(service: Service) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
+    with service.client() as client:
+        fields = {"prompt": "x", "size": "64x64", "num_frames": 5, "steps": 2, "input_reference": {"image_url": url}}
+        video = client.post("/v1/videos", json=fields).raise_for_status().json()
+    assert service.wait_for(video["id"], "completed")["model"] == "tiny-i2v"
+
+
 def test_a_videos_files_are_served_whole_and_in_parts(service: Service) -> None:
     task = service.finished()
     base = f"/api/v1/outputs/{task['id']}"
@@ -123,6 +140,12 @@ def test_a_videos_files_are_served_whole_and_in_parts(service: Service) -> None:
         assert (part.status_code, part.content) == (206, whole.content[10:20])
         assert part.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
         assert part.headers["etag"] == whole.headers["etag"]
+        for nonsense in ("bytes=abc", "bytes=5-2", "items=0-1", "bytes="):
+            assert client.get(f"{base}/video", headers={"Range": nonsense}).status_code == 200
+        head = client.head(f"{base}/video")
+        assert (head.status_code, head.headers["content-length"]) == (200, str(len(whole.content)))
+        unchanged = client.get(f"{base}/video", headers={"If-None-Match": whole.headers["etag"]})
+        assert (unchanged.status_code, unchanged.content) == (304, b"")
         beyond = client.get(f"{base}/video", headers={"Range": f"bytes={len(whole.content)}-"})
         assert beyond.status_code == 416
         assert "attachment" in client.get(f"{base}/download").headers["content-disposition"]
@@ -133,6 +156,12 @@ def test_a_videos_files_are_served_whole_and_in_parts(service: Service) -> None:
         listed = client.get("/api/v1/outputs").json()
         assert task["id"] in [video["id"] for video in listed["videos"]]
         assert listed["total_count"] == len(listed["videos"])
+        assert listed["total_size_mb"] == pytest.approx(
+            sum(video["file_size_mb"] for video in listed["videos"]), abs=0.1
+        )
+        first = client.get("/api/v1/outputs", params={"limit": 1}).json()
+        second = client.get("/api/v1/outputs", params={"limit": 1, "after": first["videos"][0]["id"]}).json()
+        assert [*first["videos"], *second["videos"]] == listed["videos"][:2]
         video = client.get(base).json()
         assert (video["num_frames"], video["file_size_mb"]) == (5, round(len(whole.content) / 1e6, 3))
 

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from deployments.jobs.job import Job, JobState, Priority
-from deployments.scheduling import Slots, choose_next
+from deployments.scheduling import Slots, choose_next, types_with_room
 from tests.jobs import make_params
 from wan22_bridge.types import ModelType
 
@@ -37,25 +39,30 @@ def _job(number: int, model_type: ModelType = ModelType.T2V, priority: Priority 
 
 
 def test_the_oldest_goes_first() -> None:
-    assert choose_next([_job(2), _job(1)], [], _SLOTS) == _job(1)
+    assert choose_next([_job(2), _job(1)]) == _job(1)
 
 
 def test_a_higher_priority_overtakes() -> None:
     high = _job(3, priority=Priority.HIGH)
-    assert choose_next([_job(1), _job(2, priority=Priority.LOW), high], [], _SLOTS) == high
-
-
-def test_a_busy_type_lets_another_pass() -> None:
-    other = _job(3, ModelType.I2V)
-    assert choose_next([_job(2), other], [_job(1)], _SLOTS) == other
-
-
-def test_nothing_starts_without_a_free_slot() -> None:
-    running = [_job(1), _job(2, ModelType.I2V)]
-    assert choose_next([_job(3)], running, replace(_SLOTS, by_type={ModelType.T2V: 9})) is None
-    assert choose_next([_job(3)], [_job(1)], _SLOTS) is None
-    assert choose_next([_job(3, ModelType.TI2V)], [], _SLOTS) is None
+    assert choose_next([_job(1), _job(2, priority=Priority.LOW), high]) == high
 
 
 def test_nothing_pending_is_nothing() -> None:
-    assert choose_next([], [], _SLOTS) is None
+    assert choose_next([]) is None
+
+
+@pytest.mark.parametrize(
+    ("running", "room"),
+    [
+        ([], {ModelType.T2V, ModelType.I2V}),
+        ([_job(1)], {ModelType.I2V}),
+        ([_job(1), _job(2, ModelType.I2V)], set()),
+    ],
+)
+def test_a_busy_type_leaves_room_for_others_up_to_the_total(running: list[Job], room: set[ModelType]) -> None:
+    assert types_with_room(running, _SLOTS) == room
+
+
+def test_a_type_with_a_slot_of_its_own_still_waits_for_the_total() -> None:
+    running = [_job(1), _job(2)]
+    assert types_with_room(running, replace(_SLOTS, by_type={ModelType.T2V: 9})) == set()

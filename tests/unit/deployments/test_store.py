@@ -157,12 +157,12 @@ def test_an_overtaken_claim_can_write_nothing(store: JobStore, clock: Clock) -> 
     assert (second.attempt, second.fencing_token) == (2, 2)
     progress = Progress(stage=Stage.GENERATING)
     for write in (
-        lambda: store.renew(job.id, 1, lease_seconds=10),
+        lambda: store.renew(job.id, 1, 10),
         lambda: store.record_progress(job.id, 1, progress),
         lambda: store.complete(job.id, 1, output={}, result={}),
         lambda: store.fail(job.id, 1, _ERROR),
         lambda: store.mark_cancelled(job.id, 1),
-        lambda: store.release(job.id, 1, count_attempt=True),
+        lambda: store.release(job.id, 1, True),
     ):
         with pytest.raises(LeaseLost):
             write()
@@ -175,7 +175,7 @@ def test_a_renewed_lease_does_not_expire(store: JobStore, clock: Clock) -> None:
     job = store.submit(make_job())
     store.claim(job.id, lease_seconds=10)
     clock.now += 9
-    store.renew(job.id, 1, lease_seconds=10)
+    store.renew(job.id, 1, 10)
     clock.now += 9
     assert store.reclaim_expired(max_attempts=3, error=_ERROR) == []
     assert store.get(job.id).state is JobState.PROCESSING
@@ -194,7 +194,7 @@ def test_a_job_that_kills_its_runner_fails_after_the_last_attempt(store: JobStor
 def test_a_released_job_is_pending_again_and_its_attempt_uncounted(store: JobStore) -> None:
     job = store.submit(make_job())
     store.claim(job.id, lease_seconds=10)
-    released = store.release(job.id, 1, count_attempt=False)
+    released = store.release(job.id, 1, False)
     assert (released.state, released.attempt, released.fencing_token) == (JobState.PENDING, 0, 1)
 
 
@@ -220,7 +220,7 @@ def test_a_job_asked_to_stop_is_not_run_again(store: JobStore, clock: Clock, how
     store.claim(job.id, lease_seconds=10)
     store.request_cancel(job.id)
     if how == "released":
-        store.release(job.id, 1, count_attempt=False)
+        store.release(job.id, 1, False)
     else:
         clock.now += 11
         store.reclaim_expired(max_attempts=3, error=_ERROR)
@@ -237,6 +237,15 @@ def test_a_running_job_is_deleted_only_on_purpose(store: JobStore) -> None:
     with pytest.raises(JobNotFound):
         store.get(job.id)
     assert [event.type for event in store.events.after(0)][-1] == "deleted"
+
+
+def test_the_highest_priority_goes_first_however_many_wait(store: JobStore) -> None:
+    waiting = [store.submit(make_job()).id for _ in range(3)]
+    low = store.submit(make_job(priority=Priority.LOW)).id
+    high = store.submit(make_job(priority=Priority.HIGH)).id
+    assert [job.id for job in store.next_pending(["tiny-t2v"], limit=2)] == [high, waiting[0]]
+    assert store.next_pending(["tiny-i2v"], limit=2) == []
+    assert store.queue_positions() == {high: 1, waiting[0]: 2, waiting[1]: 3, waiting[2]: 4, low: 5}
 
 
 def test_pages_of_jobs_join_without_gap(store: JobStore) -> None:

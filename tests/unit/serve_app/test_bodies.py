@@ -25,7 +25,15 @@ def test_brackets_nest() -> None:
 
 
 @pytest.mark.parametrize(
-    "pairs", [[("", "1")], [("[a]", "1")], [("a", "1"), ("a[b]", "2")], [("a", "1"), ("a[]", "2")], [("a[][b]", "1")]]
+    "pairs",
+    [
+        [("", "1")],
+        [("[a]", "1")],
+        [("a", "1"), ("a[b]", "2")],
+        [("a", "1"), ("a[]", "2")],
+        [("a[][b]", "1")],
+        [("a" + "[b]" * 50, "1")],
+    ],
 )
 def test_contradictions_are_refused(pairs: list[tuple[str, str]]) -> None:
     with pytest.raises(InvalidRequest, match="can't be read"):

@@ -12,7 +12,7 @@ from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.errors import GenerationFailed, ModelCorrupted, OutOfMemory
+from wan22_bridge.errors import GenerationFailed, ModelCorrupted, OutOfMemory, StorageFailed
 from wan22_bridge.media import read_video_info
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import GenerationResult, Progress, Stage
@@ -116,15 +116,33 @@ def test_a_folder_of_another_type_is_refused(bridge: ModelIntegrationBridge, mod
         bridge.load(load_catalogue()["tiny-t2v"], folder)
 
 
-@pytest.mark.parametrize("damage", ["missing", "torn"])
+@pytest.mark.parametrize("damage", ["missing", "torn", "garbage"])
+@pytest.mark.parametrize("component", ["vae", "text_encoder", "transformer"])
 def test_a_damaged_folder_is_refused(
-    damage: str, bridge: ModelIntegrationBridge, models_dir: Path, tmp_path: Path
+    damage: str, component: str, bridge: ModelIntegrationBridge, models_dir: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(ensure_tiny_model(models_dir, "ti2v"), tmp_path / "model")
-    [weights] = (folder / "vae").glob("*.safetensors")
+    [weights] = (folder / component).glob("*.safetensors")
     if damage == "missing":
         weights.unlink()
     else:
-        weights.write_bytes(weights.read_bytes()[:-1000])
+        weights.write_bytes(weights.read_bytes()[:-1000] if damage == "torn" else b"garbage" * 100)
     with pytest.raises(ModelCorrupted, match="can't be loaded"):
         bridge.load(load_catalogue()["tiny-ti2v"], folder)
+
+
+def test_a_tokenizer_without_its_vocabulary_is_refused(
+    bridge: ModelIntegrationBridge, models_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(ensure_tiny_model(models_dir, "ti2v"), tmp_path / "model")
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(ModelCorrupted, match="no vocabulary"):
+        bridge.load(load_catalogue()["tiny-ti2v"], folder)
+
+
+def test_a_disk_that_can_not_be_written_is_told(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageFailed, match="could not be written: Not a directory"):
+        _finish(bridge.generate(load("tiny-t2v"), make_params(), tmp_path / "file" / "out"))

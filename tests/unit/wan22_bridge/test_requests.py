@@ -111,7 +111,9 @@ def test_a_drawn_seed_is_kept_and_a_chosen_one_too() -> None:
         ({"prompt": "x" * 2001}, "prompt_too_long", "prompt"),
         ({"prompt": "a\x00b"}, "invalid_prompt", "prompt"),
         ({"negative_prompt": "x" * 2001}, "prompt_too_long", "negative_prompt"),
-        ({"model": "sora-2"}, "unknown_model", "model"),
+        ({"model": "sora-2"}, "unknown_model", "model_type"),
+        ({"prompt": "a\ud800b"}, "invalid_prompt", "prompt"),
+        ({"resolution": "130560x16"}, "resolution_too_large", "resolution"),
         ({"resolution": "abc"}, "invalid_resolution", "resolution"),
         ({"resolution": "0x0"}, "invalid_resolution", "resolution"),
         ({"resolution": "64x00"}, "invalid_resolution", "resolution"),
@@ -131,6 +133,19 @@ def test_what_can_not_work_is_refused_by_the_field_at_fault(fields: Any, code: s
     with pytest.raises(InvalidRequest) as caught:
         _resolve(**fields)
     assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_auto_says_what_is_missing_where_no_served_model_fits() -> None:
+    with pytest.raises(InvalidRequest, match="without an image") as caught:
+        _resolve([_CATALOGUE["tiny-i2v"]])
+    assert caught.value.code == "image_required"
+
+
+def test_the_longest_video_that_is_named_is_taken() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _resolve(seconds=60, fps=24)
+    assert caught.value.suggestions == ["Ask for at most 161 frames: 6.6 seconds at 24 fps."]
+    assert _resolve(seconds=6.6, fps=24).num_frames == 157
 
 
 def test_a_size_that_is_too_large_is_answered_with_one_that_fits() -> None:

@@ -1,0 +1,1 @@
+"""What benchmarks share: reporting, and the other sides of comparisons."""
