@@ -31,7 +31,7 @@ logger = logging.getLogger("ray.serve")
 
 WATCH_SECONDS = 0.25
 """How often a running job asks the store whether it was cancelled or overtaken."""
-PROGRESS_SECONDS = 0.25
+PROGRESS_SECONDS = 0.5
 """Progress within a stage is told at most this often: each time is a write to the disk and wakes four processes."""
 
 

@@ -1,6 +1,7 @@
 """Frames → an mp4 that plays everywhere, its thumbnail and its last frame; and reading an mp4 back."""
 
 import json
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +46,9 @@ class VideoWriter:
         self._stream: VideoStream = self._container.add_stream("libx264", rate=fps, options={"crf": _CRF})
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.time_base = Fraction(1, fps)
+        # The encoder works while frames are still being decoded: with its default of more threads than cores, the two
+        # would fight over them.
+        self._stream.codec_context.thread_count = len(os.sched_getaffinity(0))
         self._count = 0
 
     def __enter__(self) -> Self:
