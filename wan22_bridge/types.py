@@ -24,7 +24,6 @@ class ModelType(StrEnum):
 class Stage(StrEnum):
     """What a running job is doing, in the order it does it."""
 
-    DOWNLOADING_MODEL = "downloading_model"
     LOADING_MODEL = "loading_model"
     PREPARING_INPUTS = "preparing_inputs"
     GENERATING = "generating"
@@ -81,10 +80,6 @@ class Progress:
     """Of the whole job, 0..100."""
     eta_seconds: float | None = None
     """Until the video is there; None while it can't be told."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -103,12 +103,6 @@ class JobEnded(Conflict):
     default_code = "job_ended"
 
 
-class JobRunning(Conflict):
-    """The job is running."""
-
-    default_code = "job_running"
-
-
 class IdempotencyConflict(Conflict):
     """The idempotency key was used with another request."""
 

@@ -83,7 +83,7 @@ class JobService:
         Raises:
             JobNotFound: there is no such job.
         """
-        self._store.delete(job_id, even_running=True)
+        self._store.delete(job_id)
         self._storage.remove_outputs(job_id)
 
     def tidy(self) -> None:

@@ -19,7 +19,6 @@ from deployments.jobs.job import (
     Job,
     JobEnded,
     JobNotFound,
-    JobRunning,
     JobState,
     LeaseLost,
     NewJob,
@@ -184,20 +183,16 @@ class JobStore:
                 return self._change(connection, job_id, **_ended(JobState.CANCELLED, self._clock()))
             return self._change(connection, job_id, cancel_requested=True)
 
-    def delete(self, job_id: str, *, even_running: bool = False) -> Job:
+    def delete(self, job_id: str) -> None:
         """Removes a job. Whoever runs it finds its lease lost and stops.
 
         Raises:
             JobNotFound: there is no such job.
-            JobRunning: it is running, and `even_running` was not said.
         """
         with self.database.writing() as connection:
             job = _to_job(_one(connection, job_id, lock=True))
-            if job.state is JobState.PROCESSING and not even_running:
-                raise JobRunning(suggestions=["Cancel it first."], can_retry=True)
             connection.execute(delete(jobs).where(jobs.c.number == job.number))
             self.events.append(connection, job, "deleted")
-            return job
 
     # The dispatcher and the generators: who runs jobs.
 

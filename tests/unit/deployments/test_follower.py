@@ -60,6 +60,6 @@ def test_a_video_stays_though_the_commit_was_answered_by_silence(store: JobStore
 
 def test_a_deleted_job_leaves_nothing(store: JobStore, storage: Storage) -> None:
     job = _claim(store, storage)
-    store.delete(job.id, even_running=True)
+    store.delete(job.id)
     _lose_lease(_follower(job, store, storage), job, storage)
     assert storage.output_jobs() == []

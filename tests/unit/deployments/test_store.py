@@ -11,7 +11,6 @@ from deployments.jobs.job import (
     IdempotencyConflict,
     JobEnded,
     JobNotFound,
-    JobRunning,
     JobState,
     LeaseLost,
     Priority,
@@ -227,12 +226,10 @@ def test_a_job_asked_to_stop_is_not_run_again(store: JobStore, clock: Clock, how
     assert store.get(job.id).state is JobState.CANCELLED
 
 
-def test_a_running_job_is_deleted_only_on_purpose(store: JobStore) -> None:
+def test_a_running_job_that_is_deleted_stops(store: JobStore) -> None:
     job = store.submit(make_job())
     store.claim(job.id, lease_seconds=10)
-    with pytest.raises(JobRunning):
-        store.delete(job.id)
-    store.delete(job.id, even_running=True)
+    store.delete(job.id)
     assert store.must_stop(job.id, 1)
     with pytest.raises(JobNotFound):
         store.get(job.id)
