@@ -79,7 +79,9 @@ class ModelIntegrationBridge:
     steps or two decoded latent frames, leaves no file behind and leaves the model as it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, exact: bool = False) -> None:
+        """`exact` gives up speed on the CPU for the very bits that diffusers' pipelines make."""
+        self._exact = exact
         self._device = choose_device()
         self._texts: dict[str, TextCache] = {}
         self._decode_seconds_per_pixel: dict[str, float] = {}
@@ -93,7 +95,7 @@ class ModelIntegrationBridge:
             OutOfMemory: it does not fit.
         """
         started = time.perf_counter()
-        model = load_model(spec, folder, self._device)
+        model = load_model(spec, folder, self._device, exact=self._exact)
         logger.info("Loaded %s in %.1f s", spec.id, time.perf_counter() - started, extra={"action": "model_loaded"})
         return model
 

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ModelCorrupted, OutOfMemory
+from wan22_bridge.kernels import use_fast_kernels
 from wan22_bridge.types import ModelType
 
 _EXPERTS = {ModelType.T2V: 2, ModelType.I2V: 2, ModelType.TI2V: 1}
@@ -44,8 +45,10 @@ def use_all_cores() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
-def load_model(spec: ModelSpec, folder: Path, device: torch.device) -> LoadedModel:
+def load_model(spec: ModelSpec, folder: Path, device: torch.device, *, exact: bool = False) -> LoadedModel:
     """Loads a diffusers folder: fp32 on the CPU; on CUDA bf16, with the VAE in fp32.
+
+    On the CPU the VAE runs faster than diffusers', and rounds differently, unless `exact` asks for the same bits.
 
     Raises:
         ModelCorrupted: the folder is not a whole model of this type.
@@ -71,6 +74,8 @@ def load_model(spec: ModelSpec, folder: Path, device: torch.device) -> LoadedMod
             f"The files of {spec.id} can't be loaded: {type(exc).__name__}.",
             suggestions=["Fetch the model again.", "Make sure that the folder is in diffusers' format."],
         ) from exc
+    if device.type == "cpu" and not exact:
+        use_fast_kernels(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
     image_pipeline = WanImageToVideoPipeline(
         **pipeline.components,

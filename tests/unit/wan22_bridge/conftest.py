@@ -34,6 +34,18 @@ def load(bridge: ModelIntegrationBridge, models_dir: Path) -> LoadModel:
     return load_once
 
 
+@pytest.fixture(scope="session")
+def load_exact(models_dir: Path) -> LoadModel:
+    """Likewise, with diffusers' own bits and not the faster kernels."""
+    catalogue, exact = load_catalogue(), ModelIntegrationBridge(exact=True)
+
+    @cache
+    def load_once(model_id: str) -> LoadedModel:
+        return exact.load(catalogue[model_id], ensure_model(catalogue[model_id], models_dir))
+
+    return load_once
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """A folder with two images, first.png and last.png, of a video's size."""

@@ -73,18 +73,18 @@ def _run_own(model: LoadedModel, params: GenerationParams, images: Path) -> tupl
 
 
 @pytest.mark.parametrize("case", _CASES)
-def test_the_latents_are_the_pipelines_bit_for_bit(case: str, load: LoadModel, images: Path) -> None:
+def test_the_latents_are_the_pipelines_bit_for_bit(case: str, load_exact: LoadModel, images: Path) -> None:
     params = _params(case)
-    model = load(params.model)
+    model = load_exact(params.model)
     steps, latents = _run_own(model, params, images)
     assert torch.equal(latents, _run_pipeline(model, params, images, "latent"))
     assert [step.index for step in steps] == list(range(params.steps))
 
 
 @pytest.mark.parametrize("case", ["text", "first and last frame", "one expert, first frame", "text, one frame"])
-def test_the_frames_are_the_pipelines_bit_for_bit(case: str, load: LoadModel, images: Path) -> None:
+def test_the_frames_are_the_pipelines_bit_for_bit(case: str, load_exact: LoadModel, images: Path) -> None:
     params = _params(case)
-    model = load(params.model)
+    model = load_exact(params.model)
     _, latents = _run_own(model, params, images)
     frames = np.concatenate(list(decode_frames(model.text.vae, latents)))
     expected = _run_pipeline(model, params, images, "np")[0]
@@ -92,18 +92,18 @@ def test_the_frames_are_the_pipelines_bit_for_bit(case: str, load: LoadModel, im
     assert np.array_equal(frames, (expected * 255).round().astype(np.uint8))
 
 
-def test_both_experts_take_part_at_the_models_boundary(load: LoadModel, images: Path) -> None:
+def test_both_experts_take_part_at_the_models_boundary(load_exact: LoadModel, images: Path) -> None:
     params = _params("text")
-    steps, _ = _run_own(load("tiny-t2v"), params, images)
+    steps, _ = _run_own(load_exact("tiny-t2v"), params, images)
     experts = [step.expert for step in steps]
     assert experts == ["high_noise"] * experts.count("high_noise") + ["low_noise"] * experts.count("low_noise")
     assert set(experts) == {"high_noise", "low_noise"}
     assert [step.sigma for step in steps] == sorted((step.sigma for step in steps), reverse=True)
 
 
-def test_a_run_that_was_stopped_leaves_no_trace_in_the_next(load: LoadModel, images: Path) -> None:
+def test_a_run_that_was_stopped_leaves_no_trace_in_the_next(load_exact: LoadModel, images: Path) -> None:
     params = _params("text")
-    model = load(params.model)
+    model = load_exact(params.model)
     _, expected = _run_own(model, params, images)
     stopped = denoise(model, params, prepare_conditioning(model, params, TextCache(), images))
     next(stopped)
@@ -115,8 +115,8 @@ def test_a_run_that_was_stopped_leaves_no_trace_in_the_next(load: LoadModel, ima
     assert torch.equal(latents, expected)
 
 
-def test_a_cached_prompt_gives_the_same_bits(load: LoadModel) -> None:
-    model, texts = load("tiny-t2v"), TextCache(capacity=1)
+def test_a_cached_prompt_gives_the_same_bits(load_exact: LoadModel) -> None:
+    model, texts = load_exact("tiny-t2v"), TextCache(capacity=1)
     first = texts.encode(model, "a red circle")
     assert texts.encode(model, "a red circle") is first
     texts.encode(model, "something else")
