@@ -129,8 +129,9 @@ class Follower:
         """Puts the job back into the queue; after its last attempt it fails with `error`."""
         if self.job.attempt >= self._max_attempts:
             await self._write(self._store.fail, self.job.id, self.job.fencing_token, error)
-        else:
-            await self._write(self._store.release, self.job.id, self.job.fencing_token, True)
+            await asyncio.to_thread(self._storage.remove_outputs, self.job.id)
+            return
+        await self._write(self._store.release, self.job.id, self.job.fencing_token, True)
         await asyncio.to_thread(self._storage.remove_claim, self.job.id, self.job.fencing_token)
 
     def _discard(self) -> None:

@@ -21,7 +21,7 @@ from deployments.messages import Advanced, Completed, Failed, Message, Stopped
 from deployments.storage import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
-from wan22_bridge.types import GenerationResult, Progress, Stage
+from wan22_bridge.types import Checkpoint, GenerationResult, Progress, Stage
 
 if TYPE_CHECKING:
     from wan22_bridge.bridge import ModelIntegrationBridge
@@ -44,12 +44,18 @@ class Generator:
     """
 
     def __init__(
-        self, store_url: str, data_dir: Path, served: Sequence[ModelSpec], downloader: DeploymentHandle[Any]
+        self,
+        store_url: str,
+        data_dir: Path,
+        served: Sequence[ModelSpec],
+        downloader: DeploymentHandle[Any],
+        checkpoint_interval_seconds: float,
     ) -> None:
         self._store = JobStore(store_url, migrate=False)
         self._storage = Storage(data_dir)
         self._served = {spec.id: spec for spec in served}
         self._downloader = downloader
+        self._checkpoint_interval_seconds = checkpoint_interval_seconds
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._bridge: ModelIntegrationBridge | None = None
         self._loads: set[asyncio.Future[LoadedModel]] = set()
@@ -135,7 +141,10 @@ class Generator:
         assert self._bridge is not None
         logger.info("Job %s begun", job.id, extra={"action": "job_begun", "job_id": job.id})
         folder = self._storage.output_folder(job.id, job.fencing_token)
-        run = self._bridge.generate(model, job.params, folder, inputs=self._storage.root)
+        checkpoint = Checkpoint(
+            path=self._storage.snapshot_path(job.id), interval_seconds=self._checkpoint_interval_seconds
+        )
+        run = self._bridge.generate(model, job.params, folder, inputs=self._storage.root, checkpoint=checkpoint)
         try:
             self._tell(run, stop, say)
         except StopIteration as end:

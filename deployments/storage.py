@@ -13,6 +13,7 @@ from wan22_bridge.errors import NotFound, StorageFailed
 from wan22_bridge.files import atomic_path
 
 _INPUTS, _OUTPUTS = "inputs", "outputs"
+_SNAPSHOT = "snapshot.safetensors"
 
 
 class Storage:
@@ -72,6 +73,10 @@ class Storage:
         """Its path, whether it exists or not."""
         return self.root / self.output_key(job_id, fencing_token)
 
+    def snapshot_path(self, job_id: str) -> Path:
+        """Where a job that runs keeps how far it is: every claim goes on from what the one before kept."""
+        return self.root / _OUTPUTS / job_id / _SNAPSHOT
+
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:
         """Removes what the claims of a job wrote, but for the folder of key `keep`."""
         folder = self.root / _OUTPUTS / job_id
@@ -80,7 +85,14 @@ class Storage:
             return
         for path in folder.iterdir() if folder.is_dir() else ():
             if path != self.root / keep:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
+
+    def remove_broken_off(self, job_id: str) -> None:
+        """Removes what ended claims of a pending job wrote, but for its snapshot."""
+        folder = self.root / _OUTPUTS / job_id
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name != _SNAPSHOT:
+                _remove(path)
 
     def remove_claim(self, job_id: str, fencing_token: int) -> None:
         """Removes what one claim of a job wrote."""
@@ -102,3 +114,10 @@ class Storage:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -83,5 +83,9 @@ def _bind_generator(
             "look_back_period_s": 3,
         },
     )(Generator).bind(
-        settings.database_url, settings.data_dir, [spec for spec in served if spec.type is kind], downloader
+        settings.database_url,
+        settings.data_dir,
+        [spec for spec in served if spec.type is kind],
+        downloader,
+        options.checkpoint_interval_seconds,
     )

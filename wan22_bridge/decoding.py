@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
+from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.types import Frames
 
 
@@ -16,6 +17,9 @@ def decode_frames(vae: AutoencoderKLWan, latents_BCTHW: torch.Tensor) -> Generat
 
     Follows `AutoencoderKLWan._decode` of diffusers 0.42.1, whose causal convolutions carry their state in a feature
     cache from one latent frame to the next; that cache is cleared however the iteration ends.
+
+    Raises:
+        GenerationFailed: what came out is not finite.
     """
     z_BCTHW = _denormalise(vae, latents_BCTHW.to(vae.device, vae.dtype))
     vae.clear_cache()
@@ -31,6 +35,12 @@ def decode_frames(vae: AutoencoderKLWan, latents_BCTHW: torch.Tensor) -> Generat
             )
             if vae.config.patch_size is not None:
                 video_BCTHW = unpatchify(video_BCTHW, patch_size=vae.config.patch_size)
+            if not bool(torch.isfinite(video_BCTHW).all()):
+                raise GenerationFailed(
+                    f"The VAE decoded latent frame {index + 1} to NaN or infinity.",
+                    code="non_finite_frames",
+                    suggestions=["Decode in fp32."],
+                )
             yield _to_frames(video_BCTHW.clamp(-1.0, 1.0))
     finally:
         vae.clear_cache()

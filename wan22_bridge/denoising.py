@@ -9,12 +9,16 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
-from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 
 from wan22_bridge.conditioning import Conditioning
 from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.loading import LoadedModel
+from wan22_bridge.schedulers import Scheduler, make_scheduler, restore_scheduler, scheduler_state
+from wan22_bridge.snapshots import Snapshot
 from wan22_bridge.types import GenerationParams
+
+HIGH_NOISE, LOW_NOISE = "high_noise", "low_noise"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,56 +34,99 @@ class DenoisingStep:
     seconds: float
 
 
-@torch.no_grad()
-def denoise(
-    model: LoadedModel, params: GenerationParams, conditioning: Conditioning
-) -> Generator[DenoisingStep, None, torch.Tensor]:
-    """Denoises, yielding after every step; closing the generator stops it there.
+class Denoising:
+    """One run of the loop. Iterate `steps` to its end, then take `latents_BCTHW`; between steps, take a `snapshot`."""
 
-    Returns:
-        The latents [1, z, T, H, W] in fp32.
+    def __init__(
+        self,
+        model: LoadedModel,
+        params: GenerationParams,
+        conditioning: Conditioning,
+        resume_from: Snapshot | None = None,
+    ) -> None:
+        """Stands before the first step, or, with a snapshot of the same computation, where that was taken."""
+        self._model = model
+        self._params = params
+        self._conditioning = conditioning
+        self._scheduler = self._fresh_scheduler()
+        self.latents_BCTHW = conditioning.latents_BCTHW
+        """The latents [1, z, T, H, W] in fp32."""
+        self.steps_done = 0
+        self._expert = HIGH_NOISE
+        if resume_from is not None:
+            restore_scheduler(self._scheduler, resume_from.scheduler, model.device)
+            self.latents_BCTHW = resume_from.latents_BCTHW.to(model.device)
+            self.steps_done, self._expert = resume_from.steps_done, resume_from.expert
 
-    Raises:
-        GenerationFailed: the latents became NaN or infinite.
-    """
-    scheduler = UniPCMultistepScheduler.from_config(model.text.scheduler.config, flow_shift=params.flow_shift)
-    scheduler.set_timesteps(params.steps, device=model.device)
-    if params.image is None:
-        scheduler.set_begin_index(0)
-    latents_BCTHW = conditioning.latents_BCTHW
-    boundary = _boundary_timestep(model, scheduler)
-    for index, timestep in enumerate(scheduler.timesteps):
-        started = time.perf_counter()
-        high_noise = boundary is None or bool(timestep >= boundary)
+    @torch.no_grad()
+    def steps(self) -> Generator[DenoisingStep, None, None]:
+        """Denoises, yielding after every step; closing the generator stops it there.
+
+        Raises:
+            GenerationFailed: the latents became NaN or infinite.
+        """
+        model, conditioning, scheduler = self._model, self._conditioning, self._scheduler
+        boundary = _boundary_timestep(model, scheduler)
+        for index in range(self.steps_done, len(scheduler.timesteps)):
+            started = time.perf_counter()
+            timestep = scheduler.timesteps[index]
+            high_noise = boundary is None or bool(timestep >= boundary)
+            velocity = self._velocity(timestep, high_noise)
+            self.latents_BCTHW = scheduler.step(velocity, timestep, self.latents_BCTHW, return_dict=False)[0]
+            self.steps_done, self._expert = index + 1, HIGH_NOISE if high_noise else LOW_NOISE
+            self._check_finite()
+            yield DenoisingStep(
+                index=index,
+                total=len(scheduler.timesteps),
+                expert=self._expert,
+                sigma=float(scheduler.sigmas[index]),
+                seconds=time.perf_counter() - started,
+            )
+        if conditioning.noise_mask_BCTHW is not None:
+            self.latents_BCTHW = _keep_image(conditioning, self.latents_BCTHW)
+
+    def snapshot(self) -> Snapshot:
+        """What it takes to go on from here in another process. Only valid before `steps` has ended."""
+        return Snapshot(
+            steps_done=self.steps_done,
+            expert=self._expert,
+            latents_BCTHW=self.latents_BCTHW,
+            scheduler=scheduler_state(self._scheduler, self._fresh_scheduler()),
+        )
+
+    def _fresh_scheduler(self) -> Scheduler:
+        scheduler = make_scheduler(self._params.scheduler, self._params.flow_shift)
+        scheduler.set_timesteps(self._params.steps, device=self._model.device)
+        if self._params.image is None:
+            scheduler.set_begin_index(0)
+        return scheduler
+
+    def _velocity(self, timestep: torch.Tensor, high_noise: bool) -> torch.Tensor:
+        """What the step's expert predicts, guided."""
+        model, params, conditioning = self._model, self._params, self._conditioning
         expert = model.text.transformer if high_noise else model.text.transformer_2
         scale = params.guidance_scale
         if not high_noise and params.guidance_scale_2 is not None:
             scale = params.guidance_scale_2
-        inputs, timesteps = _model_inputs(model, conditioning, latents_BCTHW, timestep)
+        inputs, timesteps = _model_inputs(model, conditioning, self.latents_BCTHW, timestep)
         velocity = _predict(expert, "cond", inputs, timesteps, conditioning.prompt_embeds_BLD)
         if conditioning.negative_embeds_BLD is not None:
             unguided = _predict(expert, "uncond", inputs, timesteps, conditioning.negative_embeds_BLD)
             velocity = unguided + scale * (velocity - unguided)
-        latents_BCTHW = scheduler.step(velocity, timestep, latents_BCTHW, return_dict=False)[0]
-        yield DenoisingStep(
-            index=index,
-            total=params.steps,
-            expert="high_noise" if high_noise else "low_noise",
-            sigma=float(scheduler.sigmas[index]),
-            seconds=time.perf_counter() - started,
-        )
-    if conditioning.noise_mask_BCTHW is not None:
-        latents_BCTHW = _keep_image(conditioning, latents_BCTHW)
-    if not bool(torch.isfinite(latents_BCTHW).all()):
-        raise GenerationFailed(
-            "The latents became NaN or infinite.",
-            code="non_finite_latents",
-            suggestions=["Use a lower guidance scale.", "Use no quantisation, or another dtype."],
-        )
-    return latents_BCTHW
+        return velocity
+
+    def _check_finite(self) -> None:
+        """At every step: what is lost is lost, and a GPU need not compute on."""
+        if not bool(torch.isfinite(self.latents_BCTHW).all()):
+            raise GenerationFailed(
+                f"The latents became NaN or infinite at step {self.steps_done} of {self._params.steps}, in the "
+                f"{self._expert.replace('_', '-')} expert of {self._params.model}.",
+                code="non_finite_latents",
+                suggestions=["Use a lower guidance scale.", "Use no quantisation, or another dtype."],
+            )
 
 
-def _boundary_timestep(model: LoadedModel, scheduler: UniPCMultistepScheduler) -> float | None:
+def _boundary_timestep(model: LoadedModel, scheduler: Scheduler) -> float | None:
     """The timestep below which the low-noise expert takes over; None where there is one expert."""
     ratio: float | None = model.text.config.boundary_ratio
     return None if ratio is None else ratio * scheduler.config.num_train_timesteps

@@ -11,6 +11,7 @@ Wan22Error
 ├── OutOfMemory           the device was too small for the request
 ├── NotReady              the service can't work at the moment
 ├── GenerationFailed      the model ran and the result is unusable
+├── SnapshotRefused       a broken-off generation can't be continued; it starts over
 └── StorageFailed         a file could not be written or read back
 """
 
@@ -142,6 +143,13 @@ class GenerationFailed(Wan22Error):
 
     category = "generation"
     default_code = "generation_failed"
+
+
+class SnapshotRefused(Wan22Error):
+    """The snapshot can't be used."""
+
+    category = "generation"
+    default_code = "snapshot_refused"
 
 
 class StorageFailed(Wan22Error):

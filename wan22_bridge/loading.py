@@ -1,5 +1,6 @@
 """Files → a pipeline on a device."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class LoadedModel:
     image: WanImageToVideoPipeline
     """The same components; it makes the conditioning of an input image."""
     device: torch.device
+    weights: str
+    """Names the weights and how they are computed with: the part of a snapshot's fingerprint that is the model's."""
 
 
 def choose_device() -> torch.device:
@@ -82,7 +85,17 @@ def load_model(spec: ModelSpec, folder: Path, device: torch.device, *, exact: bo
         boundary_ratio=pipeline.config.boundary_ratio,
         expand_timesteps=pipeline.config.expand_timesteps,
     )
-    return LoadedModel(spec=spec, text=pipeline, image=image_pipeline, device=device)
+    return LoadedModel(
+        spec=spec, text=pipeline, image=image_pipeline, device=device, weights=_name_weights(spec, folder, exact)
+    )
+
+
+def _name_weights(spec: ModelSpec, folder: Path, exact: bool) -> str:
+    """Cheaply: the files' names and sizes stand for what is in them."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json"))
+    listing = [f"{path.relative_to(folder)} {path.stat().st_size}" for path in files]
+    digest = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+    return f"{spec.id} {folder.name} {digest}{' exact' if exact else ''}"
 
 
 def _check_experts(spec: ModelSpec, pipeline: WanPipeline) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import av
 import av.error
+import torch
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -43,7 +44,9 @@ class VideoWriter:
     def __init__(self, path: Path, *, width: int, height: int, fps: int, parameters: dict[str, Any]) -> None:
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self._container.metadata["comment"] = json.dumps(parameters, ensure_ascii=False)
-        self._stream: VideoStream = self._container.add_stream("libx264", rate=fps, options={"crf": _CRF})
+        self._stream: VideoStream = self._container.add_stream(
+            "libx264", rate=fps, options={"crf": _CRF, **_same_bits_options()}
+        )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.time_base = Fraction(1, fps)
         # The encoder works while frames are still being decoded: with its default of more threads than cores, the two
@@ -70,6 +73,15 @@ class VideoWriter:
             frame.pts, frame.time_base = self._count, self._stream.time_base
             self._container.mux(self._stream.encode(frame))
             self._count += 1
+
+
+def _same_bits_options() -> dict[str, str]:
+    """What it takes for equal frames to become equal files.
+
+    With AVX-512, the x264 in PyAV 18's wheels reads memory that it has not written (in its macroblock tree), and no two
+    files are the same; its AVX2 code does not, and is as fast.
+    """
+    return {"x264-params": "asm=AVX2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
 
 
 def write_thumbnail(path: Path, pixels: Frames) -> None:

@@ -31,6 +31,17 @@ class Stage(StrEnum):
     SAVING = "saving"
 
 
+class SchedulerName(StrEnum):
+    """How the noise is taken away, step by step."""
+
+    UNIPC = "unipc"
+    """UniPC of order 2: the official default."""
+    EULER = "euler"
+    """Plain Euler steps on the flow."""
+    DPMPP = "dpm++"
+    """DPM-Solver++ of order 2 on the flow."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationParams:
     """One video, every choice made: nothing in it is a default that is still to be filled in."""
@@ -52,6 +63,7 @@ class GenerationParams:
     """For the low-noise expert; None where the model has one expert."""
     flow_shift: float
     seed: int
+    scheduler: SchedulerName = SchedulerName.UNIPC
     image: str | None = None
     """The first frame: a path below the folder of inputs."""
     end_image: str | None = None
@@ -66,7 +78,19 @@ class GenerationParams:
         """From what `to_dict` gave."""
         known = {item.name for item in fields(cls)}
         values = {name: value for name, value in data.items() if name in known}
-        return cls(**(values | {"model_type": ModelType(data["model_type"])}))
+        values |= {"model_type": ModelType(data["model_type"])}
+        values |= {"scheduler": SchedulerName(data.get("scheduler", SchedulerName.UNIPC))}
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Where a generation keeps how far it is, so that it can go on after its process has died."""
+
+    path: Path
+    """The snapshot's file. One that is there already, of the same generation, is gone on from."""
+    interval_seconds: float
+    """A snapshot is written after the first step that ends so long after the last one was."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,4 +125,6 @@ class GenerationResult:
     offload_used: bool = False
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds for each stage."""
+    resumed_from_step: int = 0
+    """The steps that an earlier, broken-off run had done."""
     is_mock: bool = False

@@ -96,7 +96,9 @@ class JobService:
             except NotFound:
                 self._storage.remove_outputs(job_id)
                 continue
-            if job.state is not JobState.PROCESSING:
+            if job.state is JobState.PENDING:
+                self._storage.remove_broken_off(job_id)
+            elif job.state is not JobState.PROCESSING:
                 self._storage.remove_outputs(job_id, keep=job.output["folder"] if job.output else None)
 
     def _examine(self, image: bytes | str | None, param: str) -> InputImage | None:

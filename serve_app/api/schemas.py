@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstrain
 from deployments.jobs.job import Job, JobState, Priority
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.requests import AUTO, GenerationRequest
+from wan22_bridge.types import SchedulerName
 
 _MAX_SEED = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
@@ -33,6 +34,8 @@ class SubmitRequest(BaseModel):
     guidance_scale_2: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     """Of the low-noise expert."""
     flow_shift: float | None = Field(default=None, ge=0.01, le=100, allow_inf_nan=False)
+    scheduler: SchedulerName = SchedulerName.UNIPC
+    """The sampler; the official one is UniPC."""
     negative_prompt: str | None = None
     seed: int | None = Field(default=None, ge=-1, le=_MAX_SEED)
     """-1 or none: one is drawn, and told."""
@@ -90,6 +93,7 @@ class SubmitRequest(BaseModel):
             guidance_scale=self.guidance_scale,
             guidance_scale_2=self.guidance_scale_2,
             flow_shift=self.flow_shift,
+            scheduler=self.scheduler,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
         )
@@ -147,6 +151,7 @@ class TaskInfo(BaseModel):
     guidance_scale: float
     guidance_scale_2: float | None
     flow_shift: float
+    scheduler: str
     metadata: dict[str, str]
 
     @classmethod
@@ -193,6 +198,7 @@ class TaskInfo(BaseModel):
             guidance_scale=params.guidance_scale,
             guidance_scale_2=params.guidance_scale_2,
             flow_shift=params.flow_shift,
+            scheduler=params.scheduler.value,
             metadata=job.metadata,
         )
 

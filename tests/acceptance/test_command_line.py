@@ -88,7 +88,8 @@ def test_without_a_service_it_says_how_to_start_one(service: Service) -> None:
 
 
 def test_ctrl_c_cancels_the_job(service: Service, tmp_path: Path) -> None:
-    command = [WAN22, "generate", "long", "--size", "256x256", "--steps", "100", "-o", str(tmp_path / "a.mp4")]
+    size = ["--size", "320x320", "--frames", "33", "--steps", "100"]
+    command = [WAN22, "generate", "long", *size, "-o", str(tmp_path / "a.mp4")]
     process = subprocess.Popen(
         command, env=environment(WAN22_URL=service.url), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -19,7 +19,7 @@ def _begun(service: Service, task_id: str, attempt: int = 1) -> bool:
 
 def test_a_killed_service_finishes_its_jobs_after_a_restart(tmp_path: Path) -> None:
     with running_service(tmp_path, lease_seconds=5) as service:
-        running = service.submit(**LONG | {"steps": 60}, seed=5)
+        running = service.submit(**LONG | {"steps": 30}, seed=5)
         waiting = service.submit(seed=6)
         wait_until(lambda: _begun(service, running))
         service.kill()
@@ -30,12 +30,34 @@ def test_a_killed_service_finishes_its_jobs_after_a_restart(tmp_path: Path) -> N
         assert service.wait_for(waiting, "completed", "failed")["attempt"] == 1
         folders = list((service.data_dir / "outputs" / running).iterdir())
         assert len(folders) == 1, "the killed attempt left files behind"
-        assert read_video_info(folders[0] / "video.mp4").num_frames == 17
+        assert read_video_info(folders[0] / "video.mp4").num_frames == 33
+
+
+def test_a_killed_generator_is_followed_by_another_that_makes_the_same_video(tmp_path: Path) -> None:
+    with running_service(tmp_path, generator={"checkpoint_interval_seconds": 0.5}) as service:
+        task_id = service.submit(**LONG | {"steps": 30}, seed=9)
+        snapshot = service.data_dir / "outputs" / task_id / "snapshot.safetensors"
+        wait_until(snapshot.exists)
+        kept = service.task(task_id)["current_step"]
+        _kill_replica(service, "generator")
+        task = service.wait_for(task_id, "completed", "failed")
+        assert (task["status"], task["attempt"]) == ("completed", 2)
+        assert task["result"]["resumed_from_step"] >= max(1, kept - 1)
+        assert not snapshot.exists()
+
+        whole = service.finished(**LONG | {"steps": 30}, seed=9)
+        assert whole["result"]["resumed_from_step"] == 0
+        assert _video(service, task_id) == _video(service, whole["id"])
+
+
+def _video(service: Service, task_id: str) -> bytes:
+    with service.client() as client:
+        return client.get(service.task(task_id)["output_path"]).content
 
 
 def test_ctrl_c_ends_every_process_at_once_and_gives_the_running_job_back(tmp_path: Path) -> None:
     with running_service(tmp_path) as service:
-        task_id = service.submit(**LONG)
+        task_id = service.submit(**LONG | {"steps": 30})
         wait_until(lambda: _begun(service, task_id))
         processes = service.processes()
         assert service.interrupt() == 0
@@ -44,12 +66,15 @@ def test_ctrl_c_ends_every_process_at_once_and_gives_the_running_job_back(tmp_pa
             row = database.execute("SELECT state, attempt FROM jobs").fetchone()
         assert row == ("pending", 0)
         assert not list((service.data_dir / "outputs").rglob("*.mp4"))
+        service.start()
+        task = service.wait_for(task_id, "completed", "failed")
+        assert task["result"]["resumed_from_step"] >= 3, "what was done before Ctrl-C is lost"
 
 
 def test_a_command_that_waits_outlives_every_replica_of_the_service(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     with running_service(tmp_path, lease_seconds=3) as service:
-        command = [WAN22, "generate", "long", "-o", str(out), "--size", "256x256", "--steps", "60"]
+        command = [WAN22, "generate", "long", "-o", str(out), "--size", "320x320", "--frames", "33", "--steps", "40"]
         waiting = subprocess.Popen(command, env=environment(WAN22_URL=service.url), stderr=subprocess.PIPE, text=True)
         task_id = str(wait_until(lambda: _current(service)))
         wait_until(lambda: _begun(service, task_id))
@@ -65,7 +90,7 @@ def test_a_command_that_waits_outlives_every_replica_of_the_service(tmp_path: Pa
         assert waiting.returncode == 0, said
         task = service.task(task_id)
         assert (task["status"], task["attempt"]) == ("completed", 3)
-        assert read_video_info(out).num_frames == 17
+        assert read_video_info(out).num_frames == 33
         assert len(list((service.data_dir / "outputs" / task_id).iterdir())) == 1
 
 

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from PIL import Image
 
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.decoding import decode_frames
-from wan22_bridge.denoising import DenoisingStep, denoise
+from wan22_bridge.denoising import Denoising, DenoisingStep
 from wan22_bridge.loading import LoadedModel
 from wan22_bridge.types import GenerationParams, ModelType
 
@@ -25,6 +25,19 @@ _CASES: dict[str, dict[str, Any]] = {
     "text, negative prompt": {"model": "tiny-t2v", "negative_prompt": "blurry"},
     "first frame": {"model": "tiny-i2v", "image": "first.png"},
     "first and last frame": {"model": "tiny-i2v", "image": "first.png", "end_image": "last.png", "num_frames": 9},
+    "text, Euler": {"model": "tiny-t2v", "scheduler": "euler"},
+    "text, DPM++": {"model": "tiny-t2v", "scheduler": "dpm++", "flow_shift": 3.0},
+    "first frame, Euler": {"model": "tiny-i2v", "image": "first.png", "scheduler": "euler", "steps": 3},
+    "first frame, DPM++": {"model": "tiny-i2v", "image": "first.png", "scheduler": "dpm++"},
+    "portrait, many steps": {"model": "tiny-t2v", "width": 64, "height": 96, "steps": 12, "num_frames": 13},
+    "high guidance alone": {"model": "tiny-t2v", "guidance_scale": 7.5, "guidance_scale_2": 1.0, "seed": 99},
+    "one expert, Euler": {"model": "tiny-ti2v", "guidance_scale_2": None, "scheduler": "euler"},
+    "one expert, first frame, DPM++": {
+        "model": "tiny-ti2v",
+        "guidance_scale_2": None,
+        "image": "first.png",
+        "scheduler": "dpm++",
+    },
     "one expert": {"model": "tiny-ti2v", "guidance_scale_2": None},
     "one expert, first frame": {"model": "tiny-ti2v", "guidance_scale_2": None, "image": "first.png"},
 }
@@ -40,7 +53,13 @@ def _run_pipeline(model: LoadedModel, params: GenerationParams, images: Path, ou
     """The same video by diffusers alone."""
     pipeline = model.text if params.image is None else model.image
     before = pipeline.scheduler
-    pipeline.scheduler = UniPCMultistepScheduler.from_config(before.config, flow_shift=params.flow_shift)
+    pipeline.scheduler = {
+        "unipc": lambda: UniPCMultistepScheduler.from_config(before.config, flow_shift=params.flow_shift),
+        "euler": lambda: FlowMatchEulerDiscreteScheduler(shift=params.flow_shift),
+        "dpm++": lambda: DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=params.flow_shift
+        ),
+    }[params.scheduler]()
     inputs = {} if params.image is None else {"image": Image.open(images / params.image)}
     if params.end_image is not None:
         inputs["last_image"] = Image.open(images / params.end_image)
@@ -63,13 +82,9 @@ def _run_pipeline(model: LoadedModel, params: GenerationParams, images: Path, ou
 
 
 def _run_own(model: LoadedModel, params: GenerationParams, images: Path) -> tuple[list[DenoisingStep], torch.Tensor]:
-    run = denoise(model, params, prepare_conditioning(model, params, TextCache(), images))
-    steps = []
-    try:
-        while True:
-            steps.append(next(run))
-    except StopIteration as end:
-        return steps, end.value
+    run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), images))
+    steps = list(run.steps())
+    return steps, run.latents_BCTHW
 
 
 @pytest.mark.parametrize("case", _CASES)
@@ -105,7 +120,7 @@ def test_a_run_that_was_stopped_leaves_no_trace_in_the_next(load_exact: LoadMode
     params = _params("text")
     model = load_exact(params.model)
     _, expected = _run_own(model, params, images)
-    stopped = denoise(model, params, prepare_conditioning(model, params, TextCache(), images))
+    stopped = Denoising(model, params, prepare_conditioning(model, params, TextCache(), images)).steps()
     next(stopped)
     stopped.close()
     frames = decode_frames(model.text.vae, expected)

@@ -35,6 +35,22 @@ def test_a_video_reads_back_as_it_was_meant(count: int, fps: int, tmp_path: Path
     assert (info.codec, info.pixel_format, info.parameters) == ("h264", "yuv420p", _PARAMETERS)
 
 
+def test_equal_frames_become_equal_files(tmp_path: Path) -> None:
+    ramp = np.add.outer(np.arange(320), 2 * np.arange(320))
+    frames = np.stack([(ramp + 3 * index) % 256 for index in range(33)]).astype(np.uint8)
+    files, random, held = set(), np.random.default_rng(0), []
+    for index in range(6):
+        path = tmp_path / f"{index}.mp4"
+        with VideoWriter(path, width=320, height=320, fps=16, parameters={}) as video:
+            for frame in frames:
+                held.append(random.bytes(int(random.integers(1, 1_600_000))))  # other memory each time
+                if random.random() < 0.5:
+                    held.pop()
+                video.add(np.repeat(frame[None, :, :, None], 3, axis=-1))
+        files.add(path.read_bytes())
+    assert len(files) == 1
+
+
 def test_the_frames_are_the_ones_that_were_written(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4")
     with av.open(str(tmp_path / "a.mp4")) as container:

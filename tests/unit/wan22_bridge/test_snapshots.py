@@ -1,0 +1,202 @@
+"""A generation that was broken off goes on, elsewhere, to the same bits; a snapshot that can't be used is refused."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.denoising import Denoising
+from wan22_bridge.errors import SnapshotRefused
+from wan22_bridge.loading import LoadedModel
+from wan22_bridge.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
+from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, ModelType, Progress
+
+_STEPS = 6
+_KINDS: dict[str, dict[str, Any]] = {
+    "text": {"model": "tiny-t2v"},
+    "two images": {"model": "tiny-i2v", "model_type": ModelType.I2V, "image": "first.png", "end_image": "last.png"},
+    "one expert, image": {
+        "model": "tiny-ti2v",
+        "model_type": ModelType.TI2V,
+        "image": "first.png",
+        "guidance_scale_2": None,
+    },
+}
+
+
+def _start(
+    model: LoadedModel, params: GenerationParams, images: Path, resume_from: Snapshot | None = None
+) -> Denoising:
+    return Denoising(model, params, prepare_conditioning(model, params, TextCache(), images), resume_from)
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "euler", "dpm++"])
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_run_goes_on_from_any_step_to_the_same_bits(
+    kind: str, scheduler: str, load: LoadModel, images: Path, tmp_path: Path
+) -> None:
+    params = make_params(**_KINDS[kind], steps=_STEPS, scheduler=scheduler, width=96)
+    model = load(params.model)
+    whole = _start(model, params, images)
+    experts = []
+    for step in whole.steps():
+        experts.append(step.expert)
+        write_snapshot(tmp_path / str(whole.steps_done), whole.snapshot(), "this")
+    assert len(set(experts)) == (1 if params.guidance_scale_2 is None else 2), "the boundary must be crossed"
+    for done in range(1, _STEPS + 1):
+        rest = _start(model, params, images, read_snapshot(tmp_path / str(done), "this"))
+        assert [step.index for step in rest.steps()] == list(range(done, _STEPS))
+        assert torch.equal(rest.latents_BCTHW, whole.latents_BCTHW), f"other bits after going on from step {done}"
+
+
+_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from tests.jobs import make_params
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.downloads import ensure_model
+from wan22_bridge.types import Checkpoint
+
+spec = load_catalogue()["tiny-t2v"]
+bridge = ModelIntegrationBridge()
+model = bridge.load(spec, ensure_model(spec, Path(sys.argv[1])))
+run = bridge.generate(
+    model, make_params(steps=6), Path(sys.argv[3]), checkpoint=Checkpoint(path=Path(sys.argv[2]), interval_seconds=0)
+)
+for progress in run:
+    print(progress.current_step, flush=True)
+    if progress.current_step == 4:
+        sys.stdin.read()  # until it is killed
+"""
+
+
+def test_a_killed_process_is_continued_by_another_to_the_same_file(
+    bridge: ModelIntegrationBridge, load: LoadModel, models_dir: Path, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "snapshot.safetensors"
+    command = [sys.executable, "-c", _ANOTHER_PROCESS, str(models_dir), str(snapshot), str(tmp_path / "killed")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "4":
+                process.kill()
+    assert not (tmp_path / "killed").exists()
+
+    model, params = load("tiny-t2v"), make_params(steps=_STEPS)
+    checkpoint = Checkpoint(path=snapshot, interval_seconds=60)
+    resumed = _finish(bridge.generate(model, params, tmp_path / "resumed", checkpoint=checkpoint))
+    whole = _finish(bridge.generate(model, params, tmp_path / "whole"))
+    assert (resumed.resumed_from_step, whole.resumed_from_step) == (4, 0)
+    assert resumed.video.read_bytes() == whole.video.read_bytes()
+
+
+def _finish(run: Generator[Progress, None, GenerationResult]) -> GenerationResult:
+    try:
+        while True:
+            next(run)
+    except StopIteration as end:
+        result: GenerationResult = end.value
+        return result
+
+
+def test_a_run_that_is_closed_keeps_where_it_was(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    params, path = make_params(steps=_STEPS), tmp_path / "snapshot.safetensors"
+    checkpoint = Checkpoint(path=path, interval_seconds=3600)
+    run = bridge.generate(load("tiny-t2v"), params, tmp_path / "out", checkpoint=checkpoint)
+    while next(run).current_step < 3:
+        assert not path.exists()
+    run.close()
+    again = bridge.generate(load("tiny-t2v"), params, tmp_path / "out", checkpoint=checkpoint)
+    assert _finish(again).resumed_from_step == 3
+
+
+@pytest.fixture
+def snapshot(load: LoadModel, tmp_path: Path) -> Path:
+    """A good one, after step 1 of 2, of the computation `this`."""
+    run = _start(load("tiny-t2v"), make_params(), tmp_path)
+    next(run.steps())
+    write_snapshot(tmp_path / "snapshot.safetensors", run.snapshot(), "this")
+    return tmp_path / "snapshot.safetensors"
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("not a snapshot"),
+    "a flipped bit": _flip_a_bit,
+    "other tensors": lambda path: save_file({"a": torch.zeros(2)}, path),
+}
+
+
+@pytest.mark.parametrize("damage", _DAMAGE)
+def test_a_damaged_snapshot_is_refused_and_the_generation_starts_over(
+    damage: str, snapshot: Path, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    assert read_snapshot(snapshot, "this").steps_done == 1
+    _DAMAGE[damage](snapshot)
+    with pytest.raises(SnapshotRefused):
+        read_snapshot(snapshot, "this")
+    checkpoint = Checkpoint(path=snapshot, interval_seconds=60)
+    result = _finish(bridge.generate(load("tiny-t2v"), make_params(), tmp_path / "out", checkpoint=checkpoint))
+    assert result.resumed_from_step == 0
+
+
+def test_a_snapshot_of_another_computation_is_refused(snapshot: Path, load: LoadModel) -> None:
+    weights, params = load("tiny-t2v").weights, make_params()
+    this = fingerprint(weights, params)
+    others = [
+        fingerprint(load("tiny-i2v").weights, params),
+        *(fingerprint(weights, replace(params, **change)) for change in ({"seed": 8}, {"steps": 3}, {"prompt": "b"})),
+    ]
+    assert len({this, *others}) == 5
+    assert this == fingerprint(weights, make_params())
+    with pytest.raises(SnapshotRefused, match="another request"):
+        read_snapshot(snapshot, this)
+
+
+def test_a_full_disk_leaves_the_former_snapshot_and_the_generation_goes_on(
+    snapshot: Path,
+    bridge: ModelIntegrationBridge,
+    load: LoadModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = snapshot.read_bytes()
+
+    def fill(_tensors: object, path: Path, _metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wan22_bridge.snapshots.save_file", fill)
+    checkpoint = Checkpoint(path=snapshot, interval_seconds=0)
+    _finish(bridge.generate(load("tiny-t2v"), make_params(), tmp_path / "out", checkpoint=checkpoint))
+    assert snapshot.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "snapshot.safetensors"]
+    assert "snapshot_failed" in [getattr(record, "action", "") for record in caplog.records]
+
+
+def test_a_snapshot_says_what_it_is(snapshot: Path) -> None:
+    with safe_open(snapshot, framework="pt") as file:
+        metadata = file.metadata()
+    assert (metadata["format"], metadata["steps_done"], metadata["expert"]) == ("wan22-snapshot-1", "1", "high_noise")
