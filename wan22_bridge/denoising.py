@@ -4,6 +4,7 @@ It computes what `WanPipeline.__call__` and `WanImageToVideoPipeline.__call__` o
 same order, so that the bits are the same. Owning the loop means that whoever iterates it can stop between steps.
 """
 
+import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from diffusers import WanTransformer3DModel
 from wan22_bridge.conditioning import Conditioning
 from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.loading import LoadedModel
+from wan22_bridge.reuse import WORTHWHILE_TOKENS, text_computed_once
 from wan22_bridge.schedulers import Scheduler, make_scheduler, restore_scheduler, scheduler_state
 from wan22_bridge.snapshots import Snapshot
 from wan22_bridge.types import GenerationParams
@@ -65,8 +67,12 @@ class Denoising:
         Raises:
             GenerationFailed: the latents became NaN or infinite.
         """
-        model, conditioning, scheduler = self._model, self._conditioning, self._scheduler
-        boundary = _boundary_timestep(model, scheduler)
+        with text_computed_once(self._experts_to_reuse()):
+            yield from self._steps()
+
+    def _steps(self) -> Generator[DenoisingStep, None, None]:
+        conditioning, scheduler = self._conditioning, self._scheduler
+        boundary = _boundary_timestep(self._model, scheduler)
         for index in range(self.steps_done, len(scheduler.timesteps)):
             started = time.perf_counter()
             timestep = scheduler.timesteps[index]
@@ -84,6 +90,14 @@ class Denoising:
             )
         if conditioning.noise_mask_BCTHW is not None:
             self.latents_BCTHW = _keep_image(conditioning, self.latents_BCTHW)
+
+    def _experts_to_reuse(self) -> list[WanTransformer3DModel]:
+        """Those for which remembering the text's part is worth its memory."""
+        model = self._model
+        experts = [expert for expert in (model.text.transformer, model.text.transformer_2) if expert is not None]
+        patch = math.prod(experts[0].config.patch_size)
+        tokens = math.prod(self.latents_BCTHW.shape[2:]) // patch
+        return experts if tokens <= WORTHWHILE_TOKENS else []
 
     def snapshot(self) -> Snapshot:
         """What it takes to go on from here in another process. Only valid before `steps` has ended."""

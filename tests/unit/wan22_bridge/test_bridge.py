@@ -101,13 +101,42 @@ def test_running_out_of_memory_is_told_with_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_latents_that_are_not_finite_fail_the_generation(
+@pytest.mark.parametrize("expert", ["transformer", "transformer_2"])
+def test_latents_that_are_not_numbers_are_told_at_their_step_with_the_expert(
+    expert: str, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load("tiny-t2v")
+    broken = getattr(model.text, expert)
+    monkeypatch.setitem(vars(broken), "forward", lambda hidden_states, **_: (hidden_states * float("nan"),))
+    step, name = {"transformer": (1, "high-noise"), "transformer_2": (5, "low-noise")}[expert]
+    with pytest.raises(GenerationFailed, match=f"NaN or infinite at step {step} of 6, in the {name} expert"):
+        _finish(bridge.generate(model, make_params(steps=6), tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_that_are_not_numbers_are_no_video(
     bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load("tiny-t2v")
-    monkeypatch.setattr(model.text.transformer, "forward", lambda hidden_states, **_: (hidden_states * float("nan"),))
-    with pytest.raises(GenerationFailed, match="NaN"):
+    with torch.no_grad():
+        monkeypatch.setattr(model.text.vae.decoder.conv_out.bias, "data", torch.full((3,), float("nan")))
+    with pytest.raises(GenerationFailed, match="latent frame 1 to NaN"):
         _finish(bridge.generate(model, make_params(), tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("colour", [-2.0, 0.0])
+def test_a_video_of_a_single_colour_is_an_error_and_no_success(
+    colour: float, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load("tiny-t2v")
+    last = model.text.vae.decoder.conv_out
+    monkeypatch.setattr(last.weight, "data", torch.zeros_like(last.weight))
+    monkeypatch.setattr(last.bias, "data", torch.full_like(last.bias, colour))
+    with pytest.raises(GenerationFailed, match="of a single colour") as caught:
+        _finish(bridge.generate(model, make_params(), tmp_path / "out"))
+    assert caught.value.code == "constant_frames"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_another_type_is_refused(bridge: ModelIntegrationBridge, models_dir: Path) -> None:

@@ -1,0 +1,204 @@
+"""The engine beside plain diffusers: the same steps of the same models, in one process, in turns."""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.support.reporting import Row, parse_arguments, report
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.decoding import decode_frames
+from wan22_bridge.denoising import Denoising
+from wan22_bridge.loading import LoadedModel, choose_device, load_model, use_all_cores
+from wan22_bridge.snapshots import read_snapshot, write_snapshot
+from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.types import GenerationParams
+
+SPEC = load_catalogue()["tiny-t2v"]
+CHECKPOINT_SECONDS = 20.0
+"""How often a service keeps a snapshot, by default."""
+
+
+def main() -> None:
+    """Measures and reports."""
+    arguments = parse_arguments("The engine's own loop and decoding, against plain diffusers.")
+    use_all_cores()
+    with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
+        folder = ensure_tiny_model(Path(name), SPEC.source_ref)
+        exact, fast = (load_model(SPEC, folder, choose_device(), exact=exact) for exact in (True, False))
+        tiny = _params(steps=12)
+        rows = _compare_steps("tiny", exact, tiny, rounds=3 if arguments.quick else 10)
+        middle = _with_middle_transformers(exact)
+        large = _params(steps=2, width=320, height=320)
+        rows += _compare_steps("100 M parameters, 2000 tokens", middle, large, rounds=1 if arguments.quick else 4)
+        rows += _measure_snapshots(middle, large, Path(name))
+        rows += _measure_prompts(fast, tiny)
+        rows += _compare_decoding(exact, fast, tiny, rounds=2 if arguments.quick else 6)
+    report(rows, arguments.json)
+
+
+def _params(**changes: Any) -> GenerationParams:
+    params = GenerationParams(
+        model=SPEC.id,
+        model_type=SPEC.type,
+        prompt="a red circle moving right",
+        negative_prompt="",
+        width=SPEC.size[0],
+        height=SPEC.size[1],
+        num_frames=17,
+        fps=SPEC.fps,
+        steps=SPEC.steps,
+        guidance_scale=SPEC.guidance_scale,
+        guidance_scale_2=SPEC.guidance_scale_2,
+        flow_shift=SPEC.flow_shift,
+        seed=1,
+    )
+    return replace(params, **changes)
+
+
+def _with_middle_transformers(model: LoadedModel) -> LoadedModel:
+    """The tiny model with random experts of a hundred million parameters."""
+    torch.manual_seed(0)
+    config = dict(model.text.transformer.config) | {
+        "num_attention_heads": 6,
+        "attention_head_dim": 128,
+        "ffn_dim": 3584,
+        "num_layers": 9,
+    }
+    experts = [WanTransformer3DModel.from_config(config).eval().to(model.device) for _ in range(2)]
+    parts = model.text.components | {"transformer": experts[0], "transformer_2": experts[1]}
+    text = type(model.text)(**parts, boundary_ratio=model.text.config.boundary_ratio)
+    text.set_progress_bar_config(disable=True)
+    return replace(model, text=text)
+
+
+def _compare_steps(name: str, model: LoadedModel, params: GenerationParams, *, rounds: int) -> list[Row]:
+    """Seconds a step by both sides, in turns, the first round not counted; and whether the latents are the same."""
+    sides: dict[str, Callable[[], tuple[list[float], torch.Tensor]]] = {
+        "diffusers": lambda: _steps_of_diffusers(model, params),
+        "engine": lambda: _steps_of_engine(model, params),
+    }
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    latents = {side: run()[1] for side, run in sides.items()}
+    for index in range(rounds):
+        for side in sides if index % 2 else reversed(sides):
+            seconds[side].append(sum(sides[side]()[0]))
+    ratio = statistics.median(
+        ours / theirs for ours, theirs in zip(seconds["engine"], seconds["diffusers"], strict=True)
+    )
+    same = torch.equal(latents["diffusers"], latents["engine"])
+    return [
+        *(Row(f"{name}: a step, {side}", statistics.median(seconds[side]) / params.steps, "s") for side in sides),
+        Row(f"{name}: engine / diffusers", ratio, "×", 0.97),
+        Row(f"{name}: latents that differ", 0.0 if same else 1.0, "", 0.0),
+    ]
+
+
+def _steps_of_engine(model: LoadedModel, params: GenerationParams) -> tuple[list[float], torch.Tensor]:
+    run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
+    return [step.seconds for step in run.steps()], run.latents_BCTHW
+
+
+def _steps_of_diffusers(model: LoadedModel, params: GenerationParams) -> tuple[list[float], torch.Tensor]:
+    """A step is from the end of the one before; the first begins when the scheduler is asked for its steps."""
+    pipeline = model.text
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config, flow_shift=params.flow_shift)
+    moments: list[float] = []
+    set_timesteps = pipeline.scheduler.set_timesteps
+
+    def begin(*arguments: Any, **options: Any) -> None:
+        set_timesteps(*arguments, **options)
+        moments.append(time.perf_counter())
+
+    def end(_pipeline: object, _step: int, _timestep: object, values: dict[str, Any]) -> dict[str, Any]:
+        moments.append(time.perf_counter())
+        return values
+
+    pipeline.scheduler.set_timesteps = begin
+    latents: torch.Tensor = pipeline(
+        prompt=params.prompt,
+        height=params.height,
+        width=params.width,
+        num_frames=params.num_frames,
+        num_inference_steps=params.steps,
+        guidance_scale=params.guidance_scale,
+        guidance_scale_2=params.guidance_scale_2,
+        generator=torch.Generator().manual_seed(params.seed),
+        output_type="latent",
+        callback_on_step_end=end,
+    ).frames
+    return [after - before for before, after in pairwise(moments)], latents
+
+
+def _measure_snapshots(model: LoadedModel, params: GenerationParams, folder: Path) -> list[Row]:
+    """What keeping a snapshot costs, once each 20 s; and what going on from it costs."""
+    path = folder / "snapshot.safetensors"
+    conditioning = prepare_conditioning(model, params, TextCache(), Path())
+    run = Denoising(model, params, conditioning)
+    steps = run.steps()
+    next(steps)
+    kept = _median_seconds(lambda: write_snapshot(path, run.snapshot(), "benchmark"))
+    resumed = _median_seconds(lambda: Denoising(model, params, conditioning, read_snapshot(path, "benchmark")))
+    steps.close()
+    return [
+        Row("a snapshot, written and flushed", 1000 * kept, "ms"),
+        Row("a snapshot each 20 s, of the time", 100 * kept / CHECKPOINT_SECONDS, "%", 1.0),
+        Row("going on from a snapshot", 1000 * resumed, "ms"),
+        Row("a snapshot's size", path.stat().st_size / 2**20, "MB"),
+    ]
+
+
+def _measure_prompts(model: LoadedModel, params: GenerationParams) -> list[Row]:
+    texts = TextCache()
+    began = time.perf_counter()
+    texts.encode(model, params.prompt)
+    missed = time.perf_counter() - began
+    hit = _median_seconds(lambda: texts.encode(model, params.prompt))
+    return [Row("a new prompt", 1000 * missed, "ms"), Row("a prompt seen before", 1000 * hit, "ms")]
+
+
+def _compare_decoding(exact: LoadedModel, fast: LoadedModel, params: GenerationParams, *, rounds: int) -> list[Row]:
+    """The whole video at once by diffusers, against frame by frame, exact and with the faster kernels."""
+    latents = _steps_of_engine(exact, replace(params, steps=1))[1]
+
+    def by_diffusers() -> None:
+        with torch.no_grad():
+            exact.text.vae.decode(latents)
+
+    sides: dict[str, Callable[[], object]] = {
+        "diffusers": by_diffusers,
+        "engine, exact": lambda: _exhaust(decode_frames(exact.text.vae, latents)),
+        "engine": lambda: _exhaust(decode_frames(fast.text.vae, latents)),
+    }
+    seconds = {side: _median_seconds(run, rounds) for side, run in sides.items()}
+    rows = [Row(f"decoding, {side}", taken, "s") for side, taken in seconds.items()]
+    return [*rows, Row("decoding, engine / diffusers", seconds["engine"] / seconds["diffusers"], "×", 1.0)]
+
+
+def _exhaust(items: Iterator[object]) -> None:
+    for _ in items:
+        pass
+
+
+def _median_seconds(run: Callable[[], object], rounds: int = 7) -> float:
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    main()

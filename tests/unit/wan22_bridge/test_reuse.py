@@ -1,0 +1,52 @@
+"""What is remembered between steps changes no bit, and is gone after the run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.denoising import Denoising
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_the_text_is_projected_once_a_run_for_each_prompt_and_expert(
+    guidance_scale: float, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, calls = load("tiny-t2v"), list[str]()
+    for expert in (model.text.transformer, model.text.transformer_2):
+        for module in (expert.condition_embedder.text_embedder, expert.blocks[0].attn2.to_k):
+            monkeypatch.setitem(vars(module), "forward", _counted(module.forward, calls))
+    params = make_params(steps=6, guidance_scale=guidance_scale, guidance_scale_2=guidance_scale)
+    run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), tmp_path))
+    list(run.steps())
+    assert len(calls) == 2 * 2 * (2 if guidance_scale > 1 else 1)
+
+
+def _counted(forward: Callable[[torch.Tensor], torch.Tensor], calls: list[str]) -> Callable[..., torch.Tensor]:
+    def count(given: torch.Tensor) -> torch.Tensor:
+        calls.append("once more")
+        return forward(given)
+
+    return count
+
+
+def test_nothing_is_remembered_after_a_run_or_one_that_was_stopped(load: LoadModel, tmp_path: Path) -> None:
+    model, params = load("tiny-t2v"), make_params(steps=6)
+    steps = Denoising(model, params, prepare_conditioning(model, params, TextCache(), tmp_path)).steps()
+    next(steps)
+    to_k = model.text.transformer.blocks[0].attn2.to_k
+    assert "forward" in vars(to_k)
+    steps.close()
+    assert "forward" not in vars(to_k)
+
+
+def test_a_long_video_does_without_what_it_would_cost_in_memory(load: LoadModel, tmp_path: Path) -> None:
+    model, params = load("tiny-t2v"), make_params(steps=1, width=512, height=512, num_frames=17)
+    steps = Denoising(model, params, prepare_conditioning(model, params, TextCache(), tmp_path)).steps()
+    next(steps)
+    assert "forward" not in vars(model.text.transformer.blocks[0].attn2.to_k)
+    steps.close()
