@@ -1,6 +1,7 @@
 """The deployment that generates: one class, bound once for each model type."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -33,6 +34,17 @@ WATCH_SECONDS = 0.25
 """How often a running job asks the store whether it was cancelled or overtaken."""
 PROGRESS_SECONDS = 0.5
 """Progress within a stage is told at most this often: each time is a write to the disk and wakes four processes."""
+
+
+class _Unwanted(Exception):
+    """Thrown into a generation that was cancelled or overtaken: it is stopped, and keeps nothing."""
+
+
+class _Stop(threading.Event):
+    """Asks the device's thread to stop, and tells why."""
+
+    unwanted = False
+    """Whether nobody wants the job's result from this claim any more; else it goes on elsewhere, from its snapshot."""
 
 
 class Generator:
@@ -72,7 +84,7 @@ class Generator:
         It stops when the store says so, or when the caller cancels the call.
         """
         yield Advanced(Progress(stage=Stage.LOADING_MODEL, total_steps=job.params.steps))
-        stop = threading.Event()
+        stop = _Stop()
         watch = asyncio.create_task(self._watch(job, stop))
         try:
             model = await self._load_unless_stopped(job.params.model, watch)
@@ -98,7 +110,7 @@ class Generator:
         await asyncio.wait({load, watch}, return_when=asyncio.FIRST_COMPLETED)
         return await load if load.done() else None
 
-    async def _run(self, model: "LoadedModel", job: Job, stop: threading.Event) -> AsyncIterator[Message]:
+    async def _run(self, model: "LoadedModel", job: Job, stop: _Stop) -> AsyncIterator[Message]:
         """Runs the job in the device's thread; the thread's own end is the last message."""
         loop = asyncio.get_running_loop()
         progress: asyncio.Queue[Message] = asyncio.Queue()
@@ -116,11 +128,12 @@ class Generator:
                 said.cancel()
         yield running.result()
 
-    async def _watch(self, job: Job, stop: threading.Event) -> None:
+    async def _watch(self, job: Job, stop: _Stop) -> None:
         while not stop.is_set():
             await asyncio.sleep(WATCH_SECONDS)
             try:
                 if await asyncio.to_thread(self._store.must_stop, job.id, job.fencing_token):
+                    stop.unwanted = True
                     stop.set()
             except SQLAlchemyError:
                 logger.exception("The store did not answer", extra={"action": "store_failed"})
@@ -134,9 +147,7 @@ class Generator:
             self._bridge = ModelIntegrationBridge()
         return self._bridge.load(self._served[model_id], folder)
 
-    def _run_on_device(
-        self, model: "LoadedModel", job: Job, stop: threading.Event, say: Callable[[Message], None]
-    ) -> Message:
+    def _run_on_device(self, model: "LoadedModel", job: Job, stop: _Stop, say: Callable[[Message], None]) -> Message:
         """Runs the job to its end or until it is stopped; what goes wrong is raised."""
         assert self._bridge is not None
         logger.info("Job %s begun", job.id, extra={"action": "job_begun", "job_id": job.id})
@@ -151,11 +162,14 @@ class Generator:
             logger.info("Job %s completed", job.id, extra={"action": "job_completed", "job_id": job.id})
             return self._completed(job, end.value)
         finally:
+            if stop.unwanted:
+                with contextlib.suppress(_Unwanted):
+                    run.throw(_Unwanted())
             run.close()
         logger.info("Job %s stopped", job.id, extra={"action": "job_stopped", "job_id": job.id})
         return Stopped()
 
-    def _tell(self, run: Iterator[Progress], stop: threading.Event, say: Callable[[Message], None]) -> None:
+    def _tell(self, run: Iterator[Progress], stop: _Stop, say: Callable[[Message], None]) -> None:
         """Goes on until it is stopped; the run's own end is its StopIteration."""
         stage, told_at = None, 0.0
         while not stop.is_set():

@@ -18,7 +18,8 @@ class ModelIntegrationBridge:
     """Loads models and generates videos with them, one at a time, on one device.
 
     Stop a generation by closing the generator that `generate` returned: it takes effect between two denoising
-    steps or two decoded latent frames, leaves no file but its checkpoint and leaves the model as it was.
+    steps or two decoded latent frames, leaves no file but its checkpoint and leaves the model as it was. An exception
+    thrown into the generator stops it without keeping a last checkpoint.
     """
 
     def __init__(self, *, exact: bool = False) -> None:

@@ -56,7 +56,7 @@ def test_a_running_job_that_is_deleted_stops_and_is_gone(service: Service, runni
         assert client.delete(f"/v1/videos/{running}").json()["deleted"] is True
         assert client.get(f"/v1/videos/{running}").status_code == 404
     service.finished()
-    assert not (service.data_dir / "outputs" / running).exists()
+    wait_until(lambda: not (service.data_dir / "outputs" / running).exists())
 
 
 def test_a_running_jobs_video_is_not_there_yet(service: Service, running: str) -> None:

@@ -124,6 +124,18 @@ def test_a_run_that_is_closed_keeps_where_it_was(
     assert _finish(again).resumed_from_step == 3
 
 
+def test_a_run_that_nobody_wants_any_more_keeps_nothing(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    checkpoint = Checkpoint(path=tmp_path / "snapshot.safetensors", interval_seconds=3600)
+    run = bridge.generate(load("tiny-t2v"), make_params(steps=_STEPS), tmp_path / "out", checkpoint=checkpoint)
+    while next(run).current_step < 3:
+        pass
+    with pytest.raises(LookupError):
+        run.throw(LookupError())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def snapshot(load: LoadModel, tmp_path: Path) -> Path:
     """A good one, after step 1 of 2, of the computation `this`."""
