@@ -55,6 +55,8 @@ def open_image(path: Path, width: int, height: int) -> Image.Image:
     """
     with Image.open(path, formats=FORMATS) as file:
         image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to white and not scale
+            image = image.convert("I").point(lambda value: value / 257).convert("L")
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -70,6 +70,13 @@ def test_every_kind_of_pixels_becomes_rgb_of_the_size_asked_for(mode: str, tmp_p
     assert (image.mode, image.size) == ("RGB", (32, 16))
 
 
+def test_sixteen_bits_of_grey_keep_their_shades(tmp_path: Path) -> None:
+    shades = np.repeat(np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16), 16, axis=1).repeat(64, axis=0)
+    (tmp_path / "a").write_bytes(_encode(Image.fromarray(shades)))
+    opened = np.asarray(open_image(tmp_path / "a", 64, 64))
+    assert [tuple(opened[32, column]) for column in (4, 20, 36, 60)] == [(value,) * 3 for value in (0, 1, 128, 255)]
+
+
 def test_transparent_parts_become_white(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(_encode(Image.new("RGBA", (16, 16), (255, 0, 0, 0))))
     assert open_image(tmp_path / "a", 16, 16).getpixel((8, 8)) == (255, 255, 255)
