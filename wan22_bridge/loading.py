@@ -16,6 +16,7 @@ from wan22_bridge.errors import ModelCorrupted, OutOfMemory
 from wan22_bridge.kernels import use_fast_kernels
 from wan22_bridge.types import ModelType
 
+_REASON_CHARACTERS = 240
 _EXPERTS = {ModelType.T2V: 2, ModelType.I2V: 2, ModelType.TI2V: 1}
 
 
@@ -74,7 +75,7 @@ def load_model(spec: ModelSpec, folder: Path, device: torch.device, *, exact: bo
         ) from exc
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as exc:
         raise ModelCorrupted(
-            f"The files of {spec.id} can't be loaded: {type(exc).__name__}.",
+            f"The files of {spec.id} can't be loaded: {_first_line(exc, folder)}",
             suggestions=["Fetch the model again.", "Make sure that the folder is in diffusers' format."],
         ) from exc
     if device.type == "cpu" and not exact:
@@ -88,6 +89,12 @@ def load_model(spec: ModelSpec, folder: Path, device: torch.device, *, exact: bo
     return LoadedModel(
         spec=spec, text=pipeline, image=image_pipeline, device=device, weights=_name_weights(spec, folder, exact)
     )
+
+
+def _first_line(error: Exception, folder: Path) -> str:
+    """What a library said, without where the folder lies: clients read it."""
+    line = str(error).replace(f"{folder}/", "").replace(str(folder), "the folder").strip().partition("\n")[0]
+    return f"{line[:_REASON_CHARACTERS]} ({type(error).__name__})"
 
 
 def _name_weights(spec: ModelSpec, folder: Path, exact: bool) -> str:

@@ -1,11 +1,14 @@
 """Generating through the bridge's door: files, progress, stopping, errors."""
 
+import json
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from PIL import Image
 
 from tests.jobs import make_params
@@ -158,6 +161,52 @@ def test_a_damaged_folder_is_refused(
         weights.write_bytes(weights.read_bytes()[:-1000] if damage == "torn" else b"garbage" * 100)
     with pytest.raises(ModelCorrupted, match="can't be loaded"):
         bridge.load(load_catalogue()["tiny-ti2v"], folder)
+
+
+def _change_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _lose_a_shard(folder: Path) -> None:
+    transformer = WanTransformer3DModel.from_pretrained(folder / "transformer")
+    shutil.rmtree(folder / "transformer")
+    transformer.save_pretrained(folder / "transformer", max_shard_size="300KB")
+    next((folder / "transformer").glob("*-00002-of-*.safetensors")).unlink()
+
+
+_WRONG_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no index": (lambda folder: (folder / "model_index.json").unlink(), "model_index.json"),
+    "an index cut off": (lambda folder: (folder / "model_index.json").write_text("{"), "not a valid JSON"),
+    "a class that does not exist": (
+        lambda folder: _change_json(folder / "model_index.json", transformer=["diffusers", "WanTransformer9DModel"]),
+        "WanTransformer9DModel",
+    ),
+    "a class that does not fit": (
+        lambda folder: _change_json(folder / "model_index.json", vae=["diffusers", "AutoencoderKL"]),
+        "expected shape",
+    ),
+    "an unknown scheduler": (
+        lambda folder: _change_json(folder / "model_index.json", scheduler=["diffusers", "FooScheduler"]),
+        "FooScheduler",
+    ),
+    "a missing shard": (_lose_a_shard, "00002-of"),
+    "more layers than weights": (
+        lambda folder: _change_json(folder / "transformer" / "config.json", num_layers=9),
+        "meta tensor",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", _WRONG_FOLDERS)
+def test_a_wrong_folder_is_refused_with_the_reason_and_without_its_place(
+    wrong: str, bridge: ModelIntegrationBridge, models_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(ensure_tiny_model(models_dir, "ti2v"), tmp_path / "model")
+    spoil, reason = _WRONG_FOLDERS[wrong]
+    spoil(folder)
+    with pytest.raises(ModelCorrupted, match=reason) as caught:
+        bridge.load(load_catalogue()["tiny-ti2v"], folder)
+    assert str(tmp_path) not in caught.value.message
 
 
 def test_a_tokenizer_without_its_vocabulary_is_refused(
