@@ -48,15 +48,14 @@ def write_snapshot(path: Path, snapshot: Snapshot, belongs_to: str) -> None:
         OSError: the disk is full or broken; `path` is as it was.
     """
     tensors = {"latents": snapshot.latents_BCTHW.contiguous()}
-    state = _flatten(snapshot.scheduler, "scheduler", tensors)
     metadata = {
         "format": _FORMAT,
         "fingerprint": belongs_to,
         "expert": snapshot.expert,
         "steps_done": str(snapshot.steps_done),
-        "scheduler": json.dumps(state),
-        "digest": _digest(tensors),
+        "scheduler": json.dumps(_flatten(snapshot.scheduler, "scheduler", tensors)),
     }
+    metadata["digest"] = _digest(tensors, metadata)
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata)
@@ -81,12 +80,12 @@ def read_snapshot(path: Path, belongs_to: str) -> Snapshot:
         raise SnapshotRefused(f"The snapshot {path.name} can't be read: {exc}.", code="snapshot_torn") from exc
     if metadata.get("format") != _FORMAT:
         raise SnapshotRefused(f"{path.name} is no snapshot of this version.", code="snapshot_foreign")
+    if metadata.pop("digest", None) != _digest(tensors, metadata):
+        raise SnapshotRefused(f"The snapshot {path.name} is damaged.", code="snapshot_torn")
     if metadata["fingerprint"] != belongs_to:
         raise SnapshotRefused(
             f"The snapshot {path.name} belongs to another request, model or version.", code="snapshot_foreign"
         )
-    if metadata["digest"] != _digest(tensors):
-        raise SnapshotRefused(f"The snapshot {path.name} is damaged.", code="snapshot_torn")
     return Snapshot(
         steps_done=int(metadata["steps_done"]),
         expert=metadata["expert"],
@@ -95,8 +94,8 @@ def read_snapshot(path: Path, belongs_to: str) -> Snapshot:
     )
 
 
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

@@ -156,6 +156,7 @@ _DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("not a snapshot"),
     "a flipped bit": _flip_a_bit,
+    "another step": lambda path: path.write_bytes(path.read_bytes().replace(b'"steps_done":"1"', b'"steps_done":"2"')),
     "other tensors": lambda path: save_file({"a": torch.zeros(2)}, path),
 }
 
