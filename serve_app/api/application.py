@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 
 from serve_app.api import events, native, openai, operations, outputs
 from serve_app.api.bodies import BodyLimit
@@ -24,7 +25,7 @@ def make_api(services: Services) -> FastAPI:
             yield
         services.store.database.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="wan22-serve",
         version=version("wan22-serve"),
         description="Wan2.2 video generation: a native API, and one that OpenAI's clients speak.",

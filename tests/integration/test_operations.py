@@ -1,5 +1,7 @@
 """The service says whether it is up, ready, and what it offers."""
 
+import re
+
 from tests.service import Service
 
 
@@ -12,7 +14,12 @@ def test_it_is_up_and_ready(service: Service) -> None:
 def test_its_routes_are_documented(service: Service) -> None:
     with service.client() as client:
         paths = client.get("/openapi.json").json()["paths"]
-        assert client.get("/docs").status_code == 200
+        page = client.get("/docs")
+        assert page.status_code == 200
+        parts = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert len(parts) >= 3
+        for part in parts:
+            assert client.get(part).status_code == 200, "the page must not need anything but this server"
         assert str(client.get("/").next_request.url).endswith("/docs")  # type: ignore[union-attr]
     submit = paths["/api/v1/generation/submit"]["post"]["requestBody"]["content"]
     assert "image" in submit["multipart/form-data"]["schema"]["properties"]
