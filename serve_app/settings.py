@@ -41,7 +41,7 @@ class GeneratorSettings(_Strict):
     keep_warm_seconds: float = Field(default=300, ge=0)
     """How long a replica stays, with its weights, after its last job."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
-    """How often a running job keeps how far it is on the disk; after a crash it goes on from there."""
+    """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)
     """How long a replica that is to go may take to end its job. Keep it beyond the longest job."""
 

@@ -1,9 +1,13 @@
 """The faster kernels compute what diffusers' VAE computes, but for rounding."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
 from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.tiny import ensure_tiny_model
 
 
 @pytest.mark.parametrize("model_id", ["tiny-t2v", "tiny-ti2v"])
@@ -14,4 +18,12 @@ def test_encoding_and_decoding_differ_by_rounding_only(model_id: str, load: Load
     video_BCTHW = torch.rand(1, 3, 9, 64, 96, generator=generator) * 2 - 1
     latents = exact.encode(video_BCTHW).latent_dist.mode()
     torch.testing.assert_close(fast.encode(video_BCTHW).latent_dist.mode(), latents, rtol=0, atol=1e-4)
+    assert not torch.equal(fast.decode(latents).sample, exact.decode(latents).sample), "the kernels are not in use"
     torch.testing.assert_close(fast.decode(latents).sample, exact.decode(latents).sample, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_exact_is_what_diffusers_loads_by_itself(load_exact: LoadModel, models_dir: Path) -> None:
+    plain = AutoencoderKLWan.from_pretrained(ensure_tiny_model(models_dir, "t2v") / "vae")
+    latents = torch.randn(1, plain.config.z_dim, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(load_exact("tiny-t2v").text.vae.decode(latents).sample, plain.decode(latents).sample)
