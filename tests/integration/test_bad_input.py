@@ -81,6 +81,7 @@ def nothing_left(service: Service) -> Any:
         ({"image_path": "../jobs.db"}, "unknown_upload", "image_path"),
         ({"image_path": "/etc/passwd"}, "unknown_upload", "image_path"),
         ({"guidance_scale": -1}, "invalid_value", "guidance_scale"),
+        ({"scheduler": "ddim"}, "invalid_value", "scheduler"),
         ({"seed": 2**60}, "invalid_value", "seed"),
         ({"lora_path": "none-such"}, "lora_not_found", "lora_path"),
         ({"quantization_level": "int3"}, "invalid_value", "quantization_level"),

@@ -87,6 +87,14 @@ def test_the_first_frame_is_the_image_that_was_sent(service: Service) -> None:
     assert thumbnails[0] != thumbnails[1]
 
 
+def test_the_scheduler_that_was_asked_for_is_used(service: Service) -> None:
+    tasks = [service.finished(seed=3, steps=4, scheduler=name) for name in ("unipc", "euler", "dpm++")]
+    assert [task["scheduler"] for task in tasks] == ["unipc", "euler", "dpm++"]
+    with service.client() as client:
+        frames = {client.get(f"/api/v1/outputs/{task['id']}/last_frame").content for task in tasks}
+    assert len(frames) == 3
+
+
 def test_an_upload_is_used_by_its_id(service: Service) -> None:
     with service.client() as client:
         upload = client.post("/api/v1/uploads", files={"file": ("a.png", png(), "image/png")}).json()
