@@ -1,4 +1,4 @@
-"""Data that the code reads and people edit: the models, as YAML."""
+"""Data that the code reads and people edit, as YAML."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -7,3 +7,8 @@ from importlib.resources.abc import Traversable
 def models_file() -> Traversable:
     """The catalogue of models."""
     return files(__name__) / "models.yaml"
+
+
+def architectures_file() -> Traversable:
+    """The shapes of the published models' components."""
+    return files(__name__) / "architectures.yaml"

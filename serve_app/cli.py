@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from serve_app.client import DEFAULT_URL, Client, ClientError
 from serve_app.following import follow_job
+from serve_app.planning import plan
 
 app = typer.Typer(
     name="wan22", help="Wan2.2 video generation on your own machines.", no_args_is_help=True, add_completion=False
@@ -143,6 +144,9 @@ def models(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
         numbers = (str(item[name]) for name in ("num_frames", "fps", "steps"))
         table.add_row(item["id"], item["model_type"], image, item["size"], *numbers)
     output.print(table)
+
+
+app.command()(plan)
 
 
 @app.command()

@@ -1,0 +1,121 @@
+"""The planner's estimate against what a generation takes: whole processes, with random models of a middle size."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.support.reporting import Row, parse_arguments, report
+from wan22_bridge.architecture import find_architecture
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.memory import FootprintMeter
+from wan22_bridge.planning import base_plan, estimate_memory
+from wan22_bridge.plans import RequestShape
+from wan22_bridge.tiny.building import build_pipeline
+from wan22_bridge.types import GenerationParams
+
+SPEC = replace(load_catalogue()["tiny-ti2v"], negative_prompt="")
+SIZES = {
+    # parameters: heads of 128, layers, width of the feed-forward, channels of the VAE, request
+    "100 M": (6, 9, 3584, 32, RequestShape(width=640, height=512, num_frames=17)),
+    "300 M": (8, 18, 4096, 48, RequestShape(width=384, height=256, num_frames=17)),
+    "1 B": (12, 27, 6144, 64, RequestShape(width=256, height=256, num_frames=17)),
+}
+QUICK = ("100 M",)
+
+
+def main() -> None:
+    """Measures and reports."""
+    if sys.argv[1:2] == ["--generate"]:
+        _generate(Path(sys.argv[2]), RequestShape(**json.loads(sys.argv[3])))
+        return
+    arguments = parse_arguments("The estimate of a generation's memory, against its measured peak, on the CPU.")
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
+        for size in QUICK if arguments.quick else SIZES:
+            rows += _compare(size, Path(name) / size.replace(" ", "-"))
+    report(rows, arguments.json)
+
+
+def _compare(size: str, folder: Path) -> list[Row]:
+    heads, layers, ffn_dim, vae_dim, shape = SIZES[size]
+    _make_model(folder, heads=heads, layers=layers, ffn_dim=ffn_dim, vae_dim=vae_dim)
+    plan = base_plan("cpu")
+    footprint = FootprintMeter(find_architecture(SPEC, folder), "cpu", plan.dtypes).measure(shape)
+    estimated = estimate_memory(plan, footprint).ram_bytes
+    request = json.dumps({"width": shape.width, "height": shape.height, "num_frames": shape.num_frames})
+    command = [sys.executable, __file__, "--generate", str(folder), request]
+    measured = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return [
+        Row(f"{size} parameters, {footprint.tokens} tokens: measured peak", measured / 2**20, "MB"),
+        Row(f"{size}: estimated", estimated / 2**20, "MB"),
+        Row(f"{size}: how far the estimate is off", abs(estimated / measured - 1), "of measured", 0.15),
+    ]
+
+
+def _make_model(folder: Path, *, heads: int, layers: int, ffn_dim: int, vae_dim: int) -> None:
+    """The tiny TI2V, with a larger transformer and VAE, both random."""
+    torch.manual_seed(0)
+    pipeline = build_pipeline("ti2v")
+    transformer = {"num_attention_heads": heads, "attention_head_dim": 128, "num_layers": layers, "ffn_dim": ffn_dim}
+    vae = {"base_dim": vae_dim, "decoder_base_dim": vae_dim}
+    parts = pipeline.components | {
+        "transformer": WanTransformer3DModel.from_config(dict(pipeline.transformer.config) | transformer),
+        "vae": AutoencoderKLWan.from_config(dict(pipeline.vae.config) | vae),
+    }
+    WanPipeline(**parts, boundary_ratio=None, expand_timesteps=True).save_pretrained(folder)
+
+
+def _generate(folder: Path, shape: RequestShape) -> None:
+    """In a process of its own: loads, generates, prints the peak of the memory that no file backs or the model does."""
+    peak, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, _resident_bytes())
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    bridge = ModelIntegrationBridge()
+    model = bridge.load(SPEC, folder)
+    params = GenerationParams(
+        model=SPEC.id,
+        model_type=SPEC.type,
+        prompt="a red circle moving right",
+        negative_prompt="",
+        width=shape.width,
+        height=shape.height,
+        num_frames=shape.num_frames,
+        fps=SPEC.fps,
+        steps=2,
+        guidance_scale=SPEC.guidance_scale,
+        guidance_scale_2=None,
+        flow_shift=SPEC.flow_shift,
+        seed=1,
+    )
+    for _ in bridge.generate(model, params, folder / "video"):
+        pass
+    done.set()
+    watcher.join()
+    print(peak)
+
+
+def _resident_bytes() -> int:
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "RssShmem"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""`wan22 plan`, as it is typed."""
+
+import json
+
+from typer.testing import CliRunner
+
+from serve_app.cli import app
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["plan", *arguments], env={"COLUMNS": "200", "TERM": "dumb"})
+    return result.exit_code, result.output
+
+
+def test_it_tells_what_goes_where_and_why() -> None:
+    code, text = run("--model", "wan2.2-t2v-a14b", "--size", "832x480", "--gpu", "24", "--ram", "64")
+
+    assert code == 0
+    assert "832x480, 81 frames (32760 tokens) on a GPU of 24 GB" in text
+    assert "exchanged at the boundary" in text
+    assert "The estimated peak is 18.0 GB of GPU memory" in text
+
+
+def test_programs_get_json() -> None:
+    code, text = run("--model", "wan2.2-ti2v-5b", "--gpu", "48", "--ram", "64", "--json")
+
+    told = json.loads(text)
+    assert code == 0
+    assert told["plan"]["experts"] == "resident"
+    assert told["estimate"]["vram_bytes"] == max(told["estimate"]["vram_stages"].values())
+
+
+def test_what_does_not_fit_is_told_with_what_does() -> None:
+    code, text = run("--model", "wan2.2-t2v-a14b", "--gpu", "8", "--ram", "32")
+
+    assert code == 1
+    assert "1280x720 with 81 frames does not fit" in text
+    assert "with 81 frames fits." in text
+
+
+def test_bad_input_is_refused() -> None:
+    assert run("--model", "nothing")[0] == 2
+    assert run("--model", "tiny-t2v", "--size", "1x1")[0] == 2
+    assert run("--model", "tiny-t2v", "--frames", "0")[0] == 2
+    assert run("--model", "tiny-t2v", "--gpu", "0")[0] == 2
+    assert run()[0] == 2

@@ -1,0 +1,240 @@
+"""What a model weighs, and how it is run on which machine. The published models are judged by their shapes alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from wan22_bridge.architecture import Architecture, find_architecture
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.errors import OutOfMemory
+from wan22_bridge.memory import FootprintMeter
+from wan22_bridge.planning import (
+    base_plan,
+    choose_plan,
+    estimate_memory,
+    fits,
+    list_rungs,
+    next_rung,
+)
+from wan22_bridge.plans import (
+    GIB,
+    Footprint,
+    HardwareProfile,
+    OptimizationPlan,
+    Quantization,
+    RequestShape,
+    Residence,
+)
+
+T2V, I2V, TI2V = "wan2.2-t2v-a14b", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"
+FRAMES = {T2V: 81, I2V: 81, TI2V: 121}
+
+
+def shape_of(model_id: str, height: int) -> RequestShape:
+    width = {480: 832, 704: 1280}[height]
+    return RequestShape(width=width, height=height, num_frames=FRAMES[model_id], image=model_id != T2V)
+
+
+def machine(gpu_gb: int, ram_gb: int) -> HardwareProfile:
+    return HardwareProfile(
+        device="cuda",
+        name="a GPU",
+        vram_total_bytes=gpu_gb * GIB,
+        vram_free_bytes=int(0.97 * gpu_gb * GIB),
+        compute_capability=(8, 9),
+        gpu_count=1,
+        ram_total_bytes=ram_gb * GIB,
+        ram_available_bytes=int(0.9 * ram_gb * GIB),
+        disk_free_bytes=500 * GIB,
+    )
+
+
+@cache
+def architecture(model_id: str) -> Architecture:
+    return find_architecture(load_catalogue()[model_id])
+
+
+@cache
+def meter(model_id: str) -> FootprintMeter:
+    return FootprintMeter(architecture(model_id), "cuda", base_plan("cuda").dtypes)
+
+
+def plan_for(model_id: str, height: int, gpu_gb: int, ram_gb: int) -> OptimizationPlan:
+    return choose_plan(machine(gpu_gb, ram_gb), meter(model_id).measure, shape_of(model_id, height))
+
+
+@pytest.mark.parametrize(
+    ("model_id", "expert", "text_encoder", "vae"),
+    [
+        (T2V, 14_288_491_584, 5_680_910_336, 126_892_531),
+        (I2V, 14_288_901_184, 5_680_910_336, 126_892_531),
+        (TI2V, 4_999_787_712, 5_680_910_336, 704_688_668),
+    ],
+)
+def test_the_published_models_have_their_published_number_of_parameters(
+    model_id: str, expert: int, text_encoder: int, vae: int
+) -> None:
+    built = architecture(model_id)
+
+    def count(module: object) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())  # type: ignore[attr-defined]
+
+    found = [count(build()) for build in (built.build_transformer, built.build_text_encoder, built.build_vae)]
+    assert found == [expert, text_encoder, vae]
+
+
+def test_an_expert_of_a14b_weighs_what_it_does_when_it_is_loaded() -> None:
+    expert = meter(T2V).measure(shape_of(T2V, 480)).expert
+
+    assert round(expert[Quantization.NONE].total / 1e9, 2) == 28.64
+    assert round(expert[Quantization.FP8].total / 1e9, 2) == 14.58
+    assert round(expert[Quantization.NONE].block / 1e6) == 703
+
+
+def test_the_parts_of_a_component_add_up() -> None:
+    footprint = meter(TI2V).measure(shape_of(TI2V, 480))
+
+    for part, blocks in ((footprint.expert[Quantization.NONE], 30), (footprint.text_encoder, 24)):
+        # UMT5 has its relative positions in each block; its blocks are equal, as the transformer's are.
+        assert part.rest + blocks * part.block == part.total
+        assert part.layer <= part.block + part.rest
+
+
+def test_activations_grow_with_pixels_and_frames_and_shrink_with_the_tile() -> None:
+    small, large = (meter(T2V).measure(shape_of(T2V, height)) for height in (480, 704))
+    short = meter(T2V).measure(replace(shape_of(T2V, 480), num_frames=41))
+
+    assert large.tokens == 73_920
+    assert large.denoise_bytes / small.denoise_bytes == pytest.approx(large.tokens / small.tokens, rel=0.01)
+    assert short.denoise_bytes < small.denoise_bytes
+    assert short.decode_bytes == small.decode_bytes
+    tiles = [large.decode_bytes[tile] for tile in (None, 512, 256, 128)]
+    assert tiles == sorted(tiles, reverse=True)
+    assert small.encode_image_bytes == {}
+
+
+GOLDEN = {
+    # model, GPU GB, RAM GB: at 832x480, at 1280x704
+    (T2V, 8, 32): ("none streamed streamed disk 512", "too large"),
+    (T2V, 12, 32): ("none streamed on_demand disk None", "none streamed on_demand disk 512"),
+    (T2V, 16, 64): ("fp8 streamed on_demand ram None", "fp8 streamed on_demand ram 512"),
+    (T2V, 24, 64): ("fp8 on_demand on_demand ram None", "fp8 on_demand on_demand ram None"),
+    (T2V, 24, 128): ("none streamed on_demand ram None", "none streamed on_demand ram None"),
+    (T2V, 32, 128): ("none streamed on_demand ram None", "none streamed on_demand ram None"),
+    (T2V, 48, 128): ("none on_demand on_demand ram None", "none on_demand on_demand ram None"),
+    (T2V, 80, 256): ("none resident resident ram None", "none resident on_demand ram None"),
+    (T2V, 141, 256): ("none resident resident ram None", "none resident resident ram None"),
+    (I2V, 8, 32): ("none streamed streamed disk 512", "too large"),
+    (I2V, 12, 32): ("none streamed on_demand disk None", "none streamed on_demand disk 512"),
+    (I2V, 16, 64): ("fp8 streamed on_demand ram None", "fp8 streamed on_demand ram 512"),
+    (I2V, 24, 64): ("fp8 on_demand on_demand ram None", "fp8 on_demand on_demand ram None"),
+    (I2V, 32, 128): ("none streamed on_demand ram None", "none streamed on_demand ram None"),
+    (I2V, 48, 128): ("none on_demand on_demand ram None", "none on_demand on_demand ram None"),
+    (I2V, 80, 256): ("none resident resident ram None", "none resident on_demand ram None"),
+    (I2V, 141, 256): ("none resident resident ram None", "none resident resident ram None"),
+    (TI2V, 8, 32): ("none streamed streamed ram 256", "none streamed streamed ram 256"),
+    (TI2V, 12, 32): ("none streamed on_demand ram 512", "none streamed on_demand ram 512"),
+    (TI2V, 16, 64): ("none on_demand on_demand ram None", "none on_demand on_demand ram 512"),
+    (TI2V, 24, 64): ("none resident on_demand ram None", "none on_demand on_demand ram None"),
+    (TI2V, 32, 128): ("none resident on_demand ram None", "none on_demand on_demand ram None"),
+    (TI2V, 48, 128): ("none resident resident ram None", "none resident resident ram None"),
+    (TI2V, 80, 256): ("none resident resident ram None", "none resident resident ram None"),
+    (TI2V, 141, 256): ("none resident resident ram None", "none resident resident ram None"),
+}
+"""Quantisation of the experts, where they are, where the text encoder is, offload, tile."""
+
+
+@pytest.mark.parametrize(("model_id", "gpu_gb", "ram_gb"), GOLDEN)
+def test_the_plan_for_each_gpu(model_id: str, gpu_gb: int, ram_gb: int) -> None:
+    def brief(height: int) -> str:
+        try:
+            plan = plan_for(model_id, height, gpu_gb, ram_gb)
+        except OutOfMemory:
+            return "too large"
+        return f"{plan.quantization} {plan.experts} {plan.text_encoder} {plan.offload} {plan.vae_tile}"
+
+    assert (brief(480), brief(704)) == GOLDEN[model_id, gpu_gb, ram_gb]
+
+
+def test_every_choice_has_its_reason() -> None:
+    reasons = plan_for(T2V, 704, 24, 64).reasons
+
+    assert set(reasons) == {"quantization", "experts", "text_encoder", "vae", "vae_tile", "memory"}
+    assert "of RAM" in reasons["quantization"]
+    assert "exchanged at the boundary" in reasons["experts"]
+    assert "offload" in plan_for(T2V, 480, 12, 32).reasons
+
+
+def test_what_cannot_fit_is_refused_with_what_would() -> None:
+    wide = shape_of(T2V, 704)
+    smaller = [replace(wide, width=1104, height=608), replace(wide, width=832, height=480)]
+
+    with pytest.raises(
+        OutOfMemory, match=r"1280x704 with 81 frames does not fit: it takes at least 9\.\d GB"
+    ) as raised:
+        choose_plan(machine(8, 32), meter(T2V).measure, wide, smaller=lambda _: iter(smaller))
+
+    assert raised.value.code == "vram_insufficient"
+    assert raised.value.suggestions == ["1104x608 with 81 frames fits."]
+
+
+def test_too_little_ram_is_told_apart() -> None:
+    with pytest.raises(OutOfMemory, match="of RAM") as raised:
+        choose_plan(machine(80, 8), meter(T2V).measure, shape_of(T2V, 480))
+
+    assert raised.value.code == "ram_insufficient"
+
+
+def test_a_quantisation_that_was_asked_for_is_the_only_one() -> None:
+    plan = choose_plan(machine(80, 256), meter(T2V).measure, shape_of(T2V, 480), quantization=Quantization.FP8)
+
+    assert plan.quantization is Quantization.FP8
+    assert plan.experts is Residence.RESIDENT
+    assert plan.reasons["quantization"] == "asked for"
+
+
+def ladder(
+    start: OptimizationPlan, after: Callable[[OptimizationPlan], OptimizationPlan | None]
+) -> list[OptimizationPlan]:
+    rungs = [start]
+    while (rung := after(rungs[-1])) is not None:
+        rungs.append(rung)
+    return rungs
+
+
+@pytest.mark.parametrize("gpu_gb", [12, 24, 80])
+def test_each_rung_of_the_ladder_takes_less_and_fits(gpu_gb: int) -> None:
+    hardware, footprint = machine(gpu_gb, 128), meter(T2V).measure(shape_of(T2V, 480))
+
+    rungs = ladder(plan_for(T2V, 480, gpu_gb, 128), lambda plan: next_rung(plan, footprint, hardware))
+
+    needs = [estimate_memory(rung, footprint).vram_bytes for rung in rungs]
+    assert len(rungs) >= 3
+    assert needs == sorted(needs, reverse=True)
+    assert len(set(needs)) == len(needs)
+    assert all(fits(rung, footprint, hardware) for rung in rungs)
+
+
+def test_on_a_cpu_everything_is_in_ram_until_it_does_not_fit() -> None:
+    cpu = replace(machine(8, 64), device="cpu", vram_total_bytes=0, vram_free_bytes=0, gpu_count=0)
+    measure = FootprintMeter(architecture("tiny-t2v"), "cpu", base_plan("cpu").dtypes).measure
+    shape = RequestShape(width=128, height=128, num_frames=17)
+
+    plan = choose_plan(cpu, measure, shape)
+
+    assert plan.describe() == []
+    need = estimate_memory(plan, measure(shape))
+    assert need.vram_bytes == 0
+    below = next_rung(plan, measure(shape), cpu)
+    assert below is not None
+    assert estimate_memory(below, measure(shape)).ram_bytes < need.ram_bytes
+
+
+def test_no_rung_comes_twice() -> None:
+    footprint: Footprint = meter(T2V).measure(shape_of(T2V, 480))
+    rungs = list(list_rungs("cuda", footprint))
+
+    assert len(rungs) == len({str(rung) for rung in rungs})
+    assert rungs[0] == base_plan("cuda")

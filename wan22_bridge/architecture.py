@@ -1,0 +1,95 @@
+"""What a model is made of, without its weights: its components on the meta device, which hold shapes and no bytes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+import configs
+from wan22_bridge.catalogue import ModelSpec, SourceKind
+from wan22_bridge.errors import ModelCorrupted
+from wan22_bridge.tiny.building import build_pipeline
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Architecture:
+    """The shapes of a model's components, as diffusers' and transformers' configs hold them."""
+
+    experts: int
+    """2 where a boundary splits the noise between two transformers of one shape, else 1."""
+    expand_timesteps: bool
+    """Whether each token has its own timestep: TI2V."""
+    transformer: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    text_encoder: Mapping[str, Any]
+
+    def build_transformer(self, *, num_layers: int | None = None) -> WanTransformer3DModel:
+        """An expert on the meta device, with all its layers or with `num_layers`."""
+        config = dict(self.transformer) | ({} if num_layers is None else {"num_layers": num_layers})
+        with torch.device("meta"):
+            return WanTransformer3DModel.from_config(config).eval()
+
+    def build_vae(self) -> AutoencoderKLWan:
+        """The VAE on the meta device."""
+        z_dim = self.vae["z_dim"]
+        statistics = {"latents_mean": [0.0] * z_dim, "latents_std": [1.0] * z_dim}
+        with torch.device("meta"):
+            return AutoencoderKLWan.from_config(dict(self.vae) | statistics).eval()
+
+    def build_text_encoder(self) -> UMT5EncoderModel:
+        """The text encoder on the meta device."""
+        with torch.device("meta"):
+            return UMT5EncoderModel(UMT5Config(**self.text_encoder)).eval()
+
+
+def find_architecture(spec: ModelSpec, folder: Path | None = None) -> Architecture:
+    """The architecture of a model: from its folder where there is one, else as it was published or is built here.
+
+    Raises:
+        ModelCorrupted: the folder's configs can't be read.
+    """
+    if folder is not None:
+        return _read_folder(spec, folder)
+    if spec.source_kind is SourceKind.BUILTIN:
+        return architecture_of(build_pipeline(spec.source_ref))
+    return Architecture(**yaml.safe_load(configs.architectures_file().read_text("utf-8"))["architectures"][spec.type])
+
+
+def architecture_of(pipeline: Any) -> Architecture:
+    """The architecture of a Wan pipeline's components."""
+    return Architecture(
+        experts=1 if pipeline.transformer_2 is None else 2,
+        expand_timesteps=bool(pipeline.config.expand_timesteps),
+        transformer=dict(pipeline.transformer.config),
+        vae=dict(pipeline.vae.config),
+        text_encoder=pipeline.text_encoder.config.to_dict(),
+    )
+
+
+def _read_folder(spec: ModelSpec, folder: Path) -> Architecture:
+    def read(name: str) -> dict[str, Any]:
+        content = json.loads((folder / name).read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError(f"{name} holds no object")
+        return content
+
+    try:
+        index = read("model_index.json")
+        return Architecture(
+            experts=2 if (index.get("transformer_2") or [None])[0] else 1,
+            expand_timesteps=bool(index.get("expand_timesteps")),
+            transformer=read("transformer/config.json"),
+            vae=read("vae/config.json"),
+            text_encoder=read("text_encoder/config.json"),
+        )
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise ModelCorrupted(
+            f"The folder of {spec.id} is not in diffusers' format: {type(exc).__name__} in its configs.",
+            suggestions=["Fetch the model again."],
+        ) from exc

@@ -1,0 +1,185 @@
+"""What a model needs: the bytes of its weights, and the activations of each stage for one shape of request.
+
+Both are found on the meta device from the very modules that will run: the weights by adding them up, the activations
+by tracing one pass. A pass through one transformer layer takes as much as one through all of them.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN
+
+from wan22_bridge.architecture import Architecture
+from wan22_bridge.plans import ComponentBytes, Footprint, Quantization, RequestShape
+from wan22_bridge.sizing import TEMPORAL_STRIDE
+from wan22_bridge.tracing import trace_peak_bytes
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+TEXT_TOKENS = 512
+TILES = (512, 256, 128)
+"""Sides of a tile in pixels that are offered, besides no tiling."""
+TILE_STRIDE = 0.75
+"""Of a tile's side; the rest overlaps, and is blended."""
+
+_TRACED_LATENT_FRAMES = 3
+"""Later ones need what the third needs: the causal convolutions' caches are full by then."""
+
+
+class FootprintMeter:
+    """Measures footprints of one model; what was traced once is kept."""
+
+    def __init__(self, architecture: Architecture, device: str, dtypes: Mapping[str, str]) -> None:
+        """`device` and `dtypes` as in a plan."""
+        self._on_cpu = device == "cpu"
+        self._architecture = architecture
+        self._dtypes = {name: _dtype(dtype) for name, dtype in dtypes.items()}
+        self.measure: Callable[[RequestShape], Footprint] = lru_cache(maxsize=64)(self._measure)
+        self._weights: dict[str, ComponentBytes] | None = None
+        self._encode_text_bytes = 0
+
+    def _measure(self, shape: RequestShape) -> Footprint:
+        if self._weights is None:
+            self._weights = self._weigh()
+            self._encode_text_bytes = self._trace_text_encoder()
+        vae = _cast(self._architecture.build_vae(), self._dtypes["vae"])
+        latent_THW = _latent_shape(self._architecture, shape)
+        weights, tiles = self._weights, (None, *TILES)
+        return Footprint(
+            experts=self._architecture.experts,
+            expert={kind: weights[kind] for kind in Quantization},
+            loaded_expert_bytes=weights[Quantization.NONE].total,
+            text_encoder=weights["text_encoder"],
+            vae=weights["vae"],
+            encode_text_bytes=self._encode_text_bytes,
+            encode_image_bytes={tile: self._trace_encoder(vae, shape, tile) for tile in tiles if shape.image},
+            denoise_bytes=self._trace_expert(latent_THW),
+            decode_bytes={tile: self._trace_decoder(vae, latent_THW, tile) for tile in tiles},
+            frames_bytes=3 * 4 * shape.width * shape.height * shape.num_frames,
+            tokens=_tokens(self._architecture, latent_THW),
+        )
+
+    def _weigh(self) -> dict[str, ComponentBytes]:
+        expert = self._architecture.build_transformer()
+        weights = {kind.value: _weigh_expert(expert, self._dtypes["experts"], kind) for kind in Quantization}
+        text_encoder = self._architecture.build_text_encoder()
+        itemsize = self._dtypes["text_encoder"].itemsize
+        weights["text_encoder"] = _weigh(text_encoder, text_encoder.encoder.block, lambda _: itemsize)
+        itemsize = self._dtypes["vae"].itemsize
+        weights["vae"] = _weigh(self._architecture.build_vae(), (), lambda _: itemsize)
+        return weights
+
+    def _trace_text_encoder(self) -> int:
+        encoder = _cast(self._architecture.build_text_encoder(), self._dtypes["text_encoder"])
+        ids = torch.zeros(1, TEXT_TOKENS, dtype=torch.long, device="meta")
+        return trace_peak_bytes(lambda: encoder(ids).last_hidden_state, [*_tensors(encoder), ids])
+
+    def _trace_expert(self, latent_THW: tuple[int, int, int]) -> int:
+        dtype = self._dtypes["experts"]
+        expert = self._architecture.build_transformer(num_layers=1)
+        for name, parameter in expert.named_parameters():
+            parameter.data = parameter.data.to(torch.float32 if _stays_fp32(expert, name) else dtype)
+        expanded = self._architecture.expand_timesteps
+        tokens = _tokens(self._architecture, latent_THW)
+        given = {
+            "hidden_states": torch.empty(1, expert.config.in_channels, *latent_THW, device="meta", dtype=dtype),
+            "timestep": torch.empty((1, tokens) if expanded else (1,), device="meta"),
+            "encoder_hidden_states": torch.empty(1, TEXT_TOKENS, expert.config.text_dim, device="meta", dtype=dtype),
+        }
+        return trace_peak_bytes(lambda: expert(**given, return_dict=False), [*_tensors(expert), *given.values()])
+
+    def _trace_encoder(self, vae: AutoencoderKLWan, shape: RequestShape, tile: int | None) -> int:
+        """Encoding what conditions a video: with TI2V one frame, else the whole video, grey where nothing is known."""
+        frames = 1 if self._architecture.expand_timesteps else shape.num_frames
+        traced = min(frames, 1 + TEMPORAL_STRIDE * (_TRACED_LATENT_FRAMES - 1))
+        height, width = (side if tile is None else min(side, tile) for side in (shape.height, shape.width))
+        video = torch.empty(1, 3, traced, height, width, device="meta", dtype=vae.dtype)
+        whole: int = 3 * frames * shape.height * shape.width * vae.dtype.itemsize
+        return whole + trace_peak_bytes(
+            lambda: vae._encode(video), [*_tensors(vae), video], convolutions_copy=self._on_cpu
+        )
+
+    def _trace_decoder(self, vae: AutoencoderKLWan, latent_THW: tuple[int, int, int], tile: int | None) -> int:
+        frames, height, width = latent_THW
+        if tile is not None:
+            side = tile // vae.config.scale_factor_spatial
+            height, width = min(height, side), min(width, side)
+        traced = min(frames, _TRACED_LATENT_FRAMES)
+        latents = torch.empty(1, vae.config.z_dim, traced, height, width, device="meta", dtype=vae.dtype)
+
+        def decode() -> None:
+            vae.clear_cache()
+            for index in range(traced):
+                vae._conv_idx = [0]
+                z = vae.post_quant_conv(latents[:, :, index : index + 1])
+                vae.decoder(z, feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=index == 0)
+            vae.clear_cache()
+
+        return trace_peak_bytes(decode, [*_tensors(vae), latents], convolutions_copy=self._on_cpu)
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def _cast(module: Module, dtype: torch.dtype) -> Module:
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return module
+
+
+def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _stays_fp32(expert: WanTransformer3DModel, parameter: str) -> bool:
+    """Whether diffusers keeps a parameter in fp32 whatever dtype is asked for."""
+    return any(name in parameter.split(".") for name in expert._keep_in_fp32_modules)
+
+
+def _weigh_expert(expert: WanTransformer3DModel, dtype: torch.dtype, quantization: Quantization) -> ComponentBytes:
+    patterns = [*DEFAULT_SKIP_MODULES_PATTERN, *expert._keep_in_fp32_modules, *expert._skip_layerwise_casting_patterns]
+    castable = {
+        name
+        for name, module in expert.named_modules()
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv3d))
+        and not any(re.search(pattern, name) for pattern in patterns)
+    }
+
+    def itemsize(name: str) -> int:
+        if quantization is Quantization.FP8 and name.rpartition(".")[0] in castable:
+            return torch.float8_e4m3fn.itemsize
+        return torch.float32.itemsize if _stays_fp32(expert, name) else dtype.itemsize
+
+    return _weigh(expert, expert.blocks, itemsize)
+
+
+def _weigh(
+    module: torch.nn.Module, blocks: Iterable[torch.nn.Module], itemsize: Callable[[str], int]
+) -> ComponentBytes:
+    """Adds up a component; `itemsize` tells the bytes of one value of a parameter, by its name."""
+    sizes = {id(parameter): parameter.numel() * itemsize(name) for name, parameter in module.named_parameters()}
+    of_blocks = [sum(sizes[id(parameter)] for parameter in block.parameters()) for block in blocks]
+    layers = [sum(sizes[id(parameter)] for parameter in layer.parameters(recurse=False)) for layer in module.modules()]
+    total = sum(sizes.values())
+    return ComponentBytes(
+        total=total, block=max(of_blocks, default=total), rest=total - sum(of_blocks), layer=max(layers)
+    )
+
+
+def _latent_shape(architecture: Architecture, shape: RequestShape) -> tuple[int, int, int]:
+    spatial = int(architecture.vae["scale_factor_spatial"])
+    return (shape.num_frames - 1) // TEMPORAL_STRIDE + 1, shape.height // spatial, shape.width // spatial
+
+
+def _tokens(architecture: Architecture, latent_THW: tuple[int, int, int]) -> int:
+    patches = [
+        size // int(patch) for size, patch in zip(latent_THW, architecture.transformer["patch_size"], strict=True)
+    ]
+    return patches[0] * patches[1] * patches[2]
