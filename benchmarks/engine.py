@@ -20,7 +20,9 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.decoding import decode_frames
 from wan22_bridge.denoising import Denoising
-from wan22_bridge.loading import LoadedModel, choose_device, load_model, use_all_cores
+from wan22_bridge.hardware import detect_hardware, use_all_cores
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.planning import base_plan
 from wan22_bridge.snapshots import read_snapshot, write_snapshot
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import GenerationParams
@@ -36,10 +38,11 @@ def main() -> None:
     use_all_cores()
     with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
         folder = ensure_tiny_model(Path(name), SPEC.source_ref)
-        exact, fast = (load_model(SPEC, folder, choose_device(), exact=exact) for exact in (True, False))
+        plan = base_plan(detect_hardware(Path(name)).device)
+        exact, fast = (LoadedModel(SPEC, folder, plan, exact=exact) for exact in (True, False))
         tiny = _params(steps=12)
         rows = _compare_steps("tiny", exact, tiny, rounds=3 if arguments.quick else 10)
-        middle = _with_middle_transformers(exact)
+        middle = _with_middle_transformers(exact, Path(name) / "middle")
         large = _params(steps=2, width=320, height=320)
         rows += _compare_steps("100 M parameters, 2000 tokens", middle, large, rounds=1 if arguments.quick else 4)
         rows += _measure_snapshots(middle, large, Path(name))
@@ -67,7 +70,7 @@ def _params(**changes: Any) -> GenerationParams:
     return replace(params, **changes)
 
 
-def _with_middle_transformers(model: LoadedModel) -> LoadedModel:
+def _with_middle_transformers(model: LoadedModel, folder: Path) -> LoadedModel:
     """The tiny model with random experts of a hundred million parameters."""
     torch.manual_seed(0)
     config = dict(model.text.transformer.config) | {
@@ -76,11 +79,10 @@ def _with_middle_transformers(model: LoadedModel) -> LoadedModel:
         "ffn_dim": 3584,
         "num_layers": 9,
     }
-    experts = [WanTransformer3DModel.from_config(config).eval().to(model.device) for _ in range(2)]
+    experts = [WanTransformer3DModel.from_config(config) for _ in range(2)]
     parts = model.text.components | {"transformer": experts[0], "transformer_2": experts[1]}
-    text = type(model.text)(**parts, boundary_ratio=model.text.config.boundary_ratio)
-    text.set_progress_bar_config(disable=True)
-    return replace(model, text=text)
+    type(model.text)(**parts, boundary_ratio=model.text.config.boundary_ratio).save_pretrained(folder)
+    return LoadedModel(SPEC, folder, model.plan, exact=True)
 
 
 def _compare_steps(name: str, model: LoadedModel, params: GenerationParams, *, rounds: int) -> list[Row]:

@@ -22,11 +22,12 @@ from deployments.messages import Advanced, Completed, Failed, Message, Stopped
 from deployments.storage import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
+from wan22_bridge.plans import Quantization
 from wan22_bridge.types import Checkpoint, GenerationResult, Progress, Stage
 
 if TYPE_CHECKING:
     from wan22_bridge.bridge import ModelIntegrationBridge
-    from wan22_bridge.loading import LoadedModel
+    from wan22_bridge.model import LoadedModel
 
 logger = logging.getLogger("ray.serve")
 
@@ -62,12 +63,14 @@ class Generator:
         served: Sequence[ModelSpec],
         downloader: DeploymentHandle[Any],
         checkpoint_interval_seconds: float,
+        quantization: Quantization | None,
     ) -> None:
         self._store = JobStore(store_url, migrate=False)
         self._storage = Storage(data_dir)
         self._served = {spec.id: spec for spec in served}
         self._downloader = downloader
         self._checkpoint_interval_seconds = checkpoint_interval_seconds
+        self._quantization = quantization
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._bridge: ModelIntegrationBridge | None = None
         self._loads: set[asyncio.Future[LoadedModel]] = set()
@@ -144,7 +147,9 @@ class Generator:
         if self._bridge is None:
             from wan22_bridge.bridge import ModelIntegrationBridge
 
-            self._bridge = ModelIntegrationBridge()
+            self._bridge = ModelIntegrationBridge(
+                quantization=self._quantization, scratch=self._storage.root / "offload"
+            )
         return self._bridge.load(self._served[model_id], folder)
 
     def _run_on_device(self, model: "LoadedModel", job: Job, stop: _Stop, say: Callable[[Message], None]) -> Message:

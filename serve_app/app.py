@@ -88,4 +88,5 @@ def _bind_generator(
         [spec for spec in served if spec.type is kind],
         downloader,
         options.checkpoint_interval_seconds,
+        options.quantization,
     )

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from rich.table import Table
 from wan22_bridge.catalogue import ImageInput, ModelSpec, load_catalogue
 from wan22_bridge.errors import Wan22Error
 from wan22_bridge.plans import GIB, HardwareProfile, OptimizationPlan, Quantization, RequestShape
-from wan22_bridge.sizing import parse_size, size_for_aspect, snap_frames, snap_size
+from wan22_bridge.sizing import parse_size, snap_frames, snap_size
 
 if TYPE_CHECKING:
     from wan22_bridge.memory import FootprintMeter
@@ -39,31 +38,17 @@ def plan(
     from wan22_bridge.architecture import find_architecture
     from wan22_bridge.hardware import detect_hardware
     from wan22_bridge.memory import FootprintMeter
-    from wan22_bridge.planning import base_plan, choose_plan
+    from wan22_bridge.planning import Planner, base_plan
 
     try:
         spec, shape = _parse(model, size, frames)
         hardware = _suppose(detect_hardware(Path.cwd()), gpu, ram)
         meter = FootprintMeter(find_architecture(spec, path), hardware.device, base_plan(hardware.device).dtypes)
-        chosen = choose_plan(
-            hardware, meter.measure, shape, quantization=quantization, smaller=lambda of: list_smaller(spec, of)
-        )
+        chosen = Planner(spec, hardware, meter.measure, quantization).choose(shape)
     except Wan22Error as exc:
         Console(stderr=True).print(f"[red]Error:[/red] {exc.message}", *exc.suggestions, sep="\n  ", highlight=False)
         raise typer.Exit(2 if exc.category == "invalid_request" else 1) from None
     _show(chosen, shape, hardware, meter, as_json)
-
-
-def list_smaller(spec: ModelSpec, shape: RequestShape) -> Iterator[RequestShape]:
-    """Shapes to offer in place of one that does not fit: fewer pixels first, then also fewer frames."""
-    area = shape.width * shape.height
-    smallest = shape
-    for share in (0.75, 0.55, 0.4, 0.3, 0.2):
-        width, height = size_for_aspect(shape.width, shape.height, int(area * share), spec.size_multiple)
-        smallest = replace(shape, width=width, height=height)
-        yield smallest
-    for share in (0.75, 0.5, 0.25):
-        yield replace(smallest, num_frames=int((shape.num_frames - 1) * share) // 4 * 4 + 1)
 
 
 def _parse(model: str, size: str | None, frames: int | None) -> tuple[ModelSpec, RequestShape]:

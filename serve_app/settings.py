@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.downloads import ensure_model
 from wan22_bridge.errors import ConfigurationError, ModelMissing
+from wan22_bridge.plans import Quantization
 
 
 class _Strict(BaseModel):
@@ -40,6 +41,8 @@ class GeneratorSettings(_Strict):
     """Of each model type; there are none while nobody asks for one."""
     keep_warm_seconds: float = Field(default=300, ge=0)
     """How long a replica stays, with its weights, after its last job."""
+    quantization: Quantization | None = None
+    """How the experts' weights are stored: none or fp8; by default none while they fit as they are."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
     """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)

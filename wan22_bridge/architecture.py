@@ -16,6 +16,14 @@ from wan22_bridge.catalogue import ModelSpec, SourceKind
 from wan22_bridge.errors import ModelCorrupted
 from wan22_bridge.tiny.building import build_pipeline
 
+_CLASSES = {
+    "transformer": "WanTransformer3DModel",
+    "vae": "AutoencoderKLWan",
+    "text_encoder": "UMT5EncoderModel",
+    "scheduler": "UniPCMultistepScheduler",
+}
+_FETCH_AGAIN = ["Fetch the model again.", "Make sure that the folder is in diffusers' format."]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
@@ -73,23 +81,35 @@ def architecture_of(pipeline: Any) -> Architecture:
 
 
 def _read_folder(spec: ModelSpec, folder: Path) -> Architecture:
-    def read(name: str) -> dict[str, Any]:
-        content = json.loads((folder / name).read_text("utf-8"))
-        if not isinstance(content, dict):
-            raise TypeError(f"{name} holds no object")
-        return content
-
-    try:
-        index = read("model_index.json")
-        return Architecture(
-            experts=2 if (index.get("transformer_2") or [None])[0] else 1,
-            expand_timesteps=bool(index.get("expand_timesteps")),
-            transformer=read("transformer/config.json"),
-            vae=read("vae/config.json"),
-            text_encoder=read("text_encoder/config.json"),
-        )
-    except (OSError, ValueError, TypeError, KeyError) as exc:
+    index = _read_json(spec, folder, "model_index.json")
+    for name, expected in _CLASSES.items():
+        found = index.get(name)
+        if isinstance(found, list) and len(found) == 2 and found[1] in (expected, None):
+            continue
         raise ModelCorrupted(
-            f"The folder of {spec.id} is not in diffusers' format: {type(exc).__name__} in its configs.",
-            suggestions=["Fetch the model again."],
+            f"The model_index.json of {spec.id} names {found!r:.80} as its {name}, where {expected} is expected.",
+            suggestions=["Use a Wan2.2 model in diffusers' format.", "Fetch the model again."],
+        )
+    return Architecture(
+        experts=2 if (index.get("transformer_2") or [None])[0] else 1,
+        expand_timesteps=bool(index.get("expand_timesteps")),
+        transformer=_read_json(spec, folder, "transformer/config.json"),
+        vae=_read_json(spec, folder, "vae/config.json"),
+        text_encoder=_read_json(spec, folder, "text_encoder/config.json"),
+    )
+
+
+def _read_json(spec: ModelSpec, folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text("utf-8"))
+    except OSError as exc:
+        raise ModelCorrupted(
+            f"The folder of {spec.id} can't be loaded: {name}: {exc.strerror}.", suggestions=_FETCH_AGAIN
         ) from exc
+    except ValueError as exc:
+        raise ModelCorrupted(
+            f"The {name} of {spec.id} can't be loaded: it is not valid JSON.", suggestions=_FETCH_AGAIN
+        ) from exc
+    if not isinstance(content, dict):
+        raise ModelCorrupted(f"The {name} of {spec.id} can't be loaded: it holds no object.", suggestions=_FETCH_AGAIN)
+    return content

@@ -5,10 +5,15 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.architecture import find_architecture
+from wan22_bridge.catalogue import ImageInput, ModelSpec
 from wan22_bridge.conditioning import TextCache
 from wan22_bridge.generation import Generation
-from wan22_bridge.loading import LoadedModel, choose_device, load_model, use_all_cores
+from wan22_bridge.hardware import detect_hardware, use_all_cores
+from wan22_bridge.memory import FootprintMeter
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.planning import Planner, base_plan
+from wan22_bridge.plans import HardwareProfile, Quantization, RequestShape
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Progress
 
 logger = logging.getLogger(__name__)
@@ -22,24 +27,54 @@ class ModelIntegrationBridge:
     thrown into the generator stops it without keeping a last checkpoint.
     """
 
-    def __init__(self, *, exact: bool = False) -> None:
-        """`exact` gives up speed on the CPU for the very bits that diffusers' pipelines make."""
+    def __init__(
+        self,
+        *,
+        exact: bool = False,
+        hardware: HardwareProfile | None = None,
+        quantization: Quantization | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        """Sees what the machine has; what is loaded later is planned against that.
+
+        Args:
+            exact: gives up speed on the CPU for the very bits that diffusers' pipelines make.
+            hardware: what to plan for; this machine as it is now by default.
+            quantization: the only one to use; by default none while the weights fit without.
+            scratch: the folder on whose disk weights are laid out where a plan needs that.
+        """
         self._exact = exact
-        self._device = choose_device()
+        self._hardware = hardware or detect_hardware(scratch or Path.cwd())
+        self._quantization = quantization
+        self._scratch = scratch
+        self._planners: dict[str, Planner] = {}
         self._texts: dict[str, TextCache] = {}
         self._decode_seconds_per_pixel: dict[str, float] = {}
         use_all_cores()
 
     def load(self, spec: ModelSpec, folder: Path) -> LoadedModel:
-        """Loads a model from its folder onto this bridge's device.
+        """Loads a model from its folder, as is best on this machine for what it makes by default.
 
         Raises:
             ModelCorrupted: the folder is not a whole model of the type.
-            OutOfMemory: it does not fit.
+            OutOfMemory: it does not fit, whatever is done.
         """
         started = time.perf_counter()
-        model = load_model(spec, folder, self._device, exact=self._exact)
-        logger.info("Loaded %s in %.1f s", spec.id, time.perf_counter() - started, extra={"action": "model_loaded"})
+        dtypes = base_plan(self._hardware.device).dtypes
+        meter = FootprintMeter(find_architecture(spec, folder), self._hardware.device, dtypes)
+        planner = Planner(spec, self._hardware, meter.measure, self._quantization)
+        shape = RequestShape(
+            width=spec.size[0],
+            height=spec.size[1],
+            num_frames=spec.num_frames,
+            image=spec.image is not ImageInput.NONE,
+        )
+        model = LoadedModel(spec, folder, planner.choose(shape), exact=self._exact, scratch=self._scratch)
+        self._planners[spec.id] = planner
+        done = ", ".join(model.plan.describe()) or "all on the device"
+        logger.info(
+            "Loaded %s in %.1f s: %s", spec.id, time.perf_counter() - started, done, extra={"action": "model_loaded"}
+        )
         return model
 
     def generate(
@@ -52,6 +87,9 @@ class ModelIntegrationBridge:
         checkpoint: Checkpoint | None = None,
     ) -> Generator[Progress, None, GenerationResult]:
         """Generates one video into `folder`, which must not exist: it appears whole or not at all.
+
+        Where the device runs out of memory, the model is loaded anew in a way that takes less, and the generation goes
+        on from its last step.
 
         Args:
             model: what `load` gave.
@@ -75,6 +113,7 @@ class ModelIntegrationBridge:
             folder,
             inputs=inputs,
             texts=self._texts.setdefault(params.model, TextCache()),
+            planner=self._planners[model.spec.id],
             checkpoint=checkpoint,
             decode_seconds_per_pixel=self._decode_seconds_per_pixel.get(params.model, 0.0),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from wan22_bridge.images import open_image
-from wan22_bridge.loading import LoadedModel
+from wan22_bridge.model import LoadedModel
 from wan22_bridge.types import GenerationParams
 
 MAX_TEXT_TOKENS = 512
@@ -46,10 +46,11 @@ class TextCache:
         if text in self._entries:
             self._entries.move_to_end(text)
             return self._entries[text]
+        model.bring("text_encoder")
         embeds, _ = model.text.encode_prompt(
             text, do_classifier_free_guidance=False, max_sequence_length=MAX_TEXT_TOKENS, device=model.device
         )
-        self._entries[text] = embeds.to(model.text.transformer.dtype)
+        self._entries[text] = embeds.to(model.dtype)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
         return self._entries[text]
@@ -76,6 +77,7 @@ def prepare_conditioning(model: LoadedModel, params: GenerationParams, texts: Te
             generator,
         )
         return Conditioning(latents_BCTHW=latents, prompt_embeds_BLD=prompt_embeds, negative_embeds_BLD=negative_embeds)
+    model.bring("vae")
     first_BCHW = _read_frame(model, params, inputs / params.image)
     last_BCHW = _read_frame(model, params, inputs / params.end_image) if params.end_image else None
     latents, image, *mask = model.image.prepare_latents(

@@ -14,7 +14,8 @@ from diffusers import WanTransformer3DModel
 
 from wan22_bridge.conditioning import Conditioning
 from wan22_bridge.errors import GenerationFailed
-from wan22_bridge.loading import LoadedModel
+from wan22_bridge.loading import EXPERTS
+from wan22_bridge.model import LoadedModel
 from wan22_bridge.reuse import WORTHWHILE_TOKENS, text_computed_once
 from wan22_bridge.schedulers import Scheduler, make_scheduler, restore_scheduler, scheduler_state
 from wan22_bridge.snapshots import Snapshot
@@ -54,6 +55,8 @@ class Denoising:
         self.latents_BCTHW = conditioning.latents_BCTHW
         """The latents [1, z, T, H, W] in fp32."""
         self.steps_done = 0
+        self.between_steps = True
+        """Whether a snapshot can be taken: not while the scheduler changes its state."""
         self._expert = HIGH_NOISE
         if resume_from is not None:
             restore_scheduler(self._scheduler, resume_from.scheduler, model.device)
@@ -78,7 +81,9 @@ class Denoising:
             timestep = scheduler.timesteps[index]
             high_noise = boundary is None or bool(timestep >= boundary)
             velocity = self._velocity(timestep, high_noise)
+            self.between_steps = False
             self.latents_BCTHW = scheduler.step(velocity, timestep, self.latents_BCTHW, return_dict=False)[0]
+            self.between_steps = True
             self.steps_done, self._expert = index + 1, HIGH_NOISE if high_noise else LOW_NOISE
             self._check_finite()
             yield DenoisingStep(
@@ -93,14 +98,15 @@ class Denoising:
 
     def _experts_to_reuse(self) -> list[WanTransformer3DModel]:
         """Those for which remembering the text's part is worth its memory."""
-        model = self._model
-        experts = [expert for expert in (model.text.transformer, model.text.transformer_2) if expert is not None]
+        if not self._model.experts_stay:
+            return []
+        experts = [expert for name in EXPERTS if (expert := getattr(self._model.text, name)) is not None]
         patch = math.prod(experts[0].config.patch_size)
         tokens = math.prod(self.latents_BCTHW.shape[2:]) // patch
         return experts if tokens <= WORTHWHILE_TOKENS else []
 
     def snapshot(self) -> Snapshot:
-        """What it takes to go on from here in another process. Only valid before `steps` has ended."""
+        """What it takes to go on from here in another process: before `steps` has ended, and `between_steps`."""
         return Snapshot(
             steps_done=self.steps_done,
             expert=self._expert,
@@ -118,7 +124,7 @@ class Denoising:
     def _velocity(self, timestep: torch.Tensor, high_noise: bool) -> torch.Tensor:
         """What the step's expert predicts, guided."""
         model, params, conditioning = self._model, self._params, self._conditioning
-        expert = model.text.transformer if high_noise else model.text.transformer_2
+        expert = model.bring(EXPERTS[0] if high_noise else EXPERTS[1])
         scale = params.guidance_scale
         if not high_noise and params.guidance_scale_2 is not None:
             scale = params.guidance_scale_2
@@ -150,7 +156,7 @@ def _model_inputs(
     model: LoadedModel, conditioning: Conditioning, latents_BCTHW: torch.Tensor, timestep: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The transformer's input and its timestep: one for all tokens, or with TI2V one for each."""
-    dtype = model.text.transformer.dtype
+    dtype = model.dtype
     if not model.text.config.expand_timesteps:
         inputs = latents_BCTHW
         if conditioning.image_BCTHW is not None:

@@ -1,30 +1,30 @@
 """One generation, from its inputs to a video on the disk."""
 
+import gc
 import logging
-import shutil
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 import psutil
 import torch
 
 from wan22_bridge.conditioning import Conditioning, TextCache, prepare_conditioning
-from wan22_bridge.decoding import decode_frames
+from wan22_bridge.decoding import count_parts, decode_frames
 from wan22_bridge.denoising import Denoising
-from wan22_bridge.errors import GenerationFailed, OutOfMemory, SnapshotRefused, StorageFailed
-from wan22_bridge.files import fsync_directory, fsync_tree
-from wan22_bridge.loading import LoadedModel
-from wan22_bridge.media import VideoWriter, verify_video, write_png, write_thumbnail
-from wan22_bridge.sizing import TEMPORAL_STRIDE
+from wan22_bridge.errors import OutOfMemory, SnapshotRefused
+from wan22_bridge.hardware import is_out_of_memory
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.output import LAST_FRAME, THUMBNAIL, VIDEO, VideoOutput
+from wan22_bridge.planning import Planner
+from wan22_bridge.plans import Quantization, RequestShape, Residence
 from wan22_bridge.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
-from wan22_bridge.types import Checkpoint, Frames, GenerationParams, GenerationResult, Progress, Stage
+from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Progress, Stage
 
 logger = logging.getLogger(__name__)
 
-VIDEO, THUMBNAIL, LAST_FRAME = "video.mp4", "thumbnail.webp", "last_frame.png"
+Result = TypeVar("Result")
 
 _SPAN = {
     Stage.PREPARING_INPUTS: (1.0, 3.0),
@@ -36,7 +36,7 @@ _SPAN = {
 
 
 class Generation:
-    """One run of `ModelIntegrationBridge.generate`: its stages, clock and files."""
+    """One run of `ModelIntegrationBridge.generate`: its stages, its clock and what it does when memory runs out."""
 
     def __init__(
         self,
@@ -46,22 +46,28 @@ class Generation:
         *,
         inputs: Path,
         texts: TextCache,
+        planner: Planner,
         checkpoint: Checkpoint | None,
         decode_seconds_per_pixel: float,
     ) -> None:
         """Takes what `generate` takes; `decode_seconds_per_pixel` is what decoding took the last time."""
         self._model = model
         self._params = params
-        self._folder = folder
-        self._part = folder.with_name(f".{folder.name}.part")
+        self._output = VideoOutput(folder, params)
         self._inputs = inputs
         self._texts = texts
+        self._planner = planner
         self._checkpoint = checkpoint
         self.decode_seconds_per_pixel = decode_seconds_per_pixel
+        self._shape = RequestShape(
+            width=params.width, height=params.height, num_frames=params.num_frames, image=params.image is not None
+        )
         self._timings: dict[str, float] = {}
         self._stage: Stage | None = None
         self._stage_started = 0.0
         self._resumed_from_step = 0
+        self._broken_off: Snapshot | None = None
+        """Where the denoising was when memory ran out."""
 
     def run(self) -> Generator[Progress, None, GenerationResult]:
         """Runs to the end; closing the generator stops it."""
@@ -69,48 +75,89 @@ class Generation:
         cpu_before = sum(psutil.Process().cpu_times()[:2])
         if self._model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._model.device)
-        shutil.rmtree(self._part, ignore_errors=True)
         try:
             yield self._enter(Stage.PREPARING_INPUTS)
-            conditioning = prepare_conditioning(self._model, self._params, self._texts, self._inputs)
+            self._fit_plan()
+            conditioning = yield from self._within_memory(self._prepare)
             yield self._enter(Stage.GENERATING)
-            latents = yield from self._denoise(conditioning)
+            latents = yield from self._within_memory(lambda: self._denoise(conditioning))
             yield self._enter(Stage.POST_PROCESSING)
-            with _writing_files():
-                self._part.mkdir(parents=True)
-                yield from self._decode(latents)
+            yield from self._within_memory(lambda: self._decode(latents))
             yield self._enter(Stage.SAVING)
-            self._save()
-        except torch.OutOfMemoryError as exc:
-            raise OutOfMemory(
-                f"The device ran out of memory at {self._params.width}x{self._params.height} and "
-                f"{self._params.num_frames} frames.",
-                code="cuda_oom",
-                suggestions=["Lower the resolution.", "Then lower the number of frames."],
-            ) from exc
+            self._output.finish()
         finally:
-            shutil.rmtree(self._part, ignore_errors=True)
+            self._output.discard()
         self._leave()
         seconds = time.perf_counter() - started
         cpu_seconds = sum(psutil.Process().cpu_times()[:2]) - cpu_before
+        return self._result(seconds, cpu_seconds)
+
+    def _result(self, seconds: float, cpu_seconds: float) -> GenerationResult:
+        folder, plan = self._output.folder, self._model.plan
+        quantised = plan.quantization is not Quantization.NONE
         return GenerationResult(
-            video=self._folder / VIDEO,
-            thumbnail=self._folder / THUMBNAIL,
-            last_frame=self._folder / LAST_FRAME,
-            file_size_bytes=(self._folder / VIDEO).stat().st_size,
+            video=folder / VIDEO,
+            thumbnail=folder / THUMBNAIL,
+            last_frame=folder / LAST_FRAME,
+            file_size_bytes=(folder / VIDEO).stat().st_size,
             generation_time_seconds=round(seconds, 4),
             model_used=self._params.model,
             parameters_used=self._params.to_dict(),
             peak_vram_usage_mb=self._peak_vram_mb(),
             cpu_usage_percent=round(100 * cpu_seconds / seconds, 1),
+            optimizations_applied=plan.describe(),
+            quantization_used=plan.quantization.value if quantised else None,
+            offload_used={plan.experts, plan.text_encoder, plan.vae} != {Residence.RESIDENT},
             timings=self._timings,
             resumed_from_step=self._resumed_from_step,
         )
 
+    def _fit_plan(self) -> None:
+        """Loads the model anew if the request does not fit beside it as it is."""
+        plan = self._planner.keep_or_choose(self._model.plan, self._shape)
+        if plan != self._model.plan:
+            self._model.replan(plan)
+
+    def _within_memory(
+        self, stage: Callable[[], Generator[Progress, None, Result]]
+    ) -> Generator[Progress, None, Result]:
+        """Runs a stage; where it runs out of memory, runs it again on the next rung of the ladder.
+
+        Raises:
+            OutOfMemory: there is no rung left.
+        """
+        while True:
+            try:
+                return (yield from stage())
+            except RuntimeError as exc:
+                if not is_out_of_memory(exc):
+                    raise
+            self._take_next_rung()
+
+    def _take_next_rung(self) -> None:
+        rung = self._planner.next_rung(self._model.plan, self._shape)
+        if rung is None:
+            raise OutOfMemory(
+                f"The device ran out of memory at {self._params.width}x{self._params.height} and "
+                f"{self._params.num_frames} frames, with {', '.join(self._model.plan.describe()) or 'no savings'}.",
+                code="cuda_oom",
+                suggestions=["Lower the resolution.", "Then lower the number of frames."],
+            )
+        logger.warning("Out of memory; going on with %s", ", ".join(rung.describe()), extra={"action": "out_of_memory"})
+        gc.collect()
+        self._model.replan(rung)
+
+    def _prepare(self) -> Generator[Progress, None, Conditioning]:
+        yield from ()
+        return prepare_conditioning(self._model, self._params, self._texts, self._inputs)
+
     def _denoise(self, conditioning: Conditioning) -> Generator[Progress, None, torch.Tensor]:
         belongs_to = fingerprint(self._model.weights, self._params)
-        run = Denoising(self._model, self._params, conditioning, self._find_snapshot(belongs_to))
-        self._resumed_from_step = kept = run.steps_done
+        snapshot = self._broken_off or self._find_snapshot(belongs_to)
+        run = Denoising(self._model, self._params, conditioning, snapshot)
+        kept = run.steps_done
+        if self._broken_off is None:
+            self._resumed_from_step = kept
         kept_at = time.monotonic()
         steps, seconds = run.steps(), []
         if kept:
@@ -127,6 +174,9 @@ class Generation:
         except GeneratorExit:
             if self._checkpoint and run.steps_done > kept:
                 self._keep(run.snapshot(), belongs_to)
+            raise
+        except RuntimeError:
+            self._broken_off = run.snapshot() if run.between_steps and run.steps_done else None
             raise
         finally:
             steps.close()
@@ -153,46 +203,14 @@ class Generation:
             logger.warning("No snapshot could be kept: %s", exc, extra={"action": "snapshot_failed"})
 
     def _decode(self, latents: torch.Tensor) -> Generator[Progress, None, None]:
-        params = self._params
         started = time.perf_counter()
-        total = (params.num_frames - 1) // TEMPORAL_STRIDE + 1
-        constant = True
-        with VideoWriter(
-            self._part / VIDEO, width=params.width, height=params.height, fps=params.fps, parameters=params.to_dict()
-        ) as video:
-            for index, frames in enumerate(decode_frames(self._model.text.vae, latents)):
-                constant = constant and _is_constant(frames)
-                video.add(frames)
-                if index == 0:
-                    write_thumbnail(self._part / THUMBNAIL, frames[0])
-                if index == total - 1:
-                    write_png(self._part / LAST_FRAME, frames[-1])
-                done = index + 1
-                eta_seconds = (total - done) * (time.perf_counter() - started) / done
-                yield self._part_done(done, total, current_step=params.steps, eta_seconds=eta_seconds)
-        if constant:
-            raise GenerationFailed(
-                f"Every frame that {params.model} made is of a single colour.",
-                code="constant_frames",
-                suggestions=["Use no quantisation, or another dtype.", "Use another seed or more steps."],
-            )
+        vae, tile = self._model.bring("vae"), self._model.plan.vae_tile
+        total = count_parts(vae, latents, tile)
+        for index, _ in enumerate(self._output.write(decode_frames(vae, latents, tile))):
+            done = index + 1
+            eta_seconds = (total - done) * (time.perf_counter() - started) / done
+            yield self._part_done(done, total, current_step=self._params.steps, eta_seconds=eta_seconds)
         self.decode_seconds_per_pixel = (time.perf_counter() - started) / self._pixels
-
-    def _save(self) -> None:
-        """Reads the video back, then shows all files at once under their final names."""
-        params = self._params
-        verify_video(
-            self._part / VIDEO,
-            width=params.width,
-            height=params.height,
-            fps=params.fps,
-            num_frames=params.num_frames,
-            parameters=params.to_dict(),
-        )
-        with _writing_files():
-            fsync_tree(self._part)
-            self._part.rename(self._folder)
-            fsync_directory(self._folder.parent)
 
     def _enter(self, stage: Stage) -> Progress:
         """Ends the stage before and begins this one."""
@@ -228,17 +246,3 @@ class Generation:
         if self._model.device.type != "cuda":
             return 0.0
         return round(torch.cuda.max_memory_allocated(self._model.device) / 2**20, 1)
-
-
-def _is_constant(frames: Frames) -> bool:
-    """Whether each frame [n, height, width, 3] shows one colour alone."""
-    return bool(np.all(frames == frames[:, :1, :1]))
-
-
-@contextmanager
-def _writing_files() -> Iterator[None]:
-    """Tells of a full or broken disk by what it is."""
-    try:
-        yield
-    except OSError as exc:
-        raise StorageFailed(f"The video's files could not be written: {exc.strerror or 'unknown reason'}.") from exc

@@ -1,5 +1,6 @@
-"""What this machine has, as far as planning asks."""
+"""What this machine has, as far as planning asks, and when it has run out."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def detect_hardware(disk: Path) -> HardwareProfile:
     if not torch.cuda.is_available():
         return HardwareProfile(
             device="cpu",
-            name="CPU",
+            name="this machine's CPU",
             vram_total_bytes=0,
             vram_free_bytes=0,
             compute_capability=None,
@@ -39,3 +40,16 @@ def detect_hardware(disk: Path) -> HardwareProfile:
         gpu_count=torch.cuda.device_count(),
         **common,
     )
+
+
+def use_all_cores() -> None:
+    """Gives torch every core that this process may run on.
+
+    Ray sets OMP_NUM_THREADS from an actor's fractional `num_cpus`, which leaves a CPU generation on one core.
+    """
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a computation failed for want of memory, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -26,6 +26,8 @@ TILES = (512, 256, 128)
 TILE_STRIDE = 0.75
 """Of a tile's side; the rest overlaps, and is blended."""
 
+_TILED_COPIES = 3
+"""Of the video in fp32, where it is decoded in tiles: the tiles with their overlap, and the frames they become."""
 _TRACED_LATENT_FRAMES = 3
 """Later ones need what the third needs: the causal convolutions' caches are full by then."""
 
@@ -48,7 +50,7 @@ class FootprintMeter:
             self._encode_text_bytes = self._trace_text_encoder()
         vae = _cast(self._architecture.build_vae(), self._dtypes["vae"])
         latent_THW = _latent_shape(self._architecture, shape)
-        weights, tiles = self._weights, (None, *TILES)
+        weights = self._weights
         return Footprint(
             experts=self._architecture.experts,
             expert={kind: weights[kind] for kind in Quantization},
@@ -56,10 +58,12 @@ class FootprintMeter:
             text_encoder=weights["text_encoder"],
             vae=weights["vae"],
             encode_text_bytes=self._encode_text_bytes,
-            encode_image_bytes={tile: self._trace_encoder(vae, shape, tile) for tile in tiles if shape.image},
+            encode_image_bytes=_by_tile(shape, lambda tile: self._trace_encoder(vae, shape, tile))
+            if shape.image
+            else {},
             denoise_bytes=self._trace_expert(latent_THW),
-            decode_bytes={tile: self._trace_decoder(vae, latent_THW, tile) for tile in tiles},
-            frames_bytes=3 * 4 * shape.width * shape.height * shape.num_frames,
+            decode_bytes=_by_tile(shape, lambda tile: self._trace_decoder(vae, latent_THW, tile)),
+            frames_bytes=_TILED_COPIES * 3 * 4 * shape.width * shape.height * shape.num_frames,
             tokens=_tokens(self._architecture, latent_THW),
         )
 
@@ -120,6 +124,12 @@ class FootprintMeter:
             vae.clear_cache()
 
         return trace_peak_bytes(decode, [*_tensors(vae), latents], convolutions_copy=self._on_cpu)
+
+
+def _by_tile(shape: RequestShape, trace: Callable[[int | None], int]) -> dict[int | None, int]:
+    """Traces each size of tile; one that holds a whole frame is as none at all."""
+    whole = trace(None)
+    return {None: whole} | {tile: trace(tile) if tile < max(shape.width, shape.height) else whole for tile in TILES}
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import OutOfMemory
 from wan22_bridge.plans import (
     GIB,
@@ -16,6 +17,7 @@ from wan22_bridge.plans import (
     RequestShape,
     Residence,
 )
+from wan22_bridge.sizing import TEMPORAL_STRIDE, size_for_aspect
 
 CUDA_CONTEXT_BYTES = int(0.75 * GIB)
 """CUDA's context and its libraries' workspaces: memory that is no tensor's."""
@@ -160,73 +162,106 @@ def fits(plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile
     )
 
 
-def choose_plan(
-    hardware: HardwareProfile,
-    measure: MeasureFootprint,
-    shape: RequestShape,
-    *,
-    quantization: Quantization | None = None,
-    smaller: Callable[[RequestShape], Iterator[RequestShape]] | None = None,
-) -> OptimizationPlan:
-    """The best plan that fits.
+class Planner:
+    """Plans for one model on one machine."""
 
-    Args:
-        hardware: the machine.
-        measure: gives the model's footprint for a shape.
-        shape: the request's.
-        quantization: the only one to use; None: none while that fits.
-        smaller: shapes to offer where nothing fits, the most like the request first.
+    def __init__(
+        self,
+        spec: ModelSpec,
+        hardware: HardwareProfile,
+        measure: MeasureFootprint,
+        quantization: Quantization | None = None,
+    ) -> None:
+        """Plans with what there is.
 
-    Raises:
-        OutOfMemory: nothing fits; the suggestions name the first smaller shape that does.
-    """
-    plan = _first_fitting(hardware, measure(shape), quantization)
-    if plan is not None:
-        return explain(plan, measure(shape), hardware)
-    least = min(
-        (estimate_memory(rung, measure(shape)) for rung in list_rungs(hardware.device, measure(shape), quantization)),
-        key=lambda need: (need.vram_bytes > hardware.vram_free_bytes, need.ram_bytes + need.vram_bytes),
+        Args:
+            spec: the model.
+            hardware: the machine, before the model is on it.
+            measure: gives the model's footprint for a shape.
+            quantization: the only one to use; None: none while the weights fit without.
+        """
+        self._spec = spec
+        self._hardware = hardware
+        self._measure = measure
+        self._quantization = quantization
+        self._fitting: tuple[OptimizationPlan, RequestShape] | None = None
+        """The last plan that was chosen, and the shape it was chosen for."""
+
+    def choose(self, shape: RequestShape) -> OptimizationPlan:
+        """The best plan that fits.
+
+        Raises:
+            OutOfMemory: nothing fits; the suggestions name the first smaller shape that does.
+        """
+        hardware, footprint = self._hardware, self._measure(shape)
+        plan = self._first_fitting(footprint)
+        if plan is not None:
+            self._fitting = plan, shape
+            return explain(plan, footprint, hardware)
+        least = min(
+            (estimate_memory(rung, footprint) for rung in self._rungs(footprint)),
+            key=lambda need: (need.vram_bytes > hardware.vram_free_bytes, need.ram_bytes + need.vram_bytes),
+        )
+        raise OutOfMemory(
+            f"{shape.width}x{shape.height} with {shape.num_frames} frames does not fit: it takes at least "
+            f"{_describe_need(least)}, and there are {_describe_free(hardware)}.",
+            code="vram_insufficient" if least.vram_bytes > hardware.vram_free_bytes else "ram_insufficient",
+            param="resolution",
+            suggestions=self._offer_smaller(shape),
+        )
+
+    def keep_or_choose(self, plan: OptimizationPlan, shape: RequestShape) -> OptimizationPlan:
+        """The plan that a model is loaded with, while the request fits into it; else the best that fits.
+
+        Raises:
+            OutOfMemory: nothing fits.
+        """
+        if self._fitting is not None and self._fitting[0] == plan and _is_within(shape, self._fitting[1]):
+            return plan
+        return plan if fits(plan, self._measure(shape), self._hardware) else self.choose(shape)
+
+    def next_rung(self, plan: OptimizationPlan, shape: RequestShape) -> OptimizationPlan | None:
+        """The next plan after one that ran out of memory: it takes less; None where there is none."""
+        footprint = self._measure(shape)
+        rungs, key = list(self._rungs(footprint)), "ram_bytes" if plan.device == "cpu" else "vram_bytes"
+        before = getattr(estimate_memory(plan, footprint), key)
+        for rung in rungs[rungs.index(plan) + 1 if plan in rungs else 0 :]:
+            if getattr(estimate_memory(rung, footprint), key) < before and fits(rung, footprint, self._hardware):
+                return explain(rung, footprint, self._hardware)
+        return None
+
+    def _rungs(self, footprint: Footprint) -> Iterator[OptimizationPlan]:
+        return list_rungs(self._hardware.device, footprint, self._quantization)
+
+    def _first_fitting(self, footprint: Footprint) -> OptimizationPlan | None:
+        return next((rung for rung in self._rungs(footprint) if fits(rung, footprint, self._hardware)), None)
+
+    def _offer_smaller(self, shape: RequestShape) -> list[str]:
+        for smaller in list_smaller(self._spec, shape):
+            if self._first_fitting(self._measure(smaller)) is not None:
+                return [f"{smaller.width}x{smaller.height} with {smaller.num_frames} frames fits."]
+        return ["Use a machine with more memory, or a smaller model."]
+
+
+def _is_within(shape: RequestShape, known: RequestShape) -> bool:
+    """Whether a shape takes no more than one that is known."""
+    return (
+        shape.width * shape.height <= known.width * known.height
+        and shape.num_frames <= known.num_frames
+        and shape.image <= known.image
     )
-    raise OutOfMemory(
-        f"{shape.width}x{shape.height} with {shape.num_frames} frames does not fit: it takes at least "
-        f"{_describe_need(least)}, and there are {_describe_free(hardware)}.",
-        code="vram_insufficient" if least.vram_bytes > hardware.vram_free_bytes else "ram_insufficient",
-        param="resolution",
-        suggestions=_offer(hardware, measure, quantization, smaller(shape) if smaller else iter(())),
-    )
 
 
-def next_rung(
-    plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile, quantization: Quantization | None = None
-) -> OptimizationPlan | None:
-    """The next plan after one that ran out of memory: it fits, and takes less; None where there is none."""
-    before = estimate_memory(plan, footprint)
-    rungs = list(list_rungs(plan.device, footprint, quantization))
-    for rung in rungs[rungs.index(plan) + 1 if plan in rungs else 0 :]:
-        need = estimate_memory(rung, footprint)
-        key = "ram_bytes" if plan.device == "cpu" else "vram_bytes"
-        if getattr(need, key) < getattr(before, key) and fits(rung, footprint, hardware):
-            return explain(rung, footprint, hardware)
-    return None
-
-
-def _first_fitting(
-    hardware: HardwareProfile, footprint: Footprint, quantization: Quantization | None
-) -> OptimizationPlan | None:
-    rungs = list_rungs(hardware.device, footprint, quantization)
-    return next((rung for rung in rungs if fits(rung, footprint, hardware)), None)
-
-
-def _offer(
-    hardware: HardwareProfile,
-    measure: MeasureFootprint,
-    quantization: Quantization | None,
-    shapes: Iterator[RequestShape],
-) -> list[str]:
-    for shape in shapes:
-        if _first_fitting(hardware, measure(shape), quantization) is not None:
-            return [f"{shape.width}x{shape.height} with {shape.num_frames} frames fits."]
-    return ["Use a machine with more memory, or a smaller model."]
+def list_smaller(spec: ModelSpec, shape: RequestShape) -> Iterator[RequestShape]:
+    """Shapes to offer in place of one that does not fit: fewer pixels first, then also fewer frames."""
+    area = shape.width * shape.height
+    smallest = shape
+    for share in (0.75, 0.55, 0.4, 0.3, 0.2):
+        width, height = size_for_aspect(shape.width, shape.height, int(area * share), spec.size_multiple)
+        smallest = replace(shape, width=width, height=height)
+        yield smallest
+    for share in (0.75, 0.5, 0.25):
+        yield replace(smallest, num_frames=int((shape.num_frames - 1) * share) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1)
 
 
 def explain(plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile) -> OptimizationPlan:

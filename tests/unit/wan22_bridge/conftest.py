@@ -11,7 +11,7 @@ from PIL import Image
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.downloads import ensure_model
-from wan22_bridge.loading import LoadedModel
+from wan22_bridge.model import LoadedModel
 
 LoadModel = Callable[[str], LoadedModel]
 

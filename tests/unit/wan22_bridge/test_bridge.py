@@ -89,19 +89,26 @@ def test_the_remains_of_a_killed_attempt_are_overwritten(
     assert not (tmp_path / "out" / "rubbish").exists()
 
 
-def test_running_out_of_memory_is_told_with_what_to_do(
-    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_running_out_of_memory_on_every_rung_is_told_with_what_to_do(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load("tiny-t2v")
+    bridge, spec = ModelIntegrationBridge(scratch=tmp_path / "scratch"), load_catalogue()["tiny-t2v"]
+    model = bridge.load(spec, ensure_tiny_model(models_dir, "t2v"))
 
-    def allocate(*_: object, **__: object) -> None:
+    forward = WanTransformer3DModel.forward
+
+    def allocate(self: WanTransformer3DModel, hidden_states: torch.Tensor, **given: object) -> object:
+        if hidden_states.is_meta:  # the planner's tracing
+            return forward(self, hidden_states, **given)
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(model.text.transformer, "forward", allocate)
-    with pytest.raises(OutOfMemory, match="64x64 and 5 frames") as caught:
+    monkeypatch.setattr(WanTransformer3DModel, "forward", allocate)
+    with pytest.raises(
+        OutOfMemory, match="64x64 and 5 frames, with experts sequential, text encoder sequential"
+    ) as caught:
         _finish(bridge.generate(model, make_params(), tmp_path / "out"))
     assert "resolution" in caught.value.suggestions[0]
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("expert", ["transformer", "transformer_2"])
@@ -176,14 +183,14 @@ def _lose_a_shard(folder: Path) -> None:
 
 _WRONG_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no index": (lambda folder: (folder / "model_index.json").unlink(), "model_index.json"),
-    "an index cut off": (lambda folder: (folder / "model_index.json").write_text("{"), "not a valid JSON"),
+    "an index cut off": (lambda folder: (folder / "model_index.json").write_text("{"), "not valid JSON"),
     "a class that does not exist": (
         lambda folder: _change_json(folder / "model_index.json", transformer=["diffusers", "WanTransformer9DModel"]),
         "WanTransformer9DModel",
     ),
     "a class that does not fit": (
         lambda folder: _change_json(folder / "model_index.json", vae=["diffusers", "AutoencoderKL"]),
-        "expected shape",
+        "'AutoencoderKL'\\] as its vae, where AutoencoderKLWan is expected",
     ),
     "an unknown scheduler": (
         lambda folder: _change_json(folder / "model_index.json", scheduler=["diffusers", "FooScheduler"]),

@@ -14,7 +14,7 @@ from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.decoding import decode_frames
 from wan22_bridge.denoising import Denoising, DenoisingStep
-from wan22_bridge.loading import LoadedModel
+from wan22_bridge.model import LoadedModel
 from wan22_bridge.types import GenerationParams, ModelType
 
 _CASES: dict[str, dict[str, Any]] = {

@@ -11,12 +11,12 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import OutOfMemory
 from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.planning import (
+    Planner,
     base_plan,
-    choose_plan,
     estimate_memory,
     fits,
     list_rungs,
-    next_rung,
+    list_smaller,
 )
 from wan22_bridge.plans import (
     GIB,
@@ -61,8 +61,12 @@ def meter(model_id: str) -> FootprintMeter:
     return FootprintMeter(architecture(model_id), "cuda", base_plan("cuda").dtypes)
 
 
+def planner(model_id: str, hardware: HardwareProfile, quantization: Quantization | None = None) -> Planner:
+    return Planner(load_catalogue()[model_id], hardware, meter(model_id).measure, quantization)
+
+
 def plan_for(model_id: str, height: int, gpu_gb: int, ram_gb: int) -> OptimizationPlan:
-    return choose_plan(machine(gpu_gb, ram_gb), meter(model_id).measure, shape_of(model_id, height))
+    return planner(model_id, machine(gpu_gb, ram_gb)).choose(shape_of(model_id, height))
 
 
 @pytest.mark.parametrize(
@@ -168,27 +172,32 @@ def test_every_choice_has_its_reason() -> None:
 
 
 def test_what_cannot_fit_is_refused_with_what_would() -> None:
-    wide = shape_of(T2V, 704)
-    smaller = [replace(wide, width=1104, height=608), replace(wide, width=832, height=480)]
-
     with pytest.raises(
         OutOfMemory, match=r"1280x704 with 81 frames does not fit: it takes at least 9\.\d GB"
     ) as raised:
-        choose_plan(machine(8, 32), meter(T2V).measure, wide, smaller=lambda _: iter(smaller))
+        plan_for(T2V, 704, 8, 32)
 
     assert raised.value.code == "vram_insufficient"
     assert raised.value.suggestions == ["1104x608 with 81 frames fits."]
 
 
+def test_pixels_are_given_up_before_frames() -> None:
+    shapes = list(list_smaller(load_catalogue()[T2V], shape_of(T2V, 704)))
+
+    assert [shape.num_frames for shape in shapes] == [81, 81, 81, 81, 81, 61, 41, 21]
+    areas = [shape.width * shape.height for shape in shapes]
+    assert areas == sorted(areas, reverse=True)
+
+
 def test_too_little_ram_is_told_apart() -> None:
     with pytest.raises(OutOfMemory, match="of RAM") as raised:
-        choose_plan(machine(80, 8), meter(T2V).measure, shape_of(T2V, 480))
+        plan_for(T2V, 480, 80, 8)
 
     assert raised.value.code == "ram_insufficient"
 
 
 def test_a_quantisation_that_was_asked_for_is_the_only_one() -> None:
-    plan = choose_plan(machine(80, 256), meter(T2V).measure, shape_of(T2V, 480), quantization=Quantization.FP8)
+    plan = planner(T2V, machine(80, 256), Quantization.FP8).choose(shape_of(T2V, 480))
 
     assert plan.quantization is Quantization.FP8
     assert plan.experts is Residence.RESIDENT
@@ -208,7 +217,9 @@ def ladder(
 def test_each_rung_of_the_ladder_takes_less_and_fits(gpu_gb: int) -> None:
     hardware, footprint = machine(gpu_gb, 128), meter(T2V).measure(shape_of(T2V, 480))
 
-    rungs = ladder(plan_for(T2V, 480, gpu_gb, 128), lambda plan: next_rung(plan, footprint, hardware))
+    rungs = ladder(
+        plan_for(T2V, 480, gpu_gb, 128), lambda plan: planner(T2V, hardware).next_rung(plan, shape_of(T2V, 480))
+    )
 
     needs = [estimate_memory(rung, footprint).vram_bytes for rung in rungs]
     assert len(rungs) >= 3
@@ -222,12 +233,13 @@ def test_on_a_cpu_everything_is_in_ram_until_it_does_not_fit() -> None:
     measure = FootprintMeter(architecture("tiny-t2v"), "cpu", base_plan("cpu").dtypes).measure
     shape = RequestShape(width=128, height=128, num_frames=17)
 
-    plan = choose_plan(cpu, measure, shape)
+    tiny = Planner(load_catalogue()["tiny-t2v"], cpu, measure)
+    plan = tiny.choose(shape)
 
     assert plan.describe() == []
     need = estimate_memory(plan, measure(shape))
     assert need.vram_bytes == 0
-    below = next_rung(plan, measure(shape), cpu)
+    below = tiny.next_rung(plan, shape)
     assert below is not None
     assert estimate_memory(below, measure(shape)).ram_bytes < need.ram_bytes
 

@@ -18,7 +18,7 @@ from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import SnapshotRefused
-from wan22_bridge.loading import LoadedModel
+from wan22_bridge.model import LoadedModel
 from wan22_bridge.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, ModelType, Progress
 

@@ -1,0 +1,245 @@
+"""Every way to save memory is really taken, and says what it does to the result."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.decoding import count_parts, decode_frames
+from wan22_bridge.denoising import Denoising
+from wan22_bridge.errors import OutOfMemory
+from wan22_bridge.hardware import detect_hardware
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.planning import PROCESS_BYTES, base_plan
+from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
+from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.types import GenerationParams, GenerationResult
+
+PARAMS = make_params(steps=6, width=96, height=64)
+LoadAs = Callable[..., LoadedModel]
+
+
+@pytest.fixture
+def load_as(models_dir: Path, tmp_path: Path) -> Iterator[LoadAs]:
+    """Loads tiny-t2v with changes to the plain plan; what it lays out on the disk is below scratch."""
+    models = []
+
+    def load(**changes: Any) -> LoadedModel:
+        plan = replace(base_plan("cpu"), **changes)
+        folder = ensure_tiny_model(models_dir, "t2v")
+        models.append(LoadedModel(load_catalogue()["tiny-t2v"], folder, plan, exact=True, scratch=tmp_path / "scratch"))
+        return models[-1]
+
+    yield load
+    for model in models:
+        model.close()
+
+
+def denoise(model: LoadedModel, params: GenerationParams = PARAMS) -> torch.Tensor:
+    run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
+    for _ in run.steps():
+        pass
+    return run.latents_BCTHW
+
+
+def psnr(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """In decibels, against the range of the exact one."""
+    error = float(((found - exact) ** 2).mean())
+    return 10 * math.log10(float(exact.max() - exact.min()) ** 2 / error) if error else math.inf
+
+
+@pytest.mark.parametrize("residence", [Residence.STREAMED, Residence.SEQUENTIAL])
+def test_weights_streamed_from_the_disk_keep_the_result(
+    residence: Residence, load_as: LoadAs, load_exact: LoadModel, tmp_path: Path
+) -> None:
+    model = load_as(experts=residence, text_encoder=residence, offload=Offload.DISK)
+
+    [folder] = (tmp_path / "scratch").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"transformer", "transformer_2", "text_encoder"}
+    assert all(list(path.glob("*.safetensors")) for path in folder.iterdir())
+    # Where a layer's weights lie in memory decides how the CPU's kernels group their sums: rounding, no more.
+    assert psnr(denoise(model), denoise(load_exact("tiny-t2v"))) >= (
+        120 if residence is Residence.SEQUENTIAL else math.inf
+    )
+    model.close()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_blocks_that_are_off_are_on_the_disk_and_not_in_memory(
+    load_as: LoadAs, load_exact: LoadModel, tmp_path: Path
+) -> None:
+    plain = load_exact("tiny-t2v")
+    model = load_as(experts=Residence.STREAMED, text_encoder=Residence.STREAMED, offload=Offload.DISK)
+
+    off, there = (each.text.transformer.blocks[1].ffn.net[2].weight for each in (model, plain))
+    assert not torch.equal(off, there)
+    [folder] = (tmp_path / "scratch").iterdir()
+    groups = {path.name: len(list(path.iterdir())) for path in folder.iterdir()}
+    assert groups == {"transformer": 2 + 1, "transformer_2": 2 + 1, "text_encoder": 2 + 1}  # blocks, and the rest
+
+
+def test_one_expert_is_in_memory_at_a_time(load_as: LoadAs, load_exact: LoadModel) -> None:
+    model = load_as(experts=Residence.ON_DEMAND, text_encoder=Residence.ON_DEMAND, offload=Offload.DISK)
+    names = ("text_encoder", "transformer", "transformer_2")
+
+    def present() -> list[str]:
+        return [name for name in names if getattr(model.text, name) is not None]
+
+    assert present() == []
+    conditioning = prepare_conditioning(model, PARAMS, TextCache(), Path())
+    assert present() == ["text_encoder"]
+    run = Denoising(model, PARAMS, conditioning)
+    during = [(step.expert, present()) for step in run.steps()]
+
+    assert set(map(str, during)) == {
+        "('high_noise', ['transformer'])",
+        "('low_noise', ['transformer_2'])",
+    }
+    assert torch.equal(run.latents_BCTHW, denoise(load_exact("tiny-t2v")))
+
+
+def test_fp8_weights_take_less_and_change_the_result_little(load_as: LoadAs, load_exact: LoadModel) -> None:
+    model = load_as(quantization=Quantization.FP8)
+    block = model.text.transformer_2.blocks[0]
+
+    assert block.ffn.net[2].weight.dtype is torch.float8_e4m3fn
+    assert block.norm2.weight.dtype is torch.float32
+    found, exact = denoise(model), denoise(load_exact("tiny-t2v"))
+    assert not torch.equal(found, exact)
+    assert psnr(found, exact) > 35
+
+
+def test_fp8_weights_can_be_streamed(load_as: LoadAs) -> None:
+    resident = denoise(load_as(quantization=Quantization.FP8))
+    streamed = load_as(quantization=Quantization.FP8, experts=Residence.STREAMED, offload=Offload.DISK)
+
+    assert torch.equal(denoise(streamed), resident)
+
+
+@pytest.mark.parametrize("model_id", ["tiny-t2v", "tiny-ti2v"])
+def test_tiles_are_decoded_as_diffusers_does_and_near_to_the_whole(model_id: str, load_exact: LoadModel) -> None:
+    model = load_exact(model_id)
+    vae, tile = model.text.vae, 64
+    params = make_params(model=model_id, model_type=model.spec.type, guidance_scale_2=None)
+    latents = denoise(model, replace(params, width=160, height=96))
+    whole = np.concatenate(list(decode_frames(vae, latents)))
+
+    parts = list(decode_frames(vae, latents, tile))
+
+    vae.enable_tiling(tile, tile, 48, 48)
+    with torch.no_grad():
+        expected = vae.decode(latents, return_dict=False)[0]
+    vae.disable_tiling()
+    assert len(parts) == count_parts(vae, latents, tile) == 2 * 4 * latents.shape[2]
+    assert [len(part) for part in parts] == [0] * (len(parts) - 1) + [params.num_frames]
+    unit = (expected / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 3, 0).numpy()
+    assert np.array_equal(parts[-1], (unit * 255).round().astype(np.uint8))
+    # Random weights make every pixel depend on all others by far more than trained ones do.
+    assert psnr(torch.from_numpy(parts[-1]).float(), torch.from_numpy(whole).float()) > 20
+
+
+def test_a_frame_no_larger_than_a_tile_is_decoded_whole(load_exact: LoadModel) -> None:
+    model = load_exact("tiny-t2v")
+    latents = denoise(model)
+
+    assert len(list(decode_frames(model.text.vae, latents, 128))) == latents.shape[2]
+
+
+# Through the bridge.
+
+
+def finish(run: Any) -> GenerationResult:
+    while True:
+        try:
+            next(run)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def test_when_memory_runs_out_it_goes_on_from_the_same_step_to_the_same_bits(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, folder = load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v")
+    bridge = ModelIntegrationBridge(quantization=Quantization.NONE, scratch=tmp_path / "scratch")
+    model = bridge.load(spec, folder)
+    expected = finish(bridge.generate(model, PARAMS, tmp_path / "expected")).video.read_bytes()
+    forward, calls = WanTransformer3DModel.forward, 0
+
+    def run_out_once(self: WanTransformer3DModel, hidden_states: torch.Tensor, **given: Any) -> Any:
+        nonlocal calls
+        if hidden_states.is_meta:  # the planner's tracing
+            return forward(self, hidden_states, **given)
+        calls += 1
+        if calls == 6:  # the second pass of the third step
+            raise torch.OutOfMemoryError
+        return forward(self, hidden_states, **given)
+
+    monkeypatch.setattr(WanTransformer3DModel, "forward", run_out_once)
+    result = finish(bridge.generate(model, PARAMS, tmp_path / "out"))
+
+    assert calls == 2 * PARAMS.steps + 2
+    assert result.video.read_bytes() == expected
+    assert result.optimizations_applied == ["experts streamed", "text encoder streamed", "offload to disk"]
+    assert result.offload_used
+    assert result.quantization_used is None
+    assert result.resumed_from_step == 0
+    model.close()
+
+
+def limited(free_bytes: int, tmp_path: Path) -> ModelIntegrationBridge:
+    """A bridge on a machine with so much RAM beside what a process takes."""
+    ram = PROCESS_BYTES["cpu"] + free_bytes
+    hardware = replace(detect_hardware(tmp_path), ram_available_bytes=ram)
+    return ModelIntegrationBridge(hardware=hardware, scratch=tmp_path / "scratch")
+
+
+def test_a_request_that_does_not_fit_beside_the_model_gets_another_plan(models_dir: Path, tmp_path: Path) -> None:
+    bridge = limited(100 * 2**20, tmp_path)
+    model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+    before: OptimizationPlan = model.plan
+
+    result = finish(bridge.generate(model, make_params(width=640, height=480, steps=1), tmp_path / "out"))
+
+    assert before.vae_tile is None
+    assert model.plan.vae_tile is not None
+    assert f"vae tiles of {model.plan.vae_tile} px" in result.optimizations_applied
+    model.close()
+
+
+def test_what_cannot_fit_is_refused_before_it_starts(models_dir: Path, tmp_path: Path) -> None:
+    bridge = limited(200 * 2**20, tmp_path)
+    model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+    run = bridge.generate(model, make_params(width=960, height=544, num_frames=33), tmp_path / "out")
+
+    with pytest.raises(OutOfMemory, match="960x544 with 33 frames does not fit") as raised:
+        finish(run)
+    assert "fits" in raised.value.suggestions[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_cannot_fit_is_not_loaded(models_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutOfMemory, match="does not fit"):
+        limited(2**20, tmp_path).load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+
+
+def test_what_a_killed_process_laid_out_is_removed_by_the_next(load_as: LoadAs, tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left = tmp_path / "scratch" / f"wan22-offload-{int(dead.stdout)}-abc"
+    left.mkdir(parents=True)
+
+    load_as(experts=Residence.STREAMED, offload=Offload.DISK)
+
+    assert not left.exists()

@@ -1,0 +1,234 @@
+"""A loaded model: its components where a plan wants them, brought onto the device when they work."""
+
+import gc
+import hashlib
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline
+from diffusers.hooks import apply_group_offloading
+
+from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.loading import EXPERTS, check_model_type, load_component, load_tokenizer, reading_model
+from wan22_bridge.memory import TILE_STRIDE
+from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
+
+_OFFLOAD_PREFIX = "wan22-offload-"
+
+
+class LoadedModel:
+    """A model's components under a plan, seen through both of diffusers' pipelines.
+
+    The components are shared: whoever uses one pipeline uses the other, so one generation at a time.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, folder: Path, plan: OptimizationPlan, *, exact: bool = False, scratch: Path | None = None
+    ) -> None:
+        """Loads from a diffusers folder.
+
+        Args:
+            spec: the catalogue's entry.
+            folder: the model's files.
+            plan: what goes where.
+            exact: diffusers' own kernels, also where the CPU has faster ones that round differently.
+            scratch: where weights are laid out that a plan offloads to the disk; the system's own by default.
+
+        Raises:
+            ModelCorrupted: the folder is not a whole model of the type.
+            OutOfMemory: it does not fit on the device.
+        """
+        self.spec = spec
+        self.plan = plan
+        self.device = torch.device(plan.device)
+        self.text: WanPipeline
+        self.image: WanImageToVideoPipeline
+        """The same components; it makes the conditioning of an input image."""
+        self._folder, self._exact, self._scratch = folder, exact, scratch
+        self._laid_out: Path | None = None
+        self._remove_layout: Callable[[], object] = lambda: None
+        with reading_model(spec, folder):
+            check_model_type(spec, folder)
+            self._load()
+
+    @property
+    def weights(self) -> str:
+        """Names the weights and how they are computed with: a snapshot belongs to it."""
+        exact = " exact" if self._exact else ""
+        quantised = "" if self.plan.quantization is Quantization.NONE else f" {self.plan.quantization}"
+        return f"{self.spec.id} {self._folder.name} {self._files}{exact}{quantised}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the experts compute in."""
+        dtype = getattr(torch, self.plan.dtypes["experts"])
+        assert isinstance(dtype, torch.dtype)
+        return dtype
+
+    def bring(self, name: str) -> Any:
+        """Gives a component, ready to work; those that are there on demand make room for it.
+
+        Args:
+            name: transformer, transformer_2, text_encoder or vae.
+        """
+        for other in self._names:
+            if other != name and self._residence(other) is Residence.ON_DEMAND:
+                self._send_off(other)
+        if self._residence(name) is Residence.ON_DEMAND:
+            self._fetch(name)
+        return getattr(self.text, name)
+
+    def replan(self, plan: OptimizationPlan) -> None:
+        """Loads anew, as another plan wants it.
+
+        Raises:
+            ModelCorrupted: the files can't be loaded any more.
+            OutOfMemory: it does not fit on the device.
+        """
+        only_the_tile = replace(plan, vae_tile=self.plan.vae_tile) == self.plan
+        if only_the_tile:
+            self.plan = plan
+            _set_tiling(self.text.vae, plan.vae_tile)
+            return
+        self.close()
+        self.plan = plan
+        with reading_model(self.spec, self._folder):
+            self._load()
+
+    def close(self) -> None:
+        """Lets go of the weights, and of what was laid out on the disk."""
+        for pipeline in (self.text, self.image):
+            for name in self._names:
+                setattr(pipeline, name, None)
+        _free_memory(self.device)
+        self._remove_layout()
+        self._laid_out = None
+
+    @property
+    def experts_stay(self) -> bool:
+        """Whether the experts are whole modules that last as long as the plan."""
+        return self.plan.experts in (Residence.RESIDENT, Residence.ON_DEMAND) and not self._dropped("transformer")
+
+    def _load(self) -> None:
+        index = WanPipeline.load_config(self._folder)
+        experts = [name for name in EXPERTS if (index.get(name) or [None])[0]]
+        self._names = [*experts, "text_encoder", "vae"]
+        self._files = _name_files(self._folder)
+        parts: dict[str, Any] = {name: None for name in (*EXPERTS, "text_encoder", "vae")}
+        for name in self._names:
+            parts[name] = None if self._dropped(name) else self._place(name)
+        tokenizer = load_tokenizer(self._folder)
+        scheduler = UniPCMultistepScheduler.from_pretrained(self._folder, subfolder="scheduler")
+        options = {
+            "boundary_ratio": index.get("boundary_ratio"),
+            "expand_timesteps": bool(index.get("expand_timesteps")),
+        }
+        parts |= {"tokenizer": tokenizer, "scheduler": scheduler}
+        self.text = WanPipeline(**parts, **options)
+        self.image = WanImageToVideoPipeline(**parts, **options)
+        self.text.set_progress_bar_config(disable=True)
+
+    def _place(self, name: str) -> torch.nn.Module:
+        """Loads a component and puts it where it waits."""
+        component = load_component(name, self._folder, self.plan, exact=self._exact)
+        residence = self._residence(name)
+        if name == "vae":
+            _set_tiling(component, self.plan.vae_tile)
+        if residence is Residence.RESIDENT:
+            return component.to(self.device)
+        if residence in (Residence.STREAMED, Residence.SEQUENTIAL):
+            self._stream(name, component, residence)
+        return component
+
+    def _stream(self, name: str, component: Any, residence: Residence) -> None:
+        on_gpu = self.device.type == "cuda"
+        by_block = residence is Residence.STREAMED
+        apply_group_offloading(
+            # Only UMT5's stack: its blocks are not the encoder's own children, and the encoder holds the embeddings a
+            # second time, which would be laid out after their memory was given away.
+            component.encoder if name == "text_encoder" else component,
+            onload_device=self.device,
+            offload_device=torch.device("cpu"),
+            offload_type="block_level" if by_block else "leaf_level",
+            num_blocks_per_group=1 if by_block else None,
+            non_blocking=on_gpu,
+            use_stream=on_gpu,
+            record_stream=on_gpu,
+            offload_to_disk_path=self._layout_folder(name) if self.plan.offload is Offload.DISK else None,
+        )
+
+    def _layout_folder(self, name: str) -> str:
+        if self._laid_out is None:
+            scratch = self._scratch or Path(tempfile.gettempdir())
+            scratch.mkdir(parents=True, exist_ok=True)
+            _remove_left_behind(scratch)
+            self._laid_out = Path(tempfile.mkdtemp(prefix=f"{_OFFLOAD_PREFIX}{os.getpid()}-", dir=scratch))
+            self._remove_layout = weakref.finalize(self, shutil.rmtree, self._laid_out, ignore_errors=True)
+        return str(self._laid_out / name)
+
+    def _residence(self, name: str) -> Residence:
+        if name in EXPERTS:
+            return self.plan.experts
+        return self.plan.text_encoder if name == "text_encoder" else self.plan.vae
+
+    def _dropped(self, name: str) -> bool:
+        """Whether a component that is off the device is not in memory at all, and read anew each time."""
+        on_demand = self._residence(name) is Residence.ON_DEMAND
+        return on_demand and self.plan.offload is Offload.DISK and name != "vae"
+
+    def _send_off(self, name: str) -> None:
+        component = getattr(self.text, name)
+        if component is None or (not self._dropped(name) and self.device.type == "cpu"):
+            return
+        if self._dropped(name):
+            for pipeline in (self.text, self.image):
+                setattr(pipeline, name, None)
+            del component
+        else:
+            component.to("cpu")
+        _free_memory(self.device)
+
+    def _fetch(self, name: str) -> None:
+        if getattr(self.text, name) is None:
+            with reading_model(self.spec, self._folder):
+                component = load_component(name, self._folder, self.plan, exact=self._exact)
+            for pipeline in (self.text, self.image):
+                setattr(pipeline, name, component)
+        getattr(self.text, name).to(self.device)
+
+
+def _set_tiling(vae: Any, tile: int | None) -> None:
+    """For the encoder; decoding is told with each call."""
+    vae.use_tiling = tile is not None
+    if tile is not None:
+        stride = int(tile * TILE_STRIDE)
+        vae.enable_tiling(tile, tile, stride, stride)
+
+
+def _name_files(folder: Path) -> str:
+    """Cheaply: the files' names and sizes stand for what is in them."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json"))
+    listing = [f"{path.relative_to(folder)} {path.stat().st_size}" for path in files]
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+
+
+def _free_memory(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _remove_left_behind(scratch: Path) -> None:
+    """Removes what processes laid out that were killed."""
+    for folder in scratch.glob(f"{_OFFLOAD_PREFIX}*"):
+        owner = folder.name.removeprefix(_OFFLOAD_PREFIX).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
