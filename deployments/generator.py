@@ -64,6 +64,7 @@ class Generator:
         downloader: DeploymentHandle[Any],
         checkpoint_interval_seconds: float,
         quantization: Quantization | None,
+        batched_guidance: bool,
     ) -> None:
         self._store = JobStore(store_url, migrate=False)
         self._storage = Storage(data_dir)
@@ -71,6 +72,7 @@ class Generator:
         self._downloader = downloader
         self._checkpoint_interval_seconds = checkpoint_interval_seconds
         self._quantization = quantization
+        self._batched_guidance = batched_guidance
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._bridge: ModelIntegrationBridge | None = None
         self._loads: set[asyncio.Future[LoadedModel]] = set()
@@ -148,7 +150,9 @@ class Generator:
             from wan22_bridge.bridge import ModelIntegrationBridge
 
             self._bridge = ModelIntegrationBridge(
-                quantization=self._quantization, scratch=self._storage.root / "offload"
+                quantization=self._quantization,
+                batched_guidance=self._batched_guidance,
+                scratch=self._storage.root / "offload",
             )
         return self._bridge.load(self._served[model_id], folder)
 

@@ -89,4 +89,5 @@ def _bind_generator(
         downloader,
         options.checkpoint_interval_seconds,
         options.quantization,
+        options.batched_guidance,
     )

@@ -43,6 +43,8 @@ class GeneratorSettings(_Strict):
     """How long a replica stays, with its weights, after its last job."""
     quantization: Quantization | None = None
     """How the experts' weights are stored: none or fp8; by default none while they fit as they are."""
+    batched_guidance: bool = False
+    """Runs the prompt and the negative prompt as one batch: for GPUs that a single pass does not fill."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
     """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)

@@ -33,6 +33,7 @@ class ModelIntegrationBridge:
         exact: bool = False,
         hardware: HardwareProfile | None = None,
         quantization: Quantization | None = None,
+        batched_guidance: bool = False,
         scratch: Path | None = None,
     ) -> None:
         """Sees what the machine has; what is loaded later is planned against that.
@@ -41,11 +42,13 @@ class ModelIntegrationBridge:
             exact: gives up speed on the CPU for the very bits that diffusers' pipelines make.
             hardware: what to plan for; this machine as it is now by default.
             quantization: the only one to use; by default none while the weights fit without.
+            batched_guidance: makes the prompt's and the negative prompt's passes one.
             scratch: the folder on whose disk weights are laid out where a plan needs that.
         """
         self._exact = exact
         self._hardware = hardware or detect_hardware(scratch or Path.cwd())
         self._quantization = quantization
+        self._batched_guidance = batched_guidance
         self._scratch = scratch
         self._planners: dict[str, Planner] = {}
         self._texts: dict[str, TextCache] = {}
@@ -62,7 +65,7 @@ class ModelIntegrationBridge:
         started = time.perf_counter()
         dtypes = base_plan(self._hardware.device).dtypes
         meter = FootprintMeter(find_architecture(spec, folder), self._hardware.device, dtypes)
-        planner = Planner(spec, self._hardware, meter.measure, self._quantization)
+        planner = Planner(spec, self._hardware, meter.measure, self._quantization, self._batched_guidance)
         shape = RequestShape(
             width=spec.size[0],
             height=spec.size[1],

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from diffusers import WanTransformer3DModel
 
+from wan22_bridge.caching import StepCaching
 from wan22_bridge.conditioning import Conditioning
 from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.loading import EXPERTS
@@ -52,12 +53,16 @@ class Denoising:
         self._params = params
         self._conditioning = conditioning
         self._scheduler = self._fresh_scheduler()
+        self._both_embeds_BLD: torch.Tensor | None = None
+        if model.plan.batched_guidance and conditioning.negative_embeds_BLD is not None:
+            self._both_embeds_BLD = torch.cat([conditioning.prompt_embeds_BLD, conditioning.negative_embeds_BLD])
         self.latents_BCTHW = conditioning.latents_BCTHW
         """The latents [1, z, T, H, W] in fp32."""
         self.steps_done = 0
         self.between_steps = True
         """Whether a snapshot can be taken: not while the scheduler changes its state."""
         self._expert = HIGH_NOISE
+        self._caching = StepCaching(params.step_cache, lambda: float(self._scheduler.timesteps[self.steps_done]))
         if resume_from is not None:
             restore_scheduler(self._scheduler, resume_from.scheduler, model.device)
             self.latents_BCTHW = resume_from.latents_BCTHW.to(model.device)
@@ -71,7 +76,10 @@ class Denoising:
             GenerationFailed: the latents became NaN or infinite.
         """
         with text_computed_once(self._experts_to_reuse()):
-            yield from self._steps()
+            try:
+                yield from self._steps()
+            finally:
+                self._caching.stop()
 
     def _steps(self) -> Generator[DenoisingStep, None, None]:
         conditioning, scheduler = self._conditioning, self._scheduler
@@ -125,15 +133,20 @@ class Denoising:
         """What the step's expert predicts, guided."""
         model, params, conditioning = self._model, self._params, self._conditioning
         expert = model.bring(EXPERTS[0] if high_noise else EXPERTS[1])
+        self._caching.use(expert)
         scale = params.guidance_scale
         if not high_noise and params.guidance_scale_2 is not None:
             scale = params.guidance_scale_2
         inputs, timesteps = _model_inputs(model, conditioning, self.latents_BCTHW, timestep)
-        velocity = _predict(expert, "cond", inputs, timesteps, conditioning.prompt_embeds_BLD)
-        if conditioning.negative_embeds_BLD is not None:
+        if conditioning.negative_embeds_BLD is None:
+            return _predict(expert, "cond", inputs, timesteps, conditioning.prompt_embeds_BLD)
+        if self._both_embeds_BLD is not None:
+            both = torch.cat([inputs, inputs]), torch.cat([timesteps, timesteps])
+            velocity, unguided = _predict(expert, "cond", *both, self._both_embeds_BLD).chunk(2)
+        else:
+            velocity = _predict(expert, "cond", inputs, timesteps, conditioning.prompt_embeds_BLD)
             unguided = _predict(expert, "uncond", inputs, timesteps, conditioning.negative_embeds_BLD)
-            velocity = unguided + scale * (velocity - unguided)
-        return velocity
+        return unguided + scale * (velocity - unguided)
 
     def _check_finite(self) -> None:
         """At every step: what is lost is lost, and a GPU need not compute on."""

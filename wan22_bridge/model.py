@@ -64,7 +64,8 @@ class LoadedModel:
         """Names the weights and how they are computed with: a snapshot belongs to it."""
         exact = " exact" if self._exact else ""
         quantised = "" if self.plan.quantization is Quantization.NONE else f" {self.plan.quantization}"
-        return f"{self.spec.id} {self._folder.name} {self._files}{exact}{quantised}"
+        batched = " batched" if self.plan.batched_guidance else ""
+        return f"{self.spec.id} {self._folder.name} {self._files}{exact}{quantised}{batched}"
 
     @property
     def dtype(self) -> torch.dtype:

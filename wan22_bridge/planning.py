@@ -100,7 +100,7 @@ def estimate_memory(plan: OptimizationPlan, footprint: Footprint) -> MemoryEstim
     activations = {
         "encode_text": ("text_encoder", footprint.encode_text_bytes),
         "encode_image": ("vae", footprint.encode_image_bytes.get(plan.vae_tile, 0)),
-        "denoise": ("experts", footprint.denoise_bytes),
+        "denoise": ("experts", (2 if plan.batched_guidance else 1) * footprint.denoise_bytes),
         "decode": ("vae", footprint.decode_bytes[plan.vae_tile]),
     }
     stages = {
@@ -171,6 +171,7 @@ class Planner:
         hardware: HardwareProfile,
         measure: MeasureFootprint,
         quantization: Quantization | None = None,
+        batched_guidance: bool = False,
     ) -> None:
         """Plans with what there is.
 
@@ -179,7 +180,9 @@ class Planner:
             hardware: the machine, before the model is on it.
             measure: gives the model's footprint for a shape.
             quantization: the only one to use; None: none while the weights fit without.
+            batched_guidance: whether every plan has it.
         """
+        self._batched_guidance = batched_guidance
         self._spec = spec
         self._hardware = hardware
         self._measure = measure
@@ -231,7 +234,8 @@ class Planner:
         return None
 
     def _rungs(self, footprint: Footprint) -> Iterator[OptimizationPlan]:
-        return list_rungs(self._hardware.device, footprint, self._quantization)
+        for rung in list_rungs(self._hardware.device, footprint, self._quantization):
+            yield replace(rung, batched_guidance=self._batched_guidance)
 
     def _first_fitting(self, footprint: Footprint) -> OptimizationPlan | None:
         return next((rung for rung in self._rungs(footprint) if fits(rung, footprint, self._hardware)), None)

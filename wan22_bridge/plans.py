@@ -115,6 +115,9 @@ class OptimizationPlan:
     offload: Offload = Offload.RAM
     vae_tile: int | None = None
     """The side of a tile in pixels; None decodes a frame whole."""
+    batched_guidance: bool = False
+    """Whether the prompt's and the negative prompt's passes are one: faster where a pass does not fill the device, for
+    twice the activations, and rounded differently."""
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Why each choice was made, in words."""
 
@@ -131,6 +134,8 @@ class OptimizationPlan:
             names.append("offload to disk")
         if self.vae_tile is not None:
             names.append(f"vae tiles of {self.vae_tile} px")
+        if self.batched_guidance:
+            names.append("batched guidance")
         return names
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,6 +149,7 @@ class OptimizationPlan:
             "vae": self.vae.value,
             "offload": self.offload.value,
             "vae_tile": self.vae_tile,
+            "batched_guidance": self.batched_guidance,
             "reasons": dict(self.reasons),
         }
 

@@ -42,6 +42,19 @@ class SchedulerName(StrEnum):
     """DPM-Solver++ of order 2 on the flow."""
 
 
+class StepCache(StrEnum):
+    """What of one step may stand in for the next one's: faster, at a price in likeness."""
+
+    NONE = "none"
+    """Every step is computed in full."""
+    FIRST_BLOCK = "first_block"
+    """Where the first block's output hardly changed, the other blocks are skipped."""
+    TAYLORSEER = "taylorseer"
+    """Two of three steps are extrapolated, layer by layer."""
+    PAB = "pab"
+    """Pyramid attention broadcast: attention is computed at every second step only."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationParams:
     """One video, every choice made: nothing in it is a default that is still to be filled in."""
@@ -64,6 +77,7 @@ class GenerationParams:
     flow_shift: float
     seed: int
     scheduler: SchedulerName = SchedulerName.UNIPC
+    step_cache: StepCache = StepCache.NONE
     image: str | None = None
     """The first frame: a path below the folder of inputs."""
     end_image: str | None = None
@@ -80,6 +94,7 @@ class GenerationParams:
         values = {name: value for name, value in data.items() if name in known}
         values |= {"model_type": ModelType(data["model_type"])}
         values |= {"scheduler": SchedulerName(data.get("scheduler", SchedulerName.UNIPC))}
+        values |= {"step_cache": StepCache(data.get("step_cache", StepCache.NONE))}
         return cls(**values)
 
 

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstrain
 from deployments.jobs.job import Job, JobState, Priority
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.requests import AUTO, GenerationRequest
-from wan22_bridge.types import SchedulerName
+from wan22_bridge.types import SchedulerName, StepCache
 
 _MAX_SEED = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
@@ -36,6 +36,8 @@ class SubmitRequest(BaseModel):
     flow_shift: float | None = Field(default=None, ge=0.01, le=100, allow_inf_nan=False)
     scheduler: SchedulerName = SchedulerName.UNIPC
     """The sampler; the official one is UniPC."""
+    step_cache: StepCache = StepCache.NONE
+    """Lets one step stand in for the next: faster, and not the very same video."""
     negative_prompt: str | None = None
     seed: int | None = Field(default=None, ge=-1, le=_MAX_SEED)
     """-1 or none: one is drawn, and told."""
@@ -94,6 +96,7 @@ class SubmitRequest(BaseModel):
             guidance_scale_2=self.guidance_scale_2,
             flow_shift=self.flow_shift,
             scheduler=self.scheduler,
+            step_cache=self.step_cache,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
         )
@@ -152,6 +155,7 @@ class TaskInfo(BaseModel):
     guidance_scale_2: float | None
     flow_shift: float
     scheduler: str
+    step_cache: str
     metadata: dict[str, str]
 
     @classmethod
@@ -199,6 +203,7 @@ class TaskInfo(BaseModel):
             guidance_scale_2=params.guidance_scale_2,
             flow_shift=params.flow_shift,
             scheduler=params.scheduler.value,
+            step_cache=params.step_cache.value,
             metadata=job.metadata,
         )
 

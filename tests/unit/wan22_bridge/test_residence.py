@@ -15,6 +15,7 @@ from diffusers import WanTransformer3DModel
 
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
+from tests.unit.wan22_bridge.likeness import denoise, psnr
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
@@ -26,7 +27,7 @@ from wan22_bridge.model import LoadedModel
 from wan22_bridge.planning import PROCESS_BYTES, base_plan
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
 from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.types import GenerationParams, GenerationResult
+from wan22_bridge.types import GenerationResult
 
 PARAMS = make_params(steps=6, width=96, height=64)
 LoadAs = Callable[..., LoadedModel]
@@ -48,19 +49,6 @@ def load_as(models_dir: Path, tmp_path: Path) -> Iterator[LoadAs]:
         model.close()
 
 
-def denoise(model: LoadedModel, params: GenerationParams = PARAMS) -> torch.Tensor:
-    run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
-    for _ in run.steps():
-        pass
-    return run.latents_BCTHW
-
-
-def psnr(found: torch.Tensor, exact: torch.Tensor) -> float:
-    """In decibels, against the range of the exact one."""
-    error = float(((found - exact) ** 2).mean())
-    return 10 * math.log10(float(exact.max() - exact.min()) ** 2 / error) if error else math.inf
-
-
 @pytest.mark.parametrize("residence", [Residence.STREAMED, Residence.SEQUENTIAL])
 def test_weights_streamed_from_the_disk_keep_the_result(
     residence: Residence, load_as: LoadAs, load_exact: LoadModel, tmp_path: Path
@@ -71,7 +59,7 @@ def test_weights_streamed_from_the_disk_keep_the_result(
     assert {path.name for path in folder.iterdir()} == {"transformer", "transformer_2", "text_encoder"}
     assert all(list(path.glob("*.safetensors")) for path in folder.iterdir())
     # Where a layer's weights lie in memory decides how the CPU's kernels group their sums: rounding, no more.
-    assert psnr(denoise(model), denoise(load_exact("tiny-t2v"))) >= (
+    assert psnr(denoise(model, PARAMS), denoise(load_exact("tiny-t2v"), PARAMS)) >= (
         120 if residence is Residence.SEQUENTIAL else math.inf
     )
     model.close()
@@ -108,7 +96,7 @@ def test_one_expert_is_in_memory_at_a_time(load_as: LoadAs, load_exact: LoadMode
         "('high_noise', ['transformer'])",
         "('low_noise', ['transformer_2'])",
     }
-    assert torch.equal(run.latents_BCTHW, denoise(load_exact("tiny-t2v")))
+    assert torch.equal(run.latents_BCTHW, denoise(load_exact("tiny-t2v"), PARAMS))
 
 
 def test_fp8_weights_take_less_and_change_the_result_little(load_as: LoadAs, load_exact: LoadModel) -> None:
@@ -117,16 +105,16 @@ def test_fp8_weights_take_less_and_change_the_result_little(load_as: LoadAs, loa
 
     assert block.ffn.net[2].weight.dtype is torch.float8_e4m3fn
     assert block.norm2.weight.dtype is torch.float32
-    found, exact = denoise(model), denoise(load_exact("tiny-t2v"))
+    found, exact = denoise(model, PARAMS), denoise(load_exact("tiny-t2v"), PARAMS)
     assert not torch.equal(found, exact)
     assert psnr(found, exact) > 35
 
 
 def test_fp8_weights_can_be_streamed(load_as: LoadAs) -> None:
-    resident = denoise(load_as(quantization=Quantization.FP8))
+    resident = denoise(load_as(quantization=Quantization.FP8), PARAMS)
     streamed = load_as(quantization=Quantization.FP8, experts=Residence.STREAMED, offload=Offload.DISK)
 
-    assert torch.equal(denoise(streamed), resident)
+    assert torch.equal(denoise(streamed, PARAMS), resident)
 
 
 @pytest.mark.parametrize("model_id", ["tiny-t2v", "tiny-ti2v"])
@@ -153,7 +141,7 @@ def test_tiles_are_decoded_as_diffusers_does_and_near_to_the_whole(model_id: str
 
 def test_a_frame_no_larger_than_a_tile_is_decoded_whole(load_exact: LoadModel) -> None:
     model = load_exact("tiny-t2v")
-    latents = denoise(model)
+    latents = denoise(model, PARAMS)
 
     assert len(list(decode_frames(model.text.vae, latents, 128))) == latents.shape[2]
 

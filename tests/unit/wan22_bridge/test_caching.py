@@ -1,0 +1,97 @@
+"""Step caches skip work, change little, and leave nothing behind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from tests.unit.wan22_bridge.likeness import denoise, psnr
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.denoising import Denoising
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.planning import base_plan
+from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.types import StepCache
+
+PARAMS = make_params(steps=16, width=96, height=64)
+CACHES = [kind for kind in StepCache if kind is not StepCache.NONE]
+# A layer that each cache passes over when it can.
+SPARED = {
+    StepCache.FIRST_BLOCK: "blocks.1.ffn",
+    StepCache.TAYLORSEER: "blocks.0.ffn.net.0",
+    StepCache.PAB: "blocks.0.attn1.to_q",
+}
+
+
+@contextmanager
+def counting(model: LoadedModel, layer: str) -> Iterator[list[int]]:
+    """Counts the layer's calls in both experts."""
+    calls = [0]
+
+    def count(*_: object) -> None:
+        calls[0] += 1
+
+    experts = (model.text.transformer, model.text.transformer_2)
+    hooks = [expert.get_submodule(layer).register_forward_hook(count) for expert in experts]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_cache_spares_work_and_changes_the_result_little(kind: StepCache, load_exact: LoadModel) -> None:
+    model = load_exact("tiny-t2v")
+    with counting(model, SPARED[kind]) as full:
+        exact = denoise(model, PARAMS)
+    with counting(model, SPARED[kind]) as spared:
+        found = denoise(model, replace(PARAMS, step_cache=kind))
+
+    assert spared[0] < full[0]
+    assert psnr(found, exact) > 40
+
+
+@pytest.mark.parametrize("kind", CACHES)
+@pytest.mark.parametrize("model_id", ["tiny-i2v", "tiny-ti2v"])
+def test_every_model_takes_every_cache(kind: StepCache, model_id: str, load_exact: LoadModel, images: Path) -> None:
+    model = load_exact(model_id)
+    params = replace(PARAMS, model=model_id, model_type=model.spec.type, image="first.png", steps=8)
+    params = replace(params, guidance_scale_2=model.spec.guidance_scale_2)
+
+    found = denoise(model, replace(params, step_cache=kind), images)
+
+    assert psnr(found, denoise(model, params, images)) > 40
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_run_that_was_stopped_leaves_no_trace_of_its_cache(kind: StepCache, load_exact: LoadModel) -> None:
+    model, params = load_exact("tiny-t2v"), replace(PARAMS, step_cache=kind)
+    exact, cached = denoise(model, PARAMS), denoise(model, params)
+    steps = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path())).steps()
+    for _ in range(7):
+        next(steps)
+    steps.close()
+
+    assert not model.text.transformer.is_cache_enabled
+    assert torch.equal(denoise(model, params), cached)
+    assert torch.equal(denoise(model, PARAMS), exact)
+
+
+def test_guidance_in_one_batch_is_the_same_up_to_rounding(load_exact: LoadModel, models_dir: Path) -> None:
+    plan = replace(base_plan("cpu"), batched_guidance=True)
+    batched = LoadedModel(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"), plan, exact=True)
+
+    with counting(batched, "patch_embedding") as calls:
+        found = denoise(batched, PARAMS)
+
+    assert calls == [PARAMS.steps]
+    assert psnr(found, denoise(load_exact("tiny-t2v"), PARAMS)) > 100
+    off = replace(PARAMS, guidance_scale=1.0)
+    assert torch.equal(denoise(batched, off), denoise(load_exact("tiny-t2v"), off))
