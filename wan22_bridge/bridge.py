@@ -35,6 +35,7 @@ class ModelIntegrationBridge:
         quantization: Quantization | None = None,
         batched_guidance: bool = False,
         scratch: Path | None = None,
+        loras: Path = Path("loras"),
     ) -> None:
         """Sees what the machine has; what is loaded later is planned against that.
 
@@ -44,12 +45,14 @@ class ModelIntegrationBridge:
             quantization: the only one to use; by default none while the weights fit without.
             batched_guidance: makes the prompt's and the negative prompt's passes one.
             scratch: the folder on whose disk weights are laid out where a plan needs that.
+            loras: the folder of LoRAs.
         """
         self._exact = exact
         self._hardware = hardware or detect_hardware(scratch or Path.cwd())
         self._quantization = quantization
         self._batched_guidance = batched_guidance
         self._scratch = scratch
+        self._loras = loras
         self._planners: dict[str, Planner] = {}
         self._texts: dict[str, TextCache] = {}
         self._decode_seconds_per_pixel: dict[str, float] = {}
@@ -108,6 +111,7 @@ class ModelIntegrationBridge:
         Raises:
             OutOfMemory: the device is too small for the request.
             GenerationFailed: the model made something unusable.
+            InvalidRequest: a LoRA is not there, or for another model.
             StorageFailed: the video could not be written.
         """
         generation = Generation(
@@ -115,6 +119,7 @@ class ModelIntegrationBridge:
             params,
             folder,
             inputs=inputs,
+            loras=self._loras,
             texts=self._texts.setdefault(params.model, TextCache()),
             planner=self._planners[model.spec.id],
             checkpoint=checkpoint,

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -16,6 +17,7 @@ from wan22_bridge.caching import StepCaching
 from wan22_bridge.conditioning import Conditioning
 from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.loading import EXPERTS
+from wan22_bridge.loras import LoraRack
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.reuse import WORTHWHILE_TOKENS, text_computed_once
 from wan22_bridge.schedulers import Scheduler, make_scheduler, restore_scheduler, scheduler_state
@@ -47,8 +49,10 @@ class Denoising:
         params: GenerationParams,
         conditioning: Conditioning,
         resume_from: Snapshot | None = None,
+        loras: LoraRack | None = None,
     ) -> None:
         """Stands before the first step, or, with a snapshot of the same computation, where that was taken."""
+        self._loras = loras or LoraRack(Path(), ())
         self._model = model
         self._params = params
         self._conditioning = conditioning
@@ -74,7 +78,10 @@ class Denoising:
 
         Raises:
             GenerationFailed: the latents became NaN or infinite.
+            InvalidRequest: a LoRA is for another model.
         """
+        for high_noise, expert in zip((True, False), self._staying_experts(), strict=False):
+            self._wear_loras(expert, high_noise)
         with text_computed_once(self._experts_to_reuse()):
             try:
                 yield from self._steps()
@@ -104,13 +111,28 @@ class Denoising:
         if conditioning.noise_mask_BCTHW is not None:
             self.latents_BCTHW = _keep_image(conditioning, self.latents_BCTHW)
 
-    def _experts_to_reuse(self) -> list[WanTransformer3DModel]:
-        """Those for which remembering the text's part is worth its memory."""
+    def _wear_loras(self, expert: WanTransformer3DModel, high_noise: bool) -> WanTransformer3DModel:
+        """The expert, with the run's LoRAs and no other."""
+
+        def put_on(changed: WanTransformer3DModel) -> None:
+            self._loras.use(changed, high_noise=high_noise)
+
+        if self._model.experts_are_streamed and self._loras.has_other(expert, high_noise=high_noise):
+            expert = self._model.rebuild(EXPERTS[0] if high_noise else EXPERTS[1], put_on)
+        else:
+            put_on(expert)
+        return expert
+
+    def _staying_experts(self) -> list[WanTransformer3DModel]:
+        """The experts, where they are whole modules that last as long as the run."""
         if not self._model.experts_stay:
             return []
-        experts = [expert for name in EXPERTS if (expert := getattr(self._model.text, name)) is not None]
-        patch = math.prod(experts[0].config.patch_size)
-        tokens = math.prod(self.latents_BCTHW.shape[2:]) // patch
+        return [expert for name in EXPERTS if (expert := getattr(self._model.text, name)) is not None]
+
+    def _experts_to_reuse(self) -> list[WanTransformer3DModel]:
+        """Those for which remembering the text's part is worth its memory."""
+        experts = self._staying_experts()
+        tokens = math.prod(self.latents_BCTHW.shape[2:]) // (math.prod(experts[0].config.patch_size) if experts else 1)
         return experts if tokens <= WORTHWHILE_TOKENS else []
 
     def snapshot(self) -> Snapshot:
@@ -133,6 +155,8 @@ class Denoising:
         """What the step's expert predicts, guided."""
         model, params, conditioning = self._model, self._params, self._conditioning
         expert = model.bring(EXPERTS[0] if high_noise else EXPERTS[1])
+        if not model.experts_stay:
+            expert = self._wear_loras(expert, high_noise)
         self._caching.use(expert)
         scale = params.guidance_scale
         if not high_noise and params.guidance_scale_2 is not None:

@@ -15,6 +15,7 @@ from wan22_bridge.decoding import count_parts, decode_frames
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import OutOfMemory, SnapshotRefused
 from wan22_bridge.hardware import is_out_of_memory
+from wan22_bridge.loras import LoraRack
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.output import LAST_FRAME, THUMBNAIL, VIDEO, VideoOutput
 from wan22_bridge.planning import Planner
@@ -45,6 +46,7 @@ class Generation:
         folder: Path,
         *,
         inputs: Path,
+        loras: Path,
         texts: TextCache,
         planner: Planner,
         checkpoint: Checkpoint | None,
@@ -55,6 +57,7 @@ class Generation:
         self._params = params
         self._output = VideoOutput(folder, params)
         self._inputs = inputs
+        self._loras = LoraRack(loras, params.loras)
         self._texts = texts
         self._planner = planner
         self._checkpoint = checkpoint
@@ -152,9 +155,9 @@ class Generation:
         return prepare_conditioning(self._model, self._params, self._texts, self._inputs)
 
     def _denoise(self, conditioning: Conditioning) -> Generator[Progress, None, torch.Tensor]:
-        belongs_to = fingerprint(self._model.weights, self._params)
+        belongs_to = fingerprint(f"{self._model.weights} {self._loras.identity}".rstrip(), self._params)
         snapshot = self._broken_off or self._find_snapshot(belongs_to)
-        run = Denoising(self._model, self._params, conditioning, snapshot)
+        run = Denoising(self._model, self._params, conditioning, snapshot, self._loras)
         kept = run.steps_done
         if self._broken_off is None:
             self._resumed_from_step = kept

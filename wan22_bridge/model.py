@@ -87,6 +87,27 @@ class LoadedModel:
             self._fetch(name)
         return getattr(self.text, name)
 
+    @property
+    def experts_are_streamed(self) -> bool:
+        """Whether the experts' weights come in parts: what changes an expert then has to be done before that begins."""
+        return self.plan.experts in (Residence.STREAMED, Residence.SEQUENTIAL)
+
+    def rebuild(self, name: str, change: Callable[[Any], None]) -> Any:
+        """Loads a component anew, lets `change` work on it, and puts it where the plan wants it.
+
+        Raises:
+            ModelCorrupted: its files can't be loaded any more.
+        """
+        self._replace(name, None)
+        _free_memory(self.device)
+        if self._laid_out is not None:
+            shutil.rmtree(self._laid_out / name, ignore_errors=True)
+        with reading_model(self.spec, self._folder):
+            component = load_component(name, self._folder, self.plan, exact=self._exact)
+        change(component)
+        self._replace(name, self._settle(name, component))
+        return getattr(self.text, name)
+
     def replan(self, plan: OptimizationPlan) -> None:
         """Loads anew, as another plan wants it.
 
@@ -106,9 +127,8 @@ class LoadedModel:
 
     def close(self) -> None:
         """Lets go of the weights, and of what was laid out on the disk."""
-        for pipeline in (self.text, self.image):
-            for name in self._names:
-                setattr(pipeline, name, None)
+        for name in self._names:
+            self._replace(name, None)
         _free_memory(self.device)
         self._remove_layout()
         self._laid_out = None
@@ -125,7 +145,8 @@ class LoadedModel:
         self._files = _name_files(self._folder)
         parts: dict[str, Any] = {name: None for name in (*EXPERTS, "text_encoder", "vae")}
         for name in self._names:
-            parts[name] = None if self._dropped(name) else self._place(name)
+            if not self._dropped(name):
+                parts[name] = self._settle(name, load_component(name, self._folder, self.plan, exact=self._exact))
         tokenizer = load_tokenizer(self._folder)
         scheduler = UniPCMultistepScheduler.from_pretrained(self._folder, subfolder="scheduler")
         options = {
@@ -137,9 +158,12 @@ class LoadedModel:
         self.image = WanImageToVideoPipeline(**parts, **options)
         self.text.set_progress_bar_config(disable=True)
 
-    def _place(self, name: str) -> torch.nn.Module:
-        """Loads a component and puts it where it waits."""
-        component = load_component(name, self._folder, self.plan, exact=self._exact)
+    def _replace(self, name: str, component: torch.nn.Module | None) -> None:
+        for pipeline in (self.text, self.image):
+            setattr(pipeline, name, component)
+
+    def _settle(self, name: str, component: torch.nn.Module) -> torch.nn.Module:
+        """Puts a component that was loaded where it waits."""
         residence = self._residence(name)
         if name == "vae":
             _set_tiling(component, self.plan.vae_tile)
@@ -190,8 +214,7 @@ class LoadedModel:
         if component is None or (not self._dropped(name) and self.device.type == "cpu"):
             return
         if self._dropped(name):
-            for pipeline in (self.text, self.image):
-                setattr(pipeline, name, None)
+            self._replace(name, None)
             del component
         else:
             component.to("cpu")
@@ -201,8 +224,7 @@ class LoadedModel:
         if getattr(self.text, name) is None:
             with reading_model(self.spec, self._folder):
                 component = load_component(name, self._folder, self.plan, exact=self._exact)
-            for pipeline in (self.text, self.image):
-                setattr(pipeline, name, component)
+            self._replace(name, component)
         getattr(self.text, name).to(self.device)
 
 

@@ -56,6 +56,16 @@ class StepCache(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoraUse:
+    """A LoRA that a video is made with."""
+
+    name: str
+    high_noise_strength: float = 1.0
+    """On the high-noise expert, or the only one; 0 leaves it out there."""
+    low_noise_strength: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationParams:
     """One video, every choice made: nothing in it is a default that is still to be filled in."""
 
@@ -78,14 +88,15 @@ class GenerationParams:
     seed: int
     scheduler: SchedulerName = SchedulerName.UNIPC
     step_cache: StepCache = StepCache.NONE
+    loras: tuple[LoraUse, ...] = ()
     image: str | None = None
     """The first frame: a path below the folder of inputs."""
     end_image: str | None = None
     """The last frame, likewise."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
+        """As JSON takes it, and gives it back."""
+        return asdict(self) | {"loras": [asdict(lora) for lora in self.loras]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -94,6 +105,7 @@ class GenerationParams:
         values = {name: value for name, value in data.items() if name in known}
         values |= {"model_type": ModelType(data["model_type"])}
         values |= {"scheduler": SchedulerName(data.get("scheduler", SchedulerName.UNIPC))}
+        values |= {"loras": tuple(LoraUse(**lora) for lora in data.get("loras", ()))}
         values |= {"step_cache": StepCache(data.get("step_cache", StepCache.NONE))}
         return cls(**values)
 
