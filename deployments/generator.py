@@ -153,6 +153,7 @@ class Generator:
                 quantization=self._quantization,
                 batched_guidance=self._batched_guidance,
                 scratch=self._storage.root / "offload",
+                loras=self._storage.loras,
             )
         return self._bridge.load(self._served[model_id], folder)
 

@@ -22,6 +22,11 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def loras(self) -> Path:
+        """The folder of LoRAs: people put .safetensors files there."""
+        return self.root / "loras"
+
     def input_key(self, data: bytes) -> str:
         """The key that an input has once it is put here: it is made of the content."""
         return self.upload_key(hashlib.sha256(data).hexdigest())

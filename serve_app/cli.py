@@ -67,6 +67,7 @@ def generate(
     frames: Annotated[int | None, typer.Option(help="4k+1; snapped down.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 100.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed makes the same video.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME=STRENGTH; may be given several times.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -81,6 +82,7 @@ def generate(
         "num_frames": frames,
         "steps": steps,
         "seed": seed,
+        "loras": [_parse_lora(text) for text in lora] if lora else None,
     }
     images = {name: path for name, path in (("image", image), ("end_image", last_image)) if path}
     with _client(url) as client:
@@ -184,6 +186,14 @@ def _follow(client: Client, task_id: str) -> dict[str, Any]:
             message = str(exc)
         errors.print(f"Interrupted. {message}")
         raise typer.Exit(130) from None
+
+
+def _parse_lora(text: str) -> dict[str, Any]:
+    name, given, strength = text.partition("=")
+    try:
+        return {"name": name} | ({"strength": float(strength)} if given else {})
+    except ValueError:
+        _fail(f"--lora {text}: expected NAME or NAME=STRENGTH, such as {name}=0.8.", code=2)
 
 
 def _describe(task: dict[str, Any]) -> str:

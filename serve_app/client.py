@@ -53,7 +53,7 @@ class Client:
         """Submits a job, with image files by field name; returns its id."""
         with ExitStack() as stack, self._explained():
             files = {name: stack.enter_context(path.open("rb")) for name, path in images.items()}
-            body: dict[str, Any] = {"data": dict(fields), "files": files} if files else {"json": dict(fields)}
+            body: dict[str, Any] = {"data": _flatten(fields), "files": files} if files else {"json": dict(fields)}
             return str(self._call("POST", "/api/v1/generation/submit", **body)["task_id"])
 
     def task(self, task_id: str) -> dict[str, Any]:
@@ -176,3 +176,17 @@ def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, dict[s
         if "data" in fields:
             yield fields.get("event", "message"), fields.get("id"), json.loads(fields["data"])
         fields = {}
+
+
+def _flatten(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """As a form takes it: `loras[0][name]` for what is inside."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+        if inside is None:
+            flat[name] = value
+            continue
+        for path, inner in _flatten({str(key): item for key, item in inside}).items():
+            head, bracket, rest = path.partition("[")
+            flat[f"{name}[{head}]{bracket}{rest}"] = inner
+    return flat

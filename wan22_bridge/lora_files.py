@@ -91,7 +91,7 @@ def _unknown(folder: Path, name: str) -> InvalidRequest:
     there = sorted({_name_of(path) for path in folder.glob("*.safetensors")})
     return InvalidRequest(
         f"There is no LoRA {name[:80]!r} here.",
-        code="unknown_lora",
+        code="lora_not_found",
         param="loras",
         suggestions=[f"There are: {', '.join(there[:20])}." if there else "Put its .safetensors file into the folder."],
     )

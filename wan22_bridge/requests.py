@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from wan22_bridge.catalogue import ImageInput, ModelSpec
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.sizing import parse_size, size_for_aspect, snap_frames, snap_size
-from wan22_bridge.types import GenerationParams, ModelType, SchedulerName, StepCache
+from wan22_bridge.types import GenerationParams, LoraUse, ModelType, SchedulerName, StepCache
 
 MAX_PROMPT_CHARACTERS = 2000
 AUTO = "auto"
@@ -42,6 +42,7 @@ class GenerationRequest:
     flow_shift: float | None = None
     scheduler: SchedulerName = SchedulerName.UNIPC
     step_cache: StepCache = StepCache.NONE
+    loras: tuple[LoraUse, ...] = ()
     negative_prompt: str | None = None
     seed: int | None = None
     """None or -1: one is drawn."""
@@ -120,6 +121,7 @@ def resolve_params(request: GenerationRequest, served: Sequence[ModelSpec]) -> G
         flow_shift=request.flow_shift if request.flow_shift is not None else spec.flow_shift,
         scheduler=request.scheduler,
         step_cache=request.step_cache,
+        loras=request.loras,
         seed=seed if seed is not None and seed >= 0 else secrets.randbelow(2**31),
         image=request.image.key if request.image else None,
         end_image=request.end_image.key if request.end_image else None,

@@ -11,6 +11,7 @@ from deployments.storage import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import InvalidRequest, NotFound
 from wan22_bridge.images import check_image
+from wan22_bridge.lora_files import find_lora
 from wan22_bridge.requests import GenerationRequest, InputImage, resolve_params
 
 EVENTS_KEPT_SECONDS = 24 * 3600.0
@@ -54,6 +55,8 @@ class JobService:
         first, last = self._examine(image, "image"), self._examine(end_image, "end_image")
         request = replace(request, image=first, end_image=last)
         params = resolve_params(request, self._served)
+        for use in params.loras:
+            find_lora(self._storage.loras, use.name)
         hashed = json.dumps([asdict(request), int(priority), metadata, fingerprint], sort_keys=True)
         for content in (image, end_image):
             if isinstance(content, bytes):

@@ -6,12 +6,23 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from deployments.jobs.job import Job, JobState, Priority
-from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.requests import AUTO, GenerationRequest
-from wan22_bridge.types import SchedulerName, StepCache
+from wan22_bridge.types import LoraUse, SchedulerName, StepCache
 
 _MAX_SEED = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
+
+
+class LoraField(BaseModel):
+    """A LoRA that a video is made with."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    """On the high-noise expert, or the only one."""
+    strength_2: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    """On the low-noise expert; by default as `strength`."""
 
 
 class SubmitRequest(BaseModel):
@@ -48,6 +59,8 @@ class SubmitRequest(BaseModel):
     lora_path: str = ""
     """The name of a LoRA that the server knows; empty is none."""
     lora_strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    loras: list[LoraField] = Field(default=[], max_length=8)
+    """Several at once, each with its strength; a LoRA is known to the server by its name."""
     quantization_level: Literal["auto", "none"] = "auto"
     """The precision that the model is served with is the only one yet."""
     enable_offload: bool | None = None
@@ -70,17 +83,28 @@ class SubmitRequest(BaseModel):
             return cls.model_fields[info.field_name].get_default(call_default_factory=True)
         return value
 
-    @field_validator("lora_path")
+    @field_validator("loras")
     @classmethod
-    def _known_lora(cls, value: str) -> str:
-        if value:
-            raise InvalidRequest(
-                f"There is no LoRA {value[:80]!r}: this server has none.",
-                code="lora_not_found",
-                param="lora_path",
-                suggestions=["Leave lora_path empty."],
-            )
+    def _each_once(cls, value: list[LoraField]) -> list[LoraField]:
+        names = [lora.name for lora in value]
+        if len(set(names)) < len(names):
+            raise ValueError("a LoRA is named twice")
         return value
+
+    def _lora_uses(self) -> tuple[LoraUse, ...]:
+        """`loras`, and `lora_path` as one more."""
+        uses = [
+            LoraUse(
+                name=lora.name,
+                high_noise_strength=lora.strength,
+                low_noise_strength=lora.strength if lora.strength_2 is None else lora.strength_2,
+            )
+            for lora in self.loras
+        ]
+        if self.lora_path and self.lora_path not in {use.name for use in uses}:
+            strength = self.lora_strength
+            uses.append(LoraUse(name=self.lora_path, high_noise_strength=strength, low_noise_strength=strength))
+        return tuple(uses)
 
     def to_request(self, *, seconds: float | None = None) -> GenerationRequest:
         """The request without its images; `seconds` is a length in place of `num_frames`."""
@@ -97,6 +121,7 @@ class SubmitRequest(BaseModel):
             flow_shift=self.flow_shift,
             scheduler=self.scheduler,
             step_cache=self.step_cache,
+            loras=self._lora_uses(),
             negative_prompt=self.negative_prompt,
             seed=self.seed,
         )
@@ -129,6 +154,7 @@ class TaskInfo(BaseModel):
     steps: int
     lora_path: str | None
     lora_strength: float
+    loras: list[LoraField]
     status: Literal["pending", "processing", "completed", "failed", "cancelled"]
     stage: str
     progress: float
@@ -175,8 +201,12 @@ class TaskInfo(BaseModel):
             end_image_path=upload_id(params.end_image),
             resolution=f"{params.width}x{params.height}",
             steps=params.steps,
-            lora_path=None,
-            lora_strength=1.0,
+            lora_path=params.loras[0].name if params.loras else None,
+            lora_strength=params.loras[0].high_noise_strength if params.loras else 1.0,
+            loras=[
+                LoraField(name=use.name, strength=use.high_noise_strength, strength_2=use.low_noise_strength)
+                for use in params.loras
+            ],
             status=job.state.value,
             stage=job.stage,
             progress=job.progress,

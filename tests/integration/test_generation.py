@@ -8,6 +8,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.loras import write_lora
 from tests.pictures import png
 from tests.service import SMALL, Service
 from wan22_bridge.media import VideoInfo, read_video_info
@@ -93,6 +94,26 @@ def test_the_scheduler_that_was_asked_for_is_used(service: Service) -> None:
     with service.client() as client:
         frames = {client.get(f"/api/v1/outputs/{task['id']}/last_frame").content for task in tasks}
     assert len(frames) == 3
+
+
+def test_a_lora_shows_in_the_video_and_one_for_another_model_is_told(service: Service) -> None:
+    write_lora(service.data_dir / "loras" / "style.safetensors", width=96)
+    write_lora(service.data_dir / "loras" / "foreign.safetensors", width=64)
+    plain = service.finished(seed=3, steps=4)
+    styled = service.finished(seed=3, steps=4, loras=[{"name": "style", "strength": 1.5, "strength_2": 0.5}])
+    with service.client() as client:
+        frames = [client.get(f"/api/v1/outputs/{task['id']}/last_frame").content for task in (plain, styled)]
+        foreign = client.post("/api/v1/generation/submit", json={"prompt": "x", "lora_path": "foreign"}).json()
+    assert frames[0] != frames[1]
+    assert styled["loras"] == [{"name": "style", "strength": 1.5, "strength_2": 0.5}]
+    failed = service.wait_for(foreign["task_id"], "failed")
+    assert failed["error"]["code"] == "lora_incompatible"
+    assert service.finished(seed=3, steps=4)["status"] == "completed"
+
+
+@pytest.mark.parametrize("kind", ["first_block", "taylorseer", "pab"])
+def test_a_step_cache_can_be_asked_for(kind: str, service: Service) -> None:
+    assert service.finished(seed=3, steps=8, step_cache=kind)["step_cache"] == kind
 
 
 def test_an_upload_is_used_by_its_id(service: Service) -> None:

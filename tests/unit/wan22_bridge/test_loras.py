@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.jobs import make_params
+from tests.loras import WIDTH, write_lora
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import psnr
 from wan22_bridge.bridge import ModelIntegrationBridge
@@ -28,22 +29,6 @@ from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import LoraUse
 
 PARAMS = make_params(steps=6, width=96, height=64)
-WIDTH = 96
-"""Of the tiny transformers."""
-
-
-def write_lora(path: Path, *, seed: int = 0, width: int = WIDTH, metadata: dict[str, str] | None = None) -> Path:
-    """A random LoRA of rank 4 on the attention's queries and outputs."""
-    generator = torch.Generator().manual_seed(seed)
-    weights = {}
-    for index in range(2):
-        for layer in ("attn1.to_q", "attn2.to_out.0"):
-            for part, shape in (("A", (4, width)), ("B", (width, 4))):
-                name = f"transformer.blocks.{index}.{layer}.lora_{part}.weight"
-                weights[name] = 0.3 * torch.randn(shape, generator=generator)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, path, metadata)
-    return path
 
 
 @pytest.fixture
