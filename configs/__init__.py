@@ -12,3 +12,8 @@ def models_file() -> Traversable:
 def architectures_file() -> Traversable:
     """The shapes of the published models' components."""
     return files(__name__) / "architectures.yaml"
+
+
+def previews_file() -> Traversable:
+    """The factors of previews, by VAE."""
+    return files(__name__) / "previews.yaml"

@@ -23,7 +23,7 @@ from deployments.storage import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
 from wan22_bridge.plans import Quantization
-from wan22_bridge.types import Checkpoint, GenerationResult, Progress, Stage
+from wan22_bridge.types import Checkpoint, GenerationResult, Preview, Progress, Stage
 
 if TYPE_CHECKING:
     from wan22_bridge.bridge import ModelIntegrationBridge
@@ -63,6 +63,7 @@ class Generator:
         served: Sequence[ModelSpec],
         downloader: DeploymentHandle[Any],
         checkpoint_interval_seconds: float,
+        preview_interval_seconds: float,
         quantization: Quantization | None,
         batched_guidance: bool,
     ) -> None:
@@ -71,6 +72,7 @@ class Generator:
         self._served = {spec.id: spec for spec in served}
         self._downloader = downloader
         self._checkpoint_interval_seconds = checkpoint_interval_seconds
+        self._preview_interval_seconds = preview_interval_seconds
         self._quantization = quantization
         self._batched_guidance = batched_guidance
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
@@ -165,7 +167,15 @@ class Generator:
         checkpoint = Checkpoint(
             path=self._storage.snapshot_path(job.id), interval_seconds=self._checkpoint_interval_seconds
         )
-        run = self._bridge.generate(model, job.params, folder, inputs=self._storage.root, checkpoint=checkpoint)
+        preview = Preview(path=self._storage.preview_path(job.id), interval_seconds=self._preview_interval_seconds)
+        run = self._bridge.generate(
+            model,
+            job.params,
+            folder,
+            inputs=self._storage.root,
+            checkpoint=checkpoint,
+            preview=preview if preview.interval_seconds else None,
+        )
         try:
             self._tell(run, stop, say)
         except StopIteration as end:

@@ -14,6 +14,7 @@ from wan22_bridge.files import atomic_path
 
 _INPUTS, _OUTPUTS = "inputs", "outputs"
 _SNAPSHOT = "snapshot.safetensors"
+_PREVIEW = "preview.webp"
 
 
 class Storage:
@@ -81,6 +82,10 @@ class Storage:
     def snapshot_path(self, job_id: str) -> Path:
         """Where a job that runs keeps how far it is: every claim goes on from what the one before kept."""
         return self.root / _OUTPUTS / job_id / _SNAPSHOT
+
+    def preview_path(self, job_id: str) -> Path:
+        """Where a job that runs shows what it is becoming."""
+        return self.root / _OUTPUTS / job_id / _PREVIEW
 
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:
         """Removes what the claims of a job wrote, but for the folder of key `keep`."""

@@ -88,6 +88,7 @@ def _bind_generator(
         [spec for spec in served if spec.type is kind],
         downloader,
         options.checkpoint_interval_seconds,
+        options.preview_interval_seconds,
         options.quantization,
         options.batched_guidance,
     )

@@ -152,6 +152,23 @@ app.command()(plan)
 
 
 @app.command()
+def fit_preview(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A model's, in diffusers' format.")],
+) -> None:
+    """Fit the colours of live previews to a model's own VAE, and keep them in its folder as preview.json."""
+    from diffusers import AutoencoderKLWan
+
+    from wan22_bridge.previews import fit_factors, write_factors
+
+    try:
+        vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+        path = write_factors(folder, fit_factors(vae))
+    except (OSError, ValueError, RuntimeError) as exc:
+        _fail(f"{folder}: no VAE of Wan2.2 in diffusers' format: {str(exc).partition(chr(10))[0][:200]}", code=2)
+    output.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     output.print(package_version("wan22-serve"), highlight=False)

@@ -47,6 +47,8 @@ class GeneratorSettings(_Strict):
     """Runs the prompt and the negative prompt as one batch: for GPUs that a single pass does not fill."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
     """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
+    preview_interval_seconds: float = Field(default=2, ge=0)
+    """How often a job that is being denoised shows what it is becoming; 0 switches previews off."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)
     """How long a replica that is to go may take to end its job. Keep it beyond the longest job."""
 

@@ -14,7 +14,7 @@ from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.planning import Planner, base_plan
 from wan22_bridge.plans import HardwareProfile, Quantization, RequestShape
-from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Progress
+from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class ModelIntegrationBridge:
         *,
         inputs: Path = Path(),
         checkpoint: Checkpoint | None = None,
+        preview: Preview | None = None,
     ) -> Generator[Progress, None, GenerationResult]:
         """Generates one video into `folder`, which must not exist: it appears whole or not at all.
 
@@ -104,6 +105,7 @@ class ModelIntegrationBridge:
             inputs: the folder that the images' paths in `params` start from.
             checkpoint: where to keep how far it is, also when it is stopped, and where to go on from. What an
                 earlier process kept of the same generation is continued to the same bits. The caller removes it.
+            preview: where to show what the video is becoming. The caller removes it.
 
         Returns:
             Where the files lie, and what it took.
@@ -123,6 +125,7 @@ class ModelIntegrationBridge:
             texts=self._texts.setdefault(params.model, TextCache()),
             planner=self._planners[model.spec.id],
             checkpoint=checkpoint,
+            preview=preview,
             decode_seconds_per_pixel=self._decode_seconds_per_pixel.get(params.model, 0.0),
         )
         result = yield from generation.run()

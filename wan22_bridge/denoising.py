@@ -57,6 +57,7 @@ class Denoising:
         self._params = params
         self._conditioning = conditioning
         self._scheduler = self._fresh_scheduler()
+        self._estimate_from: tuple[torch.Tensor, torch.Tensor, float] | None = None
         self._both_embeds_BLD: torch.Tensor | None = None
         if model.plan.batched_guidance and conditioning.negative_embeds_BLD is not None:
             self._both_embeds_BLD = torch.cat([conditioning.prompt_embeds_BLD, conditioning.negative_embeds_BLD])
@@ -96,6 +97,7 @@ class Denoising:
             timestep = scheduler.timesteps[index]
             high_noise = boundary is None or bool(timestep >= boundary)
             velocity = self._velocity(timestep, high_noise)
+            self._estimate_from = self.latents_BCTHW, velocity, float(scheduler.sigmas[index])
             self.between_steps = False
             self.latents_BCTHW = scheduler.step(velocity, timestep, self.latents_BCTHW, return_dict=False)[0]
             self.between_steps = True
@@ -143,6 +145,20 @@ class Denoising:
             latents_BCTHW=self.latents_BCTHW,
             scheduler=scheduler_state(self._scheduler, self._fresh_scheduler()),
         )
+
+    def estimate(self) -> torch.Tensor:
+        """What the last step took the clean latents [1, z, T, H, W] to be: noisy latents less sigma times velocity.
+
+        Raises:
+            ValueError: no step was made yet.
+        """
+        if self._estimate_from is None:
+            raise ValueError("There is no estimate before the first step.")
+        latents_BCTHW, velocity_BCTHW, sigma = self._estimate_from
+        estimate_BCTHW = latents_BCTHW - sigma * velocity_BCTHW
+        if self._conditioning.noise_mask_BCTHW is not None:
+            estimate_BCTHW = _keep_image(self._conditioning, estimate_BCTHW)
+        return estimate_BCTHW
 
     def _fresh_scheduler(self) -> Scheduler:
         scheduler = make_scheduler(self._params.scheduler, self._params.flow_shift)

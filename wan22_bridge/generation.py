@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -20,8 +21,9 @@ from wan22_bridge.model import LoadedModel
 from wan22_bridge.output import LAST_FRAME, THUMBNAIL, VIDEO, VideoOutput
 from wan22_bridge.planning import Planner
 from wan22_bridge.plans import Quantization, RequestShape, Residence
+from wan22_bridge.previews import render_preview
 from wan22_bridge.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
-from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Progress, Stage
+from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Generation:
         texts: TextCache,
         planner: Planner,
         checkpoint: Checkpoint | None,
+        preview: Preview | None,
         decode_seconds_per_pixel: float,
     ) -> None:
         """Takes what `generate` takes; `decode_seconds_per_pixel` is what decoding took the last time."""
@@ -61,6 +64,7 @@ class Generation:
         self._texts = texts
         self._planner = planner
         self._checkpoint = checkpoint
+        self._preview = preview
         self.decode_seconds_per_pixel = decode_seconds_per_pixel
         self._shape = RequestShape(
             width=params.width, height=params.height, num_frames=params.num_frames, image=params.image is not None
@@ -162,6 +166,7 @@ class Generation:
         if self._broken_off is None:
             self._resumed_from_step = kept
         kept_at = time.monotonic()
+        shown_at = -math.inf
         steps, seconds = run.steps(), []
         if kept:
             yield self._part_done(kept, self._params.steps, current_step=kept, eta_seconds=None)
@@ -171,6 +176,9 @@ class Generation:
                 if self._checkpoint and time.monotonic() - kept_at >= self._checkpoint.interval_seconds:
                     self._keep(run.snapshot(), belongs_to)
                     kept, kept_at = run.steps_done, time.monotonic()
+                if self._preview and time.monotonic() - shown_at >= self._preview.interval_seconds:
+                    self._show(run.estimate())
+                    shown_at = time.monotonic()
                 left = (step.total - run.steps_done) * sum(seconds) / len(seconds)
                 eta_seconds = left + self.decode_seconds_per_pixel * self._pixels
                 yield self._part_done(run.steps_done, step.total, current_step=run.steps_done, eta_seconds=eta_seconds)
@@ -204,6 +212,19 @@ class Generation:
             write_snapshot(self._checkpoint.path, snapshot, belongs_to)
         except OSError as exc:
             logger.warning("No snapshot could be kept: %s", exc, extra={"action": "snapshot_failed"})
+
+    def _show(self, estimate: torch.Tensor) -> None:
+        """Writes a preview. Where that fails the generation goes on."""
+        assert self._preview is not None
+        if self._model.preview_factors is None:
+            return
+        temporary = self._preview.path.with_suffix(".part")
+        try:
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(render_preview(estimate, self._model.preview_factors, fps=self._params.fps))
+            temporary.replace(self._preview.path)
+        except OSError as exc:
+            logger.warning("No preview could be written: %s", exc, extra={"action": "preview_failed"})
 
     def _decode(self, latents: torch.Tensor) -> Generator[Progress, None, None]:
         started = time.perf_counter()

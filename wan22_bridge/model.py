@@ -20,6 +20,7 @@ from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.loading import EXPERTS, check_model_type, load_component, load_tokenizer, reading_model
 from wan22_bridge.memory import TILE_STRIDE
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
+from wan22_bridge.previews import PreviewFactors, find_factors
 
 _OFFLOAD_PREFIX = "wan22-offload-"
 
@@ -58,6 +59,8 @@ class LoadedModel:
         with reading_model(spec, folder):
             check_model_type(spec, folder)
             self._load()
+        self.preview_factors: PreviewFactors | None = find_factors(folder, self.text.vae.config.z_dim)
+        """None where nobody has fitted any to the VAE: then there are no previews."""
 
     @property
     def weights(self) -> str:

@@ -121,6 +121,16 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """Where a generation shows what it is becoming."""
+
+    path: Path
+    """An animated WebP; replaced by each newer one, always whole."""
+    interval_seconds: float
+    """The least time between two."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """How far a running job is."""
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -11,7 +11,7 @@ from serve_app.api.bodies import Body, read_body
 from serve_app.api.errors import invalid_fields
 from serve_app.api.schemas import Message, QueueAnswer, SubmitAnswer, SubmitRequest, TaskInfo, Upload, upload_id
 from serve_app.api.services import Services, Serving
-from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.errors import InvalidRequest, NotFound
 
 router = APIRouter(prefix="/api/v1", tags=["native"])
 
@@ -96,6 +96,23 @@ def read_task(task_id: str, serving: Serving) -> TaskInfo:
     """Reads one job."""
     job = serving.store.get(task_id)
     return TaskInfo.of(job, queue_position=serving.store.queue_positions().get(job.id))
+
+
+@router.get("/generation/{task_id}/preview", response_class=Response)
+def read_preview(task_id: str, serving: Serving) -> Response:
+    """What a running job is becoming, as an animated WebP; 404 before the first and after the end."""
+    job = serving.store.get(task_id)
+    try:
+        if job.state is not JobState.PROCESSING:
+            raise FileNotFoundError
+        content = serving.storage.preview_path(job.id).read_bytes()
+    except FileNotFoundError:
+        raise NotFound(
+            f"There is no preview of {job.id}: it is {job.state}.",
+            code="preview_not_found",
+            suggestions=["A preview comes with the first step and goes with the end."],
+        ) from None
+    return Response(content, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
 
 @router.get("/queue")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.loras import write_lora
 from tests.pictures import png
-from tests.service import SMALL, Service
+from tests.service import LONG, SMALL, Service, wait_until
 from wan22_bridge.media import VideoInfo, read_video_info
 
 _FORM = {name: str(value) for name, value in SMALL.items()}
@@ -109,6 +109,24 @@ def test_a_lora_shows_in_the_video_and_one_for_another_model_is_told(service: Se
     failed = service.wait_for(foreign["task_id"], "failed")
     assert failed["error"]["code"] == "lora_incompatible"
     assert service.finished(seed=3, steps=4)["status"] == "completed"
+
+
+def test_a_running_job_shows_what_it_is_becoming(service: Service) -> None:
+    task_id = service.submit(**LONG)
+    with service.client() as client:
+
+        def preview() -> httpx.Response:
+            return client.get(f"/api/v1/generation/{task_id}/preview")
+
+        wait_until(lambda: preview().status_code == 200)
+        shown = preview()
+        assert shown.headers["content-type"] == "image/webp"
+        with Image.open(io.BytesIO(shown.content)) as image:
+            assert image.size == (320 // 8, 320 // 8)
+        client.post(f"/api/v1/queue/{task_id}/cancel")
+        service.wait_for(task_id, "cancelled")
+        assert preview().json()["error"]["code"] == "preview_not_found"
+        assert client.get("/api/v1/generation/nothing/preview").status_code == 404
 
 
 @pytest.mark.parametrize("kind", ["first_block", "taylorseer", "pab"])

@@ -1,0 +1,130 @@
+"""Previews: latents as small moving pictures."""
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as functional
+from PIL import Image, ImageSequence
+from typer.testing import CliRunner
+
+from serve_app.cli import app
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.denoising import Denoising
+from wan22_bridge.errors import ModelCorrupted
+from wan22_bridge.previews import FACTORS_FILE, PreviewFactors, find_factors, fit_factors, render_preview
+from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.types import Preview
+
+PARAMS = make_params(steps=6, width=96, height=64, num_frames=9)
+
+
+def frames_of(webp: bytes) -> list[np.ndarray]:
+    with Image.open(io.BytesIO(webp)) as image:
+        return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+
+
+def test_a_preview_has_a_picture_for_each_latent_frame_and_moves_in_time() -> None:
+    latents = torch.zeros(1, 2, 3, 10, 20)
+    latents[0, 0, 1] = 1.0
+    latents[0, 1, 2] = -1.0
+    factors = PreviewFactors(channels=[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], bias=[0.0, 0.0, 0.0])
+
+    webp = render_preview(latents, factors, fps=16)
+
+    grey, red, yellow = frames_of(webp)
+    assert grey.shape == (10, 20, 3)
+    assert np.abs(grey.astype(int) - 127).max() < 12
+    assert red[5, 5, 0] > 240
+    assert yellow[5, 5, 2] < 16
+    with Image.open(io.BytesIO(webp)) as image:
+        image.seek(1)
+        image.load()
+        assert image.info["duration"] == 250
+
+
+@pytest.mark.parametrize("z_dim", [16, 48])
+def test_the_published_factors_of_both_vaes_are_known(z_dim: int, tmp_path: Path) -> None:
+    factors = find_factors(tmp_path, z_dim)
+
+    assert factors is not None
+    assert np.shape(factors.channels) == (z_dim, 3)
+    assert find_factors(tmp_path, 7) is None
+
+
+@pytest.mark.parametrize(("model_id", "likeness"), [("tiny-i2v", 0.1), ("tiny-ti2v", 0.3)])
+def test_fitted_factors_show_the_colours_of_what_was_encoded(
+    model_id: str, likeness: float, load_exact: LoadModel
+) -> None:
+    model = load_exact(model_id)
+    assert model.preview_factors == fit_factors(model.text.vae)
+    generator = torch.Generator().manual_seed(99)
+    shown, meant = [], []
+    for _ in range(6):
+        coarse = torch.rand(1, 3, 3, 3, generator=generator) * 2 - 1
+        picture = functional.interpolate(coarse, (64, 64), mode="bicubic").clamp(-1, 1).unsqueeze(2)
+        with torch.no_grad():
+            latents = model.text.vae.encode(picture).latent_dist.mode()
+        [frame] = frames_of(render_preview(latents, model.preview_factors, fps=16))
+        small = functional.adaptive_avg_pool2d(picture[:, :, 0], frame.shape[:2])[0].permute(1, 2, 0)
+        shown.append(frame.ravel())
+        meant.append(small.numpy().ravel())
+
+    # A VAE with random weights keeps of the colours what chance lets through: what there is, is shown.
+    assert np.corrcoef(np.concatenate(shown), np.concatenate(meant))[0, 1] > likeness
+
+
+def test_the_estimate_is_what_the_scheduler_takes_the_clean_latents_to_be(load_exact: LoadModel) -> None:
+    model = load_exact("tiny-t2v")
+    run = Denoising(model, PARAMS, prepare_conditioning(model, PARAMS, TextCache(), Path()))
+    with pytest.raises(ValueError, match="before the first step"):
+        run.estimate()
+    for _ in run.steps():
+        assert torch.allclose(run.estimate(), run._scheduler.model_outputs[-1], atol=1e-5)
+    assert torch.allclose(run.estimate(), run.latents_BCTHW, atol=0.2)
+
+
+def test_a_generation_shows_its_preview_while_it_runs(models_dir: Path, tmp_path: Path) -> None:
+    bridge = ModelIntegrationBridge()
+    model = bridge.load(load_catalogue()["tiny-i2v"], ensure_tiny_model(models_dir, "i2v"))
+    params = replace(PARAMS, model="tiny-i2v", model_type=model.spec.type, image="first.png")
+    Image.new("RGB", (96, 64), "red").save(tmp_path / "first.png")
+    preview = Preview(path=tmp_path / "job" / "preview.webp", interval_seconds=0)
+    seen = []
+
+    for progress in bridge.generate(model, params, tmp_path / "out", inputs=tmp_path, preview=preview):
+        if progress.current_step and preview.path.exists():
+            seen.append(preview.path.read_bytes())
+
+    assert len(set(seen)) == params.steps
+    assert all(len(frames_of(webp)) == 3 for webp in seen)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"channels": [[1, 2, 3]], "bias": [0, 0, 0]}', '{"bias": 1}'])
+def test_factors_that_do_not_fit_are_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / FACTORS_FILE).write_text(content)
+
+    with pytest.raises(ModelCorrupted, match="can't be used"):
+        find_factors(tmp_path, 16)
+
+
+def test_the_command_fits_a_models_own_vae(models_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(ensure_tiny_model(models_dir, "t2v"), tmp_path / "model")
+    expected = json.loads((folder / FACTORS_FILE).read_text())
+    (folder / FACTORS_FILE).unlink()
+
+    result = CliRunner().invoke(app, ["fit-preview", str(folder)])
+
+    assert result.exit_code == 0
+    assert json.loads((folder / FACTORS_FILE).read_text()) == expected
+    shutil.rmtree(folder / "vae")
+    assert CliRunner().invoke(app, ["fit-preview", str(folder)]).exit_code == 2
