@@ -67,6 +67,7 @@ def generate(
     frames: Annotated[int | None, typer.Option(help="4k+1; snapped down.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 100.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed makes the same video.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Other defaults, such as lightning; see `wan22 models`.")] = None,
     lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME=STRENGTH; may be given several times.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -82,6 +83,7 @@ def generate(
         "num_frames": frames,
         "steps": steps,
         "seed": seed,
+        "preset": preset,
         "loras": [_parse_lora(text) for text in lora] if lora else None,
     }
     images = {name: path for name, path in (("image", image), ("end_image", last_image)) if path}
@@ -140,11 +142,12 @@ def models(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
     if as_json:
         _print_json(found)
         return
-    table = Table("model", "type", "image", "size", "frames", "fps", "steps", box=None)
+    table = Table("model", "type", "image", "size", "frames", "fps", "steps", "presets", box=None)
     for item in found:
         image = item["image"] + (" + last" if item["end_image"] else "")
         numbers = (str(item[name]) for name in ("num_frames", "fps", "steps"))
-        table.add_row(item["id"], item["model_type"], image, item["size"], *numbers)
+        presets = ", ".join(item["presets"])
+        table.add_row(item["id"], item["model_type"], image, item["size"], *numbers, presets)
     output.print(table)
 
 

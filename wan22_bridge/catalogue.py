@@ -28,6 +28,19 @@ class SourceKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """Other defaults of a model; None is "as the model's own"."""
+
+    steps: int | None = None
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    flow_shift: float | None = None
+    negative_prompt: str | None = None
+    loras: tuple[str, ...] = ()
+    """Put on at full strength, beside those that the request names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """One model of the catalogue: its source, its defaults and its limits."""
 
@@ -52,6 +65,7 @@ class ModelSpec:
     guidance_scale_2: float | None
     flow_shift: float
     negative_prompt: str
+    presets: Mapping[str, Preset]
     path: Path | None = None
     """A folder on this machine in place of the source."""
 
@@ -73,10 +87,15 @@ def _parse_spec(model_id: str, entry: Mapping[str, Any]) -> ModelSpec:
             "source_kind": SourceKind(source["kind"]),
             "source_ref": source["ref"],
             "image": ImageInput(values["image"]),
+            "presets": {name: _parse_preset(preset) for name, preset in values["presets"].items()},
             "size": _parse_size(values["size"]),
             "sizes": tuple(_parse_size(size) for size in values["sizes"]),
         }
     )
+
+
+def _parse_preset(entry: Mapping[str, Any]) -> Preset:
+    return Preset(**dict(entry) | {"loras": tuple(entry.get("loras", ()))})
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wan22_bridge.catalogue import ImageInput, ModelSpec
 from wan22_bridge.errors import InvalidRequest
@@ -43,6 +43,8 @@ class GenerationRequest:
     scheduler: SchedulerName = SchedulerName.UNIPC
     step_cache: StepCache = StepCache.NONE
     loras: tuple[LoraUse, ...] = ()
+    preset: str | None = None
+    """The name of one of the model's presets: what is left open is as there."""
     negative_prompt: str | None = None
     seed: int | None = None
     """None or -1: one is drawn."""
@@ -97,6 +99,7 @@ def resolve_params(request: GenerationRequest, served: Sequence[ModelSpec]) -> G
     if not prompt:
         raise InvalidRequest("prompt is empty.", code="prompt_empty", param="prompt", suggestions=["Say what to show."])
     spec = choose_model(served, request.model, has_image=request.image is not None)
+    request = _fill_from_preset(request, spec)
     _check_images(request, spec)
     width, height = _choose_size(request, spec)
     fps = request.fps if request.fps is not None else spec.fps
@@ -126,6 +129,25 @@ def resolve_params(request: GenerationRequest, served: Sequence[ModelSpec]) -> G
         image=request.image.key if request.image else None,
         end_image=request.end_image.key if request.end_image else None,
     )
+
+
+def _fill_from_preset(request: GenerationRequest, spec: ModelSpec) -> GenerationRequest:
+    """The request, with what it left open as in its preset."""
+    if request.preset is None:
+        return request
+    if request.preset not in spec.presets:
+        raise InvalidRequest(
+            f"{spec.id} has no preset {request.preset[:80]!r}.",
+            code="unknown_preset",
+            param="preset",
+            suggestions=[f"It has: {', '.join(spec.presets)}."],
+        )
+    preset = spec.presets[request.preset]
+    names = ("steps", "guidance_scale", "guidance_scale_2", "flow_shift", "negative_prompt")
+    filled = {name: getattr(preset, name) for name in names if getattr(request, name) is None}
+    named = {use.name for use in request.loras}
+    loras = (*request.loras, *(LoraUse(name=name) for name in preset.loras if name not in named))
+    return replace(request, **filled, loras=loras)
 
 
 def _check_prompt(text: str, param: str) -> str:

@@ -114,6 +114,7 @@ class Model(BaseModel):
     title: str
     image: str
     end_image: bool
+    presets: list[str]
     size: str
     sizes: list[str]
     num_frames: int
@@ -130,6 +131,7 @@ class Model(BaseModel):
             title=spec.title,
             image=spec.image.value,
             end_image=spec.end_image,
+            presets=list(spec.presets),
             size=f"{spec.size[0]}x{spec.size[1]}",
             sizes=[f"{width}x{height}" for width, height in spec.sizes],
             num_frames=spec.num_frames,

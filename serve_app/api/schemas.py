@@ -49,6 +49,8 @@ class SubmitRequest(BaseModel):
     """The sampler; the official one is UniPC."""
     step_cache: StepCache = StepCache.NONE
     """Lets one step stand in for the next: faster, and not the very same video."""
+    preset: str | None = None
+    """Other defaults of the model, by name, such as `lightning`; `GET /v1/models` lists them."""
     negative_prompt: str | None = None
     seed: int | None = Field(default=None, ge=-1, le=_MAX_SEED)
     """-1 or none: one is drawn, and told."""
@@ -122,6 +124,7 @@ class SubmitRequest(BaseModel):
             scheduler=self.scheduler,
             step_cache=self.step_cache,
             loras=self._lora_uses(),
+            preset=self.preset,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
         )

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.catalogue import ImageInput, load_catalogue
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.requests import GenerationRequest, InputImage, choose_model, resolve_params
-from wan22_bridge.types import GenerationParams, ModelType
+from wan22_bridge.types import GenerationParams, LoraUse, ModelType
 
 _CATALOGUE = load_catalogue()
 _SERVED = [_CATALOGUE[name] for name in ("tiny-t2v", "tiny-i2v", "tiny-ti2v")]
@@ -158,3 +158,37 @@ def test_a_size_that_is_too_large_is_answered_with_one_that_fits() -> None:
 def test_parameters_survive_the_way_through_json() -> None:
     params = _resolve(model="i2v", image=_WIDE)
     assert GenerationParams.from_dict(params.to_dict()) == params
+
+
+def test_a_preset_fills_what_is_left_open() -> None:
+    params = _resolve(_REAL, model="t2v-a14b", preset="lightning")
+
+    assert (params.steps, params.guidance_scale, params.guidance_scale_2, params.flow_shift) == (4, 1.0, 1.0, 5.0)
+    assert [use.name for use in params.loras] == ["lightning-t2v"]
+    assert params.negative_prompt.startswith("色调艳丽")
+
+
+def test_a_request_goes_before_its_preset() -> None:
+    mine = LoraUse(name="lightning-t2v", high_noise_strength=0.5)
+
+    params = _resolve(_REAL, model="t2v-a14b", preset="lightning", steps=6, loras=(LoraUse(name="style"), mine))
+
+    assert params.steps == 6
+    assert params.loras == (LoraUse(name="style"), mine)
+
+
+@pytest.mark.parametrize("model_id", _CATALOGUE)
+def test_every_model_has_the_repositorys_own_defaults_too(model_id: str) -> None:
+    spec = _CATALOGUE[model_id]
+    image = _WIDE if spec.image is ImageInput.REQUIRED else None
+
+    params = _resolve([spec], model=model_id, preset="repository", image=image)
+
+    assert (params.steps, params.guidance_scale, params.negative_prompt) == (50, 5.0, "")
+    assert params.flow_shift == (5.0 if spec.type is ModelType.TI2V else 3.0)
+
+
+def test_an_unknown_preset_is_told_with_what_there_is() -> None:
+    with pytest.raises(InvalidRequest, match="has no preset 'lightning'") as raised:
+        _resolve(_REAL, model="ti2v-5b", preset="lightning")
+    assert raised.value.suggestions == ["It has: repository."]
