@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
+from diffusers.video_processor import VideoProcessor
 
 from wan22_bridge.images import open_image
+from wan22_bridge.media import is_video, read_frames, read_last_frame
 from wan22_bridge.model import LoadedModel
+from wan22_bridge.schedulers import add_noise, set_scheduler
 from wan22_bridge.types import GenerationParams
 
 MAX_TEXT_TOKENS = 512
@@ -65,6 +69,9 @@ def prepare_conditioning(model: LoadedModel, params: GenerationParams, texts: Te
     generator = torch.Generator("cpu").manual_seed(params.seed)
     prompt_embeds = texts.encode(model, params.prompt)
     negative_embeds = texts.encode(model, params.negative_prompt) if params.guidance_scale > 1 else None
+    if params.video is not None:
+        latents = _noisy_video(model, params, inputs / params.video, generator)
+        return Conditioning(latents_BCTHW=latents, prompt_embeds_BLD=prompt_embeds, negative_embeds_BLD=negative_embeds)
     if params.image is None:
         latents = model.text.prepare_latents(
             1,
@@ -101,8 +108,32 @@ def prepare_conditioning(model: LoadedModel, params: GenerationParams, texts: Te
     )
 
 
+def _noisy_video(model: LoadedModel, params: GenerationParams, path: Path, generator: torch.Generator) -> torch.Tensor:
+    """A video's latents with as much noise as the first step that is run takes away.
+
+    Follows `WanVideoToVideoPipeline.prepare_latents` of diffusers 0.42.1.
+    """
+    vae = model.bring("vae")
+    frames = read_frames(path, params.num_frames, params.width, params.height)
+    video_BCTHW = VideoProcessor(vae_scale_factor=vae.config.scale_factor_spatial).preprocess_video(
+        frames, height=params.height, width=params.width
+    )
+    encoded_BCTHW = vae.encode(video_BCTHW.to(model.device, vae.dtype)).latent_dist.mode().float()
+    shape = (1, vae.config.z_dim, 1, 1, 1)
+    mean, inverse_std = (
+        torch.tensor(vae.config.latents_mean).view(shape).to(encoded_BCTHW),
+        1.0 / torch.tensor(vae.config.latents_std).view(shape).to(encoded_BCTHW),
+    )
+    noise_BCTHW = randn_tensor(encoded_BCTHW.shape, generator=generator, device=model.device, dtype=torch.float32)
+    scheduler = set_scheduler(params, model.device)
+    return add_noise(scheduler, (encoded_BCTHW - mean) * inverse_std, noise_BCTHW, params.steps - params.steps_to_run)
+
+
 def _read_frame(model: LoadedModel, params: GenerationParams, path: Path) -> torch.Tensor:
-    """An input image as [1, 3, height, width] in -1..1."""
-    image = open_image(path, params.width, params.height)
+    """An input image, or the last frame of a video to go on from, as [1, 3, height, width] in -1..1."""
+    if is_video(path):
+        image = read_last_frame(path, params.width, params.height)
+    else:
+        image = open_image(path, params.width, params.height)
     frame: torch.Tensor = model.image.video_processor.preprocess(image, height=params.height, width=params.width)
     return frame.to(model.device, torch.float32)

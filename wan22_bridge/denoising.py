@@ -20,7 +20,7 @@ from wan22_bridge.loading import EXPERTS
 from wan22_bridge.loras import LoraRack
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.reuse import WORTHWHILE_TOKENS, text_computed_once
-from wan22_bridge.schedulers import Scheduler, make_scheduler, restore_scheduler, scheduler_state
+from wan22_bridge.schedulers import Scheduler, restore_scheduler, scheduler_state, set_scheduler
 from wan22_bridge.snapshots import Snapshot
 from wan22_bridge.types import GenerationParams
 
@@ -57,6 +57,8 @@ class Denoising:
         self._params = params
         self._conditioning = conditioning
         self._scheduler = self._fresh_scheduler()
+        self._first = params.steps - params.steps_to_run
+        """With a video, the steps before this one are not run: its latents are noisy as after them."""
         self._estimate_from: tuple[torch.Tensor, torch.Tensor, float] | None = None
         self._both_embeds_BLD: torch.Tensor | None = None
         if model.plan.batched_guidance and conditioning.negative_embeds_BLD is not None:
@@ -67,7 +69,7 @@ class Denoising:
         self.between_steps = True
         """Whether a snapshot can be taken: not while the scheduler changes its state."""
         self._expert = HIGH_NOISE
-        self._caching = StepCaching(params.step_cache, lambda: float(self._scheduler.timesteps[self.steps_done]))
+        self._caching = StepCaching(params.step_cache, lambda: float(self._timestep(self.steps_done)))
         if resume_from is not None:
             restore_scheduler(self._scheduler, resume_from.scheduler, model.device)
             self.latents_BCTHW = resume_from.latents_BCTHW.to(model.device)
@@ -92,12 +94,13 @@ class Denoising:
     def _steps(self) -> Generator[DenoisingStep, None, None]:
         conditioning, scheduler = self._conditioning, self._scheduler
         boundary = _boundary_timestep(self._model, scheduler)
-        for index in range(self.steps_done, len(scheduler.timesteps)):
+        for index in range(self.steps_done, self._params.steps_to_run):
             started = time.perf_counter()
-            timestep = scheduler.timesteps[index]
+            timestep = self._timestep(index)
+            sigma = float(scheduler.sigmas[self._first + index])
             high_noise = boundary is None or bool(timestep >= boundary)
             velocity = self._velocity(timestep, high_noise)
-            self._estimate_from = self.latents_BCTHW, velocity, float(scheduler.sigmas[index])
+            self._estimate_from = self.latents_BCTHW, velocity, sigma
             self.between_steps = False
             self.latents_BCTHW = scheduler.step(velocity, timestep, self.latents_BCTHW, return_dict=False)[0]
             self.between_steps = True
@@ -105,9 +108,9 @@ class Denoising:
             self._check_finite()
             yield DenoisingStep(
                 index=index,
-                total=len(scheduler.timesteps),
+                total=self._params.steps_to_run,
                 expert=self._expert,
-                sigma=float(scheduler.sigmas[index]),
+                sigma=sigma,
                 seconds=time.perf_counter() - started,
             )
         if conditioning.noise_mask_BCTHW is not None:
@@ -124,6 +127,10 @@ class Denoising:
         else:
             put_on(expert)
         return expert
+
+    def _timestep(self, index: int) -> torch.Tensor:
+        timestep: torch.Tensor = self._scheduler.timesteps[self._first + index]
+        return timestep
 
     def _staying_experts(self) -> list[WanTransformer3DModel]:
         """The experts, where they are whole modules that last as long as the run."""
@@ -161,9 +168,8 @@ class Denoising:
         return estimate_BCTHW
 
     def _fresh_scheduler(self) -> Scheduler:
-        scheduler = make_scheduler(self._params.scheduler, self._params.flow_shift)
-        scheduler.set_timesteps(self._params.steps, device=self._model.device)
-        if self._params.image is None:
+        scheduler = set_scheduler(self._params, self._model.device)
+        if self._params.image is None and self._params.video is None:
             scheduler.set_begin_index(0)
         return scheduler
 
@@ -192,7 +198,7 @@ class Denoising:
         """At every step: what is lost is lost, and a GPU need not compute on."""
         if not bool(torch.isfinite(self.latents_BCTHW).all()):
             raise GenerationFailed(
-                f"The latents became NaN or infinite at step {self.steps_done} of {self._params.steps}, in the "
+                f"The latents became NaN or infinite at step {self.steps_done} of {self._params.steps_to_run}, in the "
                 f"{self._expert.replace('_', '-')} expert of {self._params.model}.",
                 code="non_finite_latents",
                 suggestions=["Use a lower guidance scale.", "Use no quantisation, or another dtype."],

@@ -67,7 +67,10 @@ class Generation:
         self._preview = preview
         self.decode_seconds_per_pixel = decode_seconds_per_pixel
         self._shape = RequestShape(
-            width=params.width, height=params.height, num_frames=params.num_frames, image=params.image is not None
+            width=params.width,
+            height=params.height,
+            num_frames=params.num_frames,
+            image=bool(params.image or params.video),
         )
         self._timings: dict[str, float] = {}
         self._stage: Stage | None = None
@@ -169,7 +172,7 @@ class Generation:
         shown_at = -math.inf
         steps, seconds = run.steps(), []
         if kept:
-            yield self._part_done(kept, self._params.steps, current_step=kept, eta_seconds=None)
+            yield self._part_done(kept, self._params.steps_to_run, current_step=kept, eta_seconds=None)
         try:
             for step in steps:
                 seconds.append(step.seconds)
@@ -233,14 +236,14 @@ class Generation:
         for index, _ in enumerate(self._output.write(decode_frames(vae, latents, tile))):
             done = index + 1
             eta_seconds = (total - done) * (time.perf_counter() - started) / done
-            yield self._part_done(done, total, current_step=self._params.steps, eta_seconds=eta_seconds)
+            yield self._part_done(done, total, current_step=self._params.steps_to_run, eta_seconds=eta_seconds)
         self.decode_seconds_per_pixel = (time.perf_counter() - started) / self._pixels
 
     def _enter(self, stage: Stage) -> Progress:
         """Ends the stage before and begins this one."""
         self._leave()
         self._stage, self._stage_started = stage, time.perf_counter()
-        steps = self._params.steps
+        steps = self._params.steps_to_run
         denoised = stage in (Stage.POST_PROCESSING, Stage.SAVING)
         return Progress(stage=stage, percent=_SPAN[stage][0], current_step=steps if denoised else 0, total_steps=steps)
 
@@ -256,7 +259,7 @@ class Generation:
         return Progress(
             stage=self._stage,
             current_step=current_step,
-            total_steps=self._params.steps,
+            total_steps=self._params.steps_to_run,
             percent=round(low + (high - low) * done / total, 2),
             eta_seconds=None if eta_seconds is None else round(eta_seconds, 2),
         )

@@ -60,4 +60,9 @@ def open_image(path: Path, width: int, height: int) -> Image.Image:
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return ImageOps.fit(image.convert("RGB"), (width, height), method=Image.Resampling.LANCZOS)
+        return fit_image(image.convert("RGB"), width, height)
+
+
+def fit_image(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Scales an RGB image to cover `width` by `height`, and crops it around its centre."""
+    return ImageOps.fit(image, (width, height), method=Image.Resampling.LANCZOS)

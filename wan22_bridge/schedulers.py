@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
-from wan22_bridge.types import SchedulerName
+from wan22_bridge.types import GenerationParams, SchedulerName
 
 Scheduler: TypeAlias = UniPCMultistepScheduler | DPMSolverMultistepScheduler | FlowMatchEulerDiscreteScheduler
 
@@ -24,6 +24,24 @@ def make_scheduler(name: SchedulerName, flow_shift: float) -> Scheduler:
         flow_shift=flow_shift,
     )
     return scheduler
+
+
+def set_scheduler(params: GenerationParams, device: torch.device) -> Scheduler:
+    """The scheduler of a generation, set to its steps."""
+    scheduler = make_scheduler(params.scheduler, params.flow_shift)
+    scheduler.set_timesteps(params.steps, device=device)
+    return scheduler
+
+
+def add_noise(scheduler: Scheduler, latents_BCTHW: torch.Tensor, noise_BCTHW: torch.Tensor, first: int) -> torch.Tensor:
+    """Clean latents as noisy as they are before step `first` of a scheduler that is set to its steps."""
+    timestep = scheduler.timesteps[first : first + 1]
+    noisy_BCTHW: torch.Tensor
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        noisy_BCTHW = scheduler.scale_noise(latents_BCTHW, timestep, noise_BCTHW)
+    else:
+        noisy_BCTHW = scheduler.add_noise(latents_BCTHW, noise_BCTHW, timestep)
+    return noisy_BCTHW
 
 
 def scheduler_state(scheduler: Scheduler, fresh: Scheduler) -> dict[str, Any]:

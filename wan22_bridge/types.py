@@ -93,6 +93,15 @@ class GenerationParams:
     """The first frame: a path below the folder of inputs."""
     end_image: str | None = None
     """The last frame, likewise."""
+    video: str | None = None
+    """A video to make anew, likewise; without an image."""
+    strength: float = 1.0
+    """With a video: how much of it is made anew, the share of the steps that are run. 1 keeps nothing of it."""
+
+    @property
+    def steps_to_run(self) -> int:
+        """All steps, or with a video the last ones of them."""
+        return self.steps if self.video is None else min(int(self.steps * self.strength), self.steps)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it, and gives it back."""

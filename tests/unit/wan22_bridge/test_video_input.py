@@ -1,0 +1,169 @@
+"""A video as what another one begins with: made anew, or continued."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanVideoToVideoPipeline,
+)
+
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from tests.unit.wan22_bridge.likeness import denoise, psnr
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.denoising import Denoising
+from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.media import VideoWriter, read_frames, read_last_frame
+from wan22_bridge.snapshots import Snapshot
+from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.types import SchedulerName
+
+PARAMS = make_params(
+    width=96, height=64, num_frames=9, steps=10, flow_shift=3.0, video="video.mp4", strength=0.4, guidance_scale_2=2.5
+)
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """A folder with video.mp4: a grey ramp over thirteen frames, 128x64."""
+    frames = np.linspace(20, 230, 13, dtype=np.uint8)[:, None, None, None] * np.ones((1, 64, 128, 3), dtype=np.uint8)
+    with VideoWriter(tmp_path / "video.mp4", width=128, height=64, fps=16, parameters={}) as video:
+        video.add(frames)
+    return tmp_path
+
+
+def test_the_first_frames_are_read_and_fitted(videos: Path) -> None:
+    frames = read_frames(videos / "video.mp4", 9, 96, 64)
+
+    assert [frame.size for frame in frames] == [(96, 64)] * 9
+    greys = [np.asarray(frame).mean() for frame in frames]
+    assert greys == sorted(greys)
+    assert abs(np.asarray(read_last_frame(videos / "video.mp4", 96, 64)).mean() - 230) < 4
+
+
+@pytest.mark.parametrize("scheduler", SchedulerName)
+def test_a_video_is_made_anew_bit_for_bit_as_diffusers_does(
+    scheduler: SchedulerName, load_exact: LoadModel, videos: Path
+) -> None:
+    model, params = load_exact("tiny-t2v"), replace(PARAMS, scheduler=scheduler)
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    pipeline = WanVideoToVideoPipeline(
+        tokenizer=model.text.tokenizer,
+        text_encoder=model.text.text_encoder,
+        transformer=model.text.transformer_2,  # the pipeline has one expert: at this strength it is the second
+        vae=model.text.vae,
+        scheduler={
+            SchedulerName.UNIPC: lambda: UniPCMultistepScheduler(**flow),
+            SchedulerName.EULER: lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
+            SchedulerName.DPMPP: lambda: DPMSolverMultistepScheduler(**flow),
+        }[scheduler](),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        video=read_frames(videos / "video.mp4", 9, 96, 64),
+        prompt=params.prompt,
+        negative_prompt=params.negative_prompt,
+        height=params.height,
+        width=params.width,
+        num_inference_steps=params.steps,
+        strength=params.strength,
+        guidance_scale=params.guidance_scale_2,
+        generator=torch.Generator().manual_seed(params.seed),
+        output_type="latent",
+    ).frames
+
+    run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), videos))
+    steps = list(run.steps())
+
+    assert [step.expert for step in steps] == ["low_noise"] * 4
+    assert [(step.index, step.total) for step in steps] == [(index, 4) for index in range(4)]
+    assert torch.equal(run.latents_BCTHW, expected)
+
+
+def test_the_strength_says_how_much_is_made_anew(load_exact: LoadModel, videos: Path) -> None:
+    model = load_exact("tiny-t2v")
+    source = prepare_conditioning(model, replace(PARAMS, steps=1000, strength=0.001), TextCache(), videos)
+
+    likeness = [
+        psnr(denoise(model, replace(PARAMS, strength=strength), videos), source.latents_BCTHW)
+        for strength in (0.1, 0.5, 1.0)
+    ]
+
+    assert likeness == sorted(likeness, reverse=True)
+    assert likeness[0] > likeness[-1] + 3
+
+
+def test_it_goes_on_from_a_snapshot_to_the_same_bits(load_exact: LoadModel, videos: Path) -> None:
+    model = load_exact("tiny-t2v")
+
+    def begin(snapshot: Snapshot | None = None) -> Denoising:
+        return Denoising(model, PARAMS, prepare_conditioning(model, PARAMS, TextCache(), videos), snapshot)
+
+    whole, broken = begin(), begin()
+    list(whole.steps())
+    steps = broken.steps()
+    next(steps), next(steps)
+    rest = begin(broken.snapshot())
+    assert [step.index for step in rest.steps()] == [2, 3]
+
+    assert torch.equal(rest.latents_BCTHW, whole.latents_BCTHW)
+
+
+@pytest.mark.parametrize("model_id", ["tiny-i2v", "tiny-ti2v"])
+def test_a_video_in_the_image_s_place_is_continued_from_its_last_frame(
+    model_id: str, load_exact: LoadModel, videos: Path
+) -> None:
+    model = load_exact(model_id)
+    read_last_frame(videos / "video.mp4", 96, 64).save(videos / "last.png")
+    params = replace(PARAMS, model=model_id, model_type=model.spec.type, video=None, steps=3)
+    params = replace(params, guidance_scale_2=model.spec.guidance_scale_2)
+
+    continued, from_image = (denoise(model, replace(params, image=name), videos) for name in ("video.mp4", "last.png"))
+
+    assert torch.equal(continued, from_image)
+
+
+def test_through_the_bridge_the_progress_counts_the_steps_that_are_run(models_dir: Path, videos: Path) -> None:
+    bridge = ModelIntegrationBridge()
+    model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+
+    said = list(bridge.generate(model, PARAMS, videos / "out", inputs=videos))
+
+    assert {progress.total_steps for progress in said} == {4}
+    assert max(progress.current_step for progress in said) == 4
+    assert (videos / "out" / "video.mp4").exists()
+
+
+BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "no video at all": (lambda path: path.write_bytes(b"garbage"), {}, "can't be read"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:200]), {}, "can't be read"),
+    "too short": (lambda path: None, {"num_frames": 17}, "has 13 frames, and 17 are asked for"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_video_that_can_t_be_used_is_told(bad: str, load_exact: LoadModel, videos: Path) -> None:
+    spoil, changes, reason = BAD[bad]
+    spoil(videos / "video.mp4")
+
+    with pytest.raises(InvalidRequest, match=reason):
+        denoise(load_exact("tiny-t2v"), replace(PARAMS, **changes), videos)
+
+
+def test_a_cut_off_video_can_t_be_continued(load_exact: LoadModel, videos: Path) -> None:
+    path = videos / "video.mp4"
+    path.write_bytes(path.read_bytes()[:200])
+    model = load_exact("tiny-i2v")
+    params = replace(PARAMS, model="tiny-i2v", model_type=model.spec.type, video=None, image="video.mp4")
+
+    with pytest.raises(InvalidRequest, match="can't be read"):
+        denoise(model, params, videos)
