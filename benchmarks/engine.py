@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
+from diffusers import UniPCMultistepScheduler
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
 from benchmarks.support.reporting import Row, parse_arguments, report
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
@@ -42,7 +43,8 @@ def main() -> None:
         exact, fast = (LoadedModel(SPEC, folder, plan, exact=exact) for exact in (True, False))
         tiny = _params(steps=12)
         rows = _compare_steps("tiny", exact, tiny, rounds=3 if arguments.quick else 10)
-        middle = _with_middle_transformers(exact, Path(name) / "middle")
+        middle_folder = make_middle_model("t2v", Path(name) / "middle", HUNDRED_MILLION)
+        middle = LoadedModel(SPEC, middle_folder, plan, exact=True)
         large = _params(steps=2, width=320, height=320)
         rows += _compare_steps("100 M parameters, 2000 tokens", middle, large, rounds=1 if arguments.quick else 4)
         rows += _measure_snapshots(middle, large, Path(name))
@@ -68,21 +70,6 @@ def _params(**changes: Any) -> GenerationParams:
         seed=1,
     )
     return replace(params, **changes)
-
-
-def _with_middle_transformers(model: LoadedModel, folder: Path) -> LoadedModel:
-    """The tiny model with random experts of a hundred million parameters."""
-    torch.manual_seed(0)
-    config = dict(model.text.transformer.config) | {
-        "num_attention_heads": 6,
-        "attention_head_dim": 128,
-        "ffn_dim": 3584,
-        "num_layers": 9,
-    }
-    experts = [WanTransformer3DModel.from_config(config) for _ in range(2)]
-    parts = model.text.components | {"transformer": experts[0], "transformer_2": experts[1]}
-    type(model.text)(**parts, boundary_ratio=model.text.config.boundary_ratio).save_pretrained(folder)
-    return LoadedModel(SPEC, folder, model.plan, exact=True)
 
 
 def _compare_steps(name: str, model: LoadedModel, params: GenerationParams, *, rounds: int) -> list[Row]:

@@ -9,11 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
-
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.support.middle_models import make_middle_model
 from benchmarks.support.reporting import Row, parse_arguments, report
 from wan22_bridge.architecture import find_architecture
 from wan22_bridge.bridge import ModelIntegrationBridge
@@ -21,7 +19,6 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.planning import base_plan, estimate_memory
 from wan22_bridge.plans import RequestShape
-from wan22_bridge.tiny.building import build_pipeline
 from wan22_bridge.types import GenerationParams
 
 SPEC = replace(load_catalogue()["tiny-ti2v"], negative_prompt="")
@@ -49,7 +46,8 @@ def main() -> None:
 
 def _compare(size: str, folder: Path) -> list[Row]:
     heads, layers, ffn_dim, vae_dim, shape = SIZES[size]
-    _make_model(folder, heads=heads, layers=layers, ffn_dim=ffn_dim, vae_dim=vae_dim)
+    transformer = {"num_attention_heads": heads, "attention_head_dim": 128, "num_layers": layers, "ffn_dim": ffn_dim}
+    make_middle_model("ti2v", folder, transformer, {"base_dim": vae_dim, "decoder_base_dim": vae_dim})
     plan = base_plan("cpu")
     footprint = FootprintMeter(find_architecture(SPEC, folder), "cpu", plan.dtypes).measure(shape)
     estimated = estimate_memory(plan, footprint).ram_bytes
@@ -61,19 +59,6 @@ def _compare(size: str, folder: Path) -> list[Row]:
         Row(f"{size}: estimated", estimated / 2**20, "MB"),
         Row(f"{size}: how far the estimate is off", abs(estimated / measured - 1), "of measured", 0.15),
     ]
-
-
-def _make_model(folder: Path, *, heads: int, layers: int, ffn_dim: int, vae_dim: int) -> None:
-    """The tiny TI2V, with a larger transformer and VAE, both random."""
-    torch.manual_seed(0)
-    pipeline = build_pipeline("ti2v")
-    transformer = {"num_attention_heads": heads, "attention_head_dim": 128, "num_layers": layers, "ffn_dim": ffn_dim}
-    vae = {"base_dim": vae_dim, "decoder_base_dim": vae_dim}
-    parts = pipeline.components | {
-        "transformer": WanTransformer3DModel.from_config(dict(pipeline.transformer.config) | transformer),
-        "vae": AutoencoderKLWan.from_config(dict(pipeline.vae.config) | vae),
-    }
-    WanPipeline(**parts, boundary_ratio=None, expand_timesteps=True).save_pretrained(folder)
 
 
 def _generate(folder: Path, shape: RequestShape) -> None:

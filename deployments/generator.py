@@ -22,7 +22,7 @@ from deployments.messages import Advanced, Completed, Failed, Message, Stopped
 from deployments.storage import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
-from wan22_bridge.plans import Quantization
+from wan22_bridge.plans import Wishes
 from wan22_bridge.types import Checkpoint, GenerationResult, Preview, Progress, Stage
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class Generator:
         downloader: DeploymentHandle[Any],
         checkpoint_interval_seconds: float,
         preview_interval_seconds: float,
-        quantization: Quantization | None,
-        batched_guidance: bool,
+        wishes: Wishes,
     ) -> None:
         self._store = JobStore(store_url, migrate=False)
         self._storage = Storage(data_dir)
@@ -73,8 +72,7 @@ class Generator:
         self._downloader = downloader
         self._checkpoint_interval_seconds = checkpoint_interval_seconds
         self._preview_interval_seconds = preview_interval_seconds
-        self._quantization = quantization
-        self._batched_guidance = batched_guidance
+        self._wishes = wishes
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._bridge: ModelIntegrationBridge | None = None
         self._loads: set[asyncio.Future[LoadedModel]] = set()
@@ -152,8 +150,7 @@ class Generator:
             from wan22_bridge.bridge import ModelIntegrationBridge
 
             self._bridge = ModelIntegrationBridge(
-                quantization=self._quantization,
-                batched_guidance=self._batched_guidance,
+                wishes=self._wishes,
                 scratch=self._storage.root / "offload",
                 loras=self._storage.loras,
             )

@@ -89,6 +89,5 @@ def _bind_generator(
         downloader,
         options.checkpoint_interval_seconds,
         options.preview_interval_seconds,
-        options.quantization,
-        options.batched_guidance,
+        options.wishes(),
     )

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from serve_app.client import DEFAULT_URL, Client, ClientError
+from serve_app.doctor import doctor
 from serve_app.following import follow_job
 from serve_app.planning import plan
 
@@ -152,6 +153,7 @@ def models(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
 
 
 app.command()(plan)
+app.command()(doctor)
 
 
 @app.command()

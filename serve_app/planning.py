@@ -12,7 +12,7 @@ from rich.table import Table
 
 from wan22_bridge.catalogue import ImageInput, ModelSpec, load_catalogue
 from wan22_bridge.errors import Wan22Error
-from wan22_bridge.plans import GIB, HardwareProfile, OptimizationPlan, Quantization, RequestShape
+from wan22_bridge.plans import GIB, HardwareProfile, OptimizationPlan, Quantization, RequestShape, Wishes
 from wan22_bridge.sizing import parse_size, snap_frames, snap_size
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def plan(
         spec, shape = _parse(model, size, frames)
         hardware = _suppose(detect_hardware(Path.cwd()), gpu, ram)
         meter = FootprintMeter(find_architecture(spec, path), hardware.device, base_plan(hardware.device).dtypes)
-        chosen = Planner(spec, hardware, meter.measure, quantization).choose(shape)
+        chosen = Planner(spec, hardware, meter.measure, Wishes(quantization=quantization)).choose(shape)
     except Wan22Error as exc:
         Console(stderr=True).print(f"[red]Error:[/red] {exc.message}", *exc.suggestions, sep="\n  ", highlight=False)
         raise typer.Exit(2 if exc.category == "invalid_request" else 1) from None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.downloads import ensure_model
 from wan22_bridge.errors import ConfigurationError, ModelMissing
-from wan22_bridge.plans import Quantization
+from wan22_bridge.plans import Quantization, Wishes
 
 
 class _Strict(BaseModel):
@@ -45,12 +45,25 @@ class GeneratorSettings(_Strict):
     """How the experts' weights are stored: none or fp8; by default none while they fit as they are."""
     batched_guidance: bool = False
     """Runs the prompt and the negative prompt as one batch: for GPUs that a single pass does not fill."""
+    attention_backend: str = "native"
+    """One of diffusers' attention backends that is installed here, such as `_flash_3_hub`."""
+    compiled: bool = False
+    """Compiles the transformers' blocks; the first job of each size waits for it."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
     """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
     preview_interval_seconds: float = Field(default=2, ge=0)
     """How often a job that is being denoised shows what it is becoming; 0 switches previews off."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)
     """How long a replica that is to go may take to end its job. Keep it beyond the longest job."""
+
+    def wishes(self) -> Wishes:
+        """What every plan is to have."""
+        return Wishes(
+            quantization=self.quantization,
+            batched_guidance=self.batched_guidance,
+            attention_backend=self.attention_backend,
+            compiled=self.compiled,
+        )
 
 
 class Settings(_Strict):

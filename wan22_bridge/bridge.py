@@ -13,7 +13,7 @@ from wan22_bridge.hardware import detect_hardware, use_all_cores
 from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.planning import Planner, base_plan
-from wan22_bridge.plans import HardwareProfile, Quantization, RequestShape
+from wan22_bridge.plans import HardwareProfile, RequestShape, Wishes
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,7 @@ class ModelIntegrationBridge:
         *,
         exact: bool = False,
         hardware: HardwareProfile | None = None,
-        quantization: Quantization | None = None,
-        batched_guidance: bool = False,
+        wishes: Wishes | None = None,
         scratch: Path | None = None,
         loras: Path = Path("loras"),
     ) -> None:
@@ -42,15 +41,13 @@ class ModelIntegrationBridge:
         Args:
             exact: gives up speed on the CPU for the very bits that diffusers' pipelines make.
             hardware: what to plan for; this machine as it is now by default.
-            quantization: the only one to use; by default none while the weights fit without.
-            batched_guidance: makes the prompt's and the negative prompt's passes one.
+            wishes: what every plan is to have.
             scratch: the folder on whose disk weights are laid out where a plan needs that.
             loras: the folder of LoRAs.
         """
         self._exact = exact
         self._hardware = hardware or detect_hardware(scratch or Path.cwd())
-        self._quantization = quantization
-        self._batched_guidance = batched_guidance
+        self._wishes = wishes
         self._scratch = scratch
         self._loras = loras
         self._planners: dict[str, Planner] = {}
@@ -68,7 +65,7 @@ class ModelIntegrationBridge:
         started = time.perf_counter()
         dtypes = base_plan(self._hardware.device).dtypes
         meter = FootprintMeter(find_architecture(spec, folder), self._hardware.device, dtypes)
-        planner = Planner(spec, self._hardware, meter.measure, self._quantization, self._batched_guidance)
+        planner = Planner(spec, self._hardware, meter.measure, self._wishes)
         shape = RequestShape(
             width=spec.size[0],
             height=spec.size[1],

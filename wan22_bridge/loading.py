@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, UMT5EncoderModel
@@ -14,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from wan22_bridge.architecture import find_architecture
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import ModelCorrupted, OutOfMemory
+from wan22_bridge.errors import ConfigurationError, ModelCorrupted, OutOfMemory
 from wan22_bridge.kernels import use_fast_kernels
 from wan22_bridge.plans import OptimizationPlan, Quantization
 from wan22_bridge.types import ModelType
@@ -48,7 +49,24 @@ def load_component(name: str, folder: Path, plan: OptimizationPlan, *, exact: bo
     expert = WanTransformer3DModel.from_pretrained(folder / name, torch_dtype=dtype).eval()
     if plan.quantization is Quantization.FP8:
         expert.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    if plan.attention_backend != "native":
+        _set_attention(expert, plan.attention_backend)
+    if plan.compiled:
+        expert.compile_repeated_blocks(fullgraph=False)
     return expert  # type: ignore[no-any-return]
+
+
+def _set_attention(expert: WanTransformer3DModel, backend: str) -> None:
+    try:
+        expert.set_attention_backend(backend)
+    except (ValueError, RuntimeError) as exc:
+        raise ConfigurationError(
+            f"The attention backend {backend!r} can't be used here: {str(exc).partition(chr(10))[0][:300]}",
+            param="generator.attention_backend",
+            suggestions=["Leave it at native, or install what it needs."],
+        ) from exc
+    # Diffusers makes it the default of every other model of the process, too.
+    _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)
 
 
 def load_tokenizer(folder: Path) -> Any:

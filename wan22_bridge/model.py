@@ -19,7 +19,7 @@ from diffusers.hooks import apply_group_offloading
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.loading import EXPERTS, check_model_type, load_component, load_tokenizer, reading_model
 from wan22_bridge.memory import TILE_STRIDE
-from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
+from wan22_bridge.plans import Offload, OptimizationPlan, Residence
 from wan22_bridge.previews import PreviewFactors, find_factors
 
 _OFFLOAD_PREFIX = "wan22-offload-"
@@ -66,9 +66,9 @@ class LoadedModel:
     def weights(self) -> str:
         """Names the weights and how they are computed with: a snapshot belongs to it."""
         exact = " exact" if self._exact else ""
-        quantised = "" if self.plan.quantization is Quantization.NONE else f" {self.plan.quantization}"
-        batched = " batched" if self.plan.batched_guidance else ""
-        return f"{self.spec.id} {self._folder.name} {self._files}{exact}{quantised}{batched}"
+        plan = self.plan
+        ways = f"{plan.quantization} {plan.batched_guidance} {plan.attention_backend} {plan.compiled}"
+        return f"{self.spec.id} {self._folder.name} {self._files}{exact} {ways}"
 
     @property
     def dtype(self) -> torch.dtype:

@@ -16,6 +16,7 @@ from wan22_bridge.plans import (
     Quantization,
     RequestShape,
     Residence,
+    Wishes,
 )
 from wan22_bridge.sizing import TEMPORAL_STRIDE, size_for_aspect
 
@@ -170,8 +171,7 @@ class Planner:
         spec: ModelSpec,
         hardware: HardwareProfile,
         measure: MeasureFootprint,
-        quantization: Quantization | None = None,
-        batched_guidance: bool = False,
+        wishes: Wishes | None = None,
     ) -> None:
         """Plans with what there is.
 
@@ -179,14 +179,12 @@ class Planner:
             spec: the model.
             hardware: the machine, before the model is on it.
             measure: gives the model's footprint for a shape.
-            quantization: the only one to use; None: none while the weights fit without.
-            batched_guidance: whether every plan has it.
+            wishes: what every plan is to have.
         """
-        self._batched_guidance = batched_guidance
         self._spec = spec
         self._hardware = hardware
         self._measure = measure
-        self._quantization = quantization
+        self._wishes = wishes or Wishes()
         self._fitting: tuple[OptimizationPlan, RequestShape] | None = None
         """The last plan that was chosen, and the shape it was chosen for."""
 
@@ -234,8 +232,14 @@ class Planner:
         return None
 
     def _rungs(self, footprint: Footprint) -> Iterator[OptimizationPlan]:
-        for rung in list_rungs(self._hardware.device, footprint, self._quantization):
-            yield replace(rung, batched_guidance=self._batched_guidance)
+        wishes = self._wishes
+        for rung in list_rungs(self._hardware.device, footprint, wishes.quantization):
+            yield replace(
+                rung,
+                batched_guidance=wishes.batched_guidance,
+                attention_backend=wishes.attention_backend,
+                compiled=wishes.compiled,
+            )
 
     def _first_fitting(self, footprint: Footprint) -> OptimizationPlan | None:
         return next((rung for rung in self._rungs(footprint) if fits(rung, footprint, self._hardware)), None)

@@ -102,6 +102,17 @@ class Footprint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What whoever runs the service asks of every plan."""
+
+    quantization: Quantization | None = None
+    """The only one to use; None: none while the weights fit without."""
+    batched_guidance: bool = False
+    attention_backend: str = "native"
+    compiled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizationPlan:
     """How a model is run on a machine."""
 
@@ -118,6 +129,10 @@ class OptimizationPlan:
     batched_guidance: bool = False
     """Whether the prompt's and the negative prompt's passes are one: faster where a pass does not fill the device, for
     twice the activations, and rounded differently."""
+    attention_backend: str = "native"
+    """Of diffusers; the others need packages and GPUs of their own."""
+    compiled: bool = False
+    """Whether the experts' blocks are compiled, at their first step of each shape."""
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Why each choice was made, in words."""
 
@@ -136,6 +151,10 @@ class OptimizationPlan:
             names.append(f"vae tiles of {self.vae_tile} px")
         if self.batched_guidance:
             names.append("batched guidance")
+        if self.attention_backend != "native":
+            names.append(f"{self.attention_backend} attention")
+        if self.compiled:
+            names.append("compiled")
         return names
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,6 +169,8 @@ class OptimizationPlan:
             "offload": self.offload.value,
             "vae_tile": self.vae_tile,
             "batched_guidance": self.batched_guidance,
+            "attention_backend": self.attention_backend,
+            "compiled": self.compiled,
             "reasons": dict(self.reasons),
         }
 

@@ -26,6 +26,7 @@ from wan22_bridge.plans import (
     Quantization,
     RequestShape,
     Residence,
+    Wishes,
 )
 
 T2V, I2V, TI2V = "wan2.2-t2v-a14b", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"
@@ -62,7 +63,7 @@ def meter(model_id: str) -> FootprintMeter:
 
 
 def planner(model_id: str, hardware: HardwareProfile, quantization: Quantization | None = None) -> Planner:
-    return Planner(load_catalogue()[model_id], hardware, meter(model_id).measure, quantization)
+    return Planner(load_catalogue()[model_id], hardware, meter(model_id).measure, Wishes(quantization=quantization))
 
 
 def plan_for(model_id: str, height: int, gpu_gb: int, ram_gb: int) -> OptimizationPlan:

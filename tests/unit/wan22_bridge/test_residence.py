@@ -21,11 +21,11 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.decoding import count_parts, decode_frames
 from wan22_bridge.denoising import Denoising
-from wan22_bridge.errors import OutOfMemory
+from wan22_bridge.errors import ConfigurationError, OutOfMemory
 from wan22_bridge.hardware import detect_hardware
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.planning import PROCESS_BYTES, base_plan
-from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
+from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence, Wishes
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import GenerationResult
 
@@ -146,6 +146,28 @@ def test_a_frame_no_larger_than_a_tile_is_decoded_whole(load_exact: LoadModel) -
     assert len(list(decode_frames(model.text.vae, latents, 128))) == latents.shape[2]
 
 
+def test_another_attention_backend_is_of_its_model_alone(load_as: LoadAs, load_exact: LoadModel) -> None:
+    exact = denoise(load_exact("tiny-t2v"), PARAMS)
+    model = load_as(attention_backend="_native_math")
+
+    assert model.text.transformer_2.blocks[1].attn1.processor._attention_backend.value == "_native_math"
+    assert psnr(denoise(model, PARAMS), exact) > 100
+    assert torch.equal(denoise(load_exact("tiny-t2v"), PARAMS), exact)
+
+
+@pytest.mark.parametrize("backend", ["flash", "nothing"])
+def test_an_attention_backend_that_is_not_here_is_told(backend: str, load_as: LoadAs) -> None:
+    with pytest.raises(ConfigurationError, match=f"attention backend '{backend}' can't be used here"):
+        load_as(attention_backend=backend)
+
+
+def test_compiled_blocks_give_the_same_up_to_rounding(load_as: LoadAs, load_exact: LoadModel) -> None:
+    model = load_as(compiled=True)
+
+    assert psnr(denoise(model, PARAMS), denoise(load_exact("tiny-t2v"), PARAMS)) > 90
+    assert all(block._compiled_call_impl is not None for block in model.text.transformer.blocks)
+
+
 # Through the bridge.
 
 
@@ -161,7 +183,7 @@ def test_when_memory_runs_out_it_goes_on_from_the_same_step_to_the_same_bits(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, folder = load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v")
-    bridge = ModelIntegrationBridge(quantization=Quantization.NONE, scratch=tmp_path / "scratch")
+    bridge = ModelIntegrationBridge(wishes=Wishes(quantization=Quantization.NONE), scratch=tmp_path / "scratch")
     model = bridge.load(spec, folder)
     expected = finish(bridge.generate(model, PARAMS, tmp_path / "expected")).video.read_bytes()
     forward, calls = WanTransformer3DModel.forward, 0

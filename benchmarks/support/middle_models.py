@@ -1,0 +1,35 @@
+"""Models of a middle size, with random weights: large enough to measure, small enough to make on the spot."""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+
+from wan22_bridge.tiny.building import build_pipeline
+
+HUNDRED_MILLION = {"num_attention_heads": 6, "attention_head_dim": 128, "ffn_dim": 3584, "num_layers": 9}
+"""A transformer of a hundred million parameters."""
+
+
+def make_middle_model(
+    member: str, folder: Path, transformer: dict[str, int], vae: dict[str, int] | None = None
+) -> Path:
+    """Writes a member of the tiny family with a larger transformer, for each expert, and perhaps another VAE.
+
+    Args:
+        member: t2v, i2v or ti2v.
+        folder: where to, in diffusers' format.
+        transformer: what its config has in place of the tiny one's.
+        vae: likewise.
+    """
+    torch.manual_seed(0)
+    pipeline = build_pipeline(member)
+    parts = dict(pipeline.components)
+    for name in ("transformer", "transformer_2"):
+        if parts[name] is not None:
+            parts[name] = WanTransformer3DModel.from_config(dict(parts[name].config) | transformer)
+    if vae is not None:
+        parts["vae"] = AutoencoderKLWan.from_config(dict(pipeline.vae.config) | vae)
+    options = {name: pipeline.config[name] for name in ("boundary_ratio", "expand_timesteps")}
+    WanPipeline(**parts, **options).save_pretrained(folder)
+    return folder

@@ -1,0 +1,73 @@
+"""Every way to run a model beside the plain one: seconds a step, likeness, and what decoding takes."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
+from benchmarks.support.reporting import Row, parse_arguments, report
+from wan22_bridge.architecture import find_architecture
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.hardware import detect_hardware, use_all_cores
+from wan22_bridge.memory import FootprintMeter
+from wan22_bridge.planning import base_plan
+from wan22_bridge.plans import RequestShape
+from wan22_bridge.requests import GenerationRequest, resolve_params
+from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.trials import run_trials
+from wan22_bridge.types import GenerationParams
+
+SPEC = load_catalogue()["tiny-t2v"]
+SHAPES = {"wan2.2-t2v-a14b": (832, 480, 81), "wan2.2-ti2v-5b": (1280, 704, 121)}
+
+
+def main() -> None:
+    """Measures and reports."""
+    arguments = parse_arguments("Every way to run a model of 100 M parameters beside the plain one; decoding's memory.")
+    use_all_cores()
+    with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
+        scratch = Path(name)
+        if arguments.quick:
+            folder, size, steps = ensure_tiny_model(scratch, "t2v"), "128x128", 12
+        else:
+            folder, size, steps = make_middle_model("t2v", scratch / "middle", HUNDRED_MILLION), "256x256", 16
+        request = GenerationRequest(prompt="a red circle", model=SPEC.id, resolution=size, steps=steps, seed=1)
+        params = resolve_params(request, [SPEC])
+        rows = _try_all(folder, params, scratch)
+    report([*rows, *_trace_decoding()], arguments.json)
+
+
+def _try_all(folder: Path, params: GenerationParams, scratch: Path) -> list[Row]:
+    rows: list[Row] = []
+    plain = 0.0
+    for outcome in run_trials(SPEC, folder, params, scratch, detect_hardware(scratch).device):
+        name = outcome.trial.name
+        if outcome.error:
+            rows.append(Row(f"{name}: failed, {outcome.error}", 1, "", 0))
+            continue
+        plain = plain or outcome.seconds_per_step
+        rows.append(Row(f"{name}: a step / plain", outcome.seconds_per_step / plain, "×"))
+        if outcome.latents_psnr_db != float("inf"):
+            rows.append(Row(f"{name}: latents", outcome.latents_psnr_db, "dB"))
+        if outcome.frames_psnr_db != float("inf"):
+            rows.append(Row(f"{name}: frames", outcome.frames_psnr_db, "dB"))
+    return rows
+
+
+def _trace_decoding() -> list[Row]:
+    """Of the published models, by tracing: there are no weights to run."""
+    rows = []
+    for model_id, (width, height, frames) in SHAPES.items():
+        spec = load_catalogue()[model_id]
+        meter = FootprintMeter(find_architecture(spec), "cuda", base_plan("cuda").dtypes)
+        needed = meter.measure(RequestShape(width=width, height=height, num_frames=frames)).decode_bytes
+        for tile, size in needed.items():
+            how = f"in tiles of {tile} px" if tile else "whole frames, streamed"
+            rows.append(Row(f"{model_id} at {width}x{height}, decoding {how}: peak, traced", size / 1e9, "GB"))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
