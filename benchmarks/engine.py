@@ -23,7 +23,7 @@ from wan22_bridge.decoding import decode_frames
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.hardware import detect_hardware, use_all_cores
 from wan22_bridge.model import LoadedModel
-from wan22_bridge.planning import base_plan
+from wan22_bridge.rungs import base_plan
 from wan22_bridge.snapshots import read_snapshot, write_snapshot
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import GenerationParams

@@ -16,9 +16,10 @@ from benchmarks.support.reporting import Row, parse_arguments, report
 from wan22_bridge.architecture import find_architecture
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.estimates import estimate_memory
 from wan22_bridge.memory import FootprintMeter
-from wan22_bridge.planning import base_plan, estimate_memory
 from wan22_bridge.plans import RequestShape
+from wan22_bridge.rungs import base_plan
 from wan22_bridge.types import GenerationParams
 
 SPEC = replace(load_catalogue()["tiny-ti2v"], negative_prompt="")

@@ -12,9 +12,9 @@ from wan22_bridge.architecture import find_architecture
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.hardware import detect_hardware, use_all_cores
 from wan22_bridge.memory import FootprintMeter
-from wan22_bridge.planning import base_plan
 from wan22_bridge.plans import RequestShape
 from wan22_bridge.requests import GenerationRequest, resolve_params
+from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.trials import run_trials
 from wan22_bridge.types import GenerationParams

@@ -38,7 +38,8 @@ def plan(
     from wan22_bridge.architecture import find_architecture
     from wan22_bridge.hardware import detect_hardware
     from wan22_bridge.memory import FootprintMeter
-    from wan22_bridge.planning import Planner, base_plan
+    from wan22_bridge.planning import Planner
+    from wan22_bridge.rungs import base_plan
 
     try:
         spec, shape = _parse(model, size, frames)
@@ -81,7 +82,8 @@ def _suppose(found: HardwareProfile, gpu: float | None, ram: float | None) -> Ha
 def _show(
     chosen: OptimizationPlan, shape: RequestShape, hardware: HardwareProfile, meter: "FootprintMeter", as_json: bool
 ) -> None:
-    from wan22_bridge.planning import estimate_memory, gb
+    from wan22_bridge.estimates import estimate_memory
+    from wan22_bridge.planning import gb
 
     footprint = meter.measure(shape)
     need = estimate_memory(chosen, footprint)

@@ -12,8 +12,9 @@ from wan22_bridge.generation import Generation
 from wan22_bridge.hardware import detect_hardware, use_all_cores
 from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.model import LoadedModel
-from wan22_bridge.planning import Planner, base_plan
+from wan22_bridge.planning import Planner
 from wan22_bridge.plans import HardwareProfile, RequestShape, Wishes
+from wan22_bridge.rungs import base_plan
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
 from wan22_bridge.errors import GenerationFailed
-from wan22_bridge.memory import TILE_STRIDE
+from wan22_bridge.plans import TILE_STRIDE
 from wan22_bridge.types import Frames
 
 

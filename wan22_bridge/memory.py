@@ -14,18 +14,13 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN
 
 from wan22_bridge.architecture import Architecture
-from wan22_bridge.plans import ComponentBytes, Footprint, Quantization, RequestShape
+from wan22_bridge.plans import TILES, ComponentBytes, Footprint, Quantization, RequestShape
 from wan22_bridge.sizing import TEMPORAL_STRIDE
 from wan22_bridge.tracing import trace_peak_bytes
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 TEXT_TOKENS = 512
-TILES = (512, 256, 128)
-"""Sides of a tile in pixels that are offered, besides no tiling."""
-TILE_STRIDE = 0.75
-"""Of a tile's side; the rest overlaps, and is blended."""
-
 _TILED_COPIES = 3
 """Of the video in fp32, where it is decoded in tiles: the tiles with their overlap, and the frames they become."""
 _TRACED_LATENT_FRAMES = 3

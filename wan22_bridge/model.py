@@ -18,8 +18,7 @@ from diffusers.hooks import apply_group_offloading
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.loading import EXPERTS, check_model_type, load_component, load_tokenizer, reading_model
-from wan22_bridge.memory import TILE_STRIDE
-from wan22_bridge.plans import Offload, OptimizationPlan, Residence
+from wan22_bridge.plans import TILE_STRIDE, Offload, OptimizationPlan, Residence
 from wan22_bridge.previews import PreviewFactors, find_factors
 
 _OFFLOAD_PREFIX = "wan22-offload-"

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import OutOfMemory
+from wan22_bridge.estimates import estimate_memory, fits
 from wan22_bridge.plans import (
     GIB,
-    ComponentBytes,
     Footprint,
     HardwareProfile,
     MemoryEstimate,
@@ -18,149 +18,12 @@ from wan22_bridge.plans import (
     Residence,
     Wishes,
 )
+from wan22_bridge.rungs import list_rungs
 from wan22_bridge.sizing import TEMPORAL_STRIDE, size_for_aspect
-
-CUDA_CONTEXT_BYTES = int(0.75 * GIB)
-"""CUDA's context and its libraries' workspaces: memory that is no tensor's."""
-FRAGMENTATION = 1.06
-"""The allocator's caches over what the tensors take."""
-PROCESS_BYTES = {"cpu": int(0.5 * GIB), "cuda": int(2 * GIB)}
-"""The RAM of a process that has imported torch, diffusers and transformers, with the libraries of its device."""
-_R, _O, _S, _Q = Residence.RESIDENT, Residence.ON_DEMAND, Residence.STREAMED, Residence.SEQUENTIAL
-_TILES = (None, 512, 256, 128)
 
 MeasureFootprint = Callable[[RequestShape], Footprint]
 
-
-def base_plan(device: str, quantization: Quantization = Quantization.NONE) -> OptimizationPlan:
-    """Everything on the device, nothing approximated: the first rung."""
-    dtypes = {
-        "text_encoder": "float32" if device == "cpu" else "bfloat16",
-        "experts": "float32" if device == "cpu" else "bfloat16",
-        "vae": "float32",
-    }
-    return OptimizationPlan(device=device, dtypes=dtypes, quantization=quantization)
-
-
-def list_rungs(
-    device: str, footprint: Footprint, quantization: Quantization | None = None
-) -> Iterator[OptimizationPlan]:
-    """Every way to run a model, the best first: what keeps the bits before what does not, the fast before the slow.
-
-    Args:
-        device: `cuda` or `cpu`.
-        footprint: the model's.
-        quantization: the only one to use; None: none while that fits.
-    """
-    plain = [quantization] if quantization is not None else [Quantization.NONE]
-    all_kinds = [quantization] if quantization is not None else [Quantization.NONE, Quantization.FP8]
-    seen = set()
-    for kinds, offload, residences in (
-        (plain, Offload.RAM, [_R, _O] if device == "cuda" else [_R]),
-        (plain, Offload.RAM, [_S] if device == "cuda" else []),
-        (all_kinds[-1:], Offload.RAM, [_R, _O, _S, _Q] if device == "cuda" else [_R]),
-        (plain, Offload.RAM, [_Q] if device == "cuda" else []),
-        (all_kinds, Offload.DISK, [_O, _S, _Q] if device == "cuda" else [_S, _Q]),
-    ):
-        for kind in kinds:
-            for tile in _TILES:
-                for residence in residences:
-                    for plan in _component_choices(base_plan(device, kind), residence, footprint):
-                        candidate = replace(plan, offload=offload, vae_tile=tile)
-                        if str(candidate) not in seen:
-                            seen.add(str(candidate))
-                            yield candidate
-
-
-def _component_choices(plan: OptimizationPlan, experts: Residence, footprint: Footprint) -> Iterator[OptimizationPlan]:
-    """Where the other components go beside the experts."""
-    if plan.device == "cpu":
-        yield replace(plan, experts=experts, text_encoder=experts)
-        return
-    if experts is _R:
-        yield plan
-        yield replace(plan, text_encoder=_O, vae=_O)
-    if experts is not _R or footprint.experts > 1:
-        yield replace(plan, experts=experts, text_encoder=_O, vae=_O)
-    yield replace(plan, experts=experts, text_encoder=_S, vae=_O)
-
-
-def estimate_memory(plan: OptimizationPlan, footprint: Footprint) -> MemoryEstimate:
-    """The most memory that a plan takes, stage by stage."""
-    expert = footprint.expert[plan.quantization]
-    waiting = {
-        "text_encoder": _held(plan.text_encoder, footprint.text_encoder, 1),
-        "experts": _held(plan.experts, expert, footprint.experts),
-        "vae": _held(plan.vae, footprint.vae, 1),
-    }
-    working = {
-        "text_encoder": _at_work(plan, plan.text_encoder, footprint.text_encoder, 1),
-        "experts": _at_work(plan, plan.experts, expert, footprint.experts),
-        "vae": _at_work(plan, plan.vae, footprint.vae, 1),
-    }
-    activations = {
-        "encode_text": ("text_encoder", footprint.encode_text_bytes),
-        "encode_image": ("vae", footprint.encode_image_bytes.get(plan.vae_tile, 0)),
-        "denoise": ("experts", (2 if plan.batched_guidance else 1) * footprint.denoise_bytes),
-        "decode": ("vae", footprint.decode_bytes[plan.vae_tile]),
-    }
-    stages = {
-        stage: sum(waiting.values()) - waiting[component] + working[component] + int(FRAGMENTATION * needed)
-        for stage, (component, needed) in activations.items()
-        if stage != "encode_image" or footprint.encode_image_bytes
-    }
-    ram, disk = _ram_bytes(plan, footprint)
-    if plan.device == "cpu":
-        return MemoryEstimate(vram_bytes=0, vram_stages={}, ram_bytes=ram + max(stages.values()), disk_bytes=disk)
-    stages = {stage: needed + CUDA_CONTEXT_BYTES for stage, needed in stages.items()}
-    return MemoryEstimate(vram_bytes=max(stages.values()), vram_stages=stages, ram_bytes=ram, disk_bytes=disk)
-
-
-def _held(residence: Residence, component: ComponentBytes, count: int) -> int:
-    """What a component takes on the device while another one works."""
-    return count * component.total if residence is _R else 0
-
-
-def _at_work(plan: OptimizationPlan, residence: Residence, component: ComponentBytes, count: int) -> int:
-    """What it takes there while it works itself."""
-    if residence is _R:
-        return count * component.total
-    if residence is _O:
-        return component.total
-    ahead = 2 if plan.device == "cuda" else 1
-    return component.rest + ahead * component.block if residence is _S else ahead * component.layer
-
-
-def _ram_bytes(plan: OptimizationPlan, footprint: Footprint) -> tuple[int, int]:
-    """RAM and disk beside what lies on the device: what is offloaded, and the largest component while it is loaded."""
-    expert = footprint.expert[plan.quantization].total
-    off = [
-        (plan.experts, footprint.experts * expert),
-        (plan.text_encoder, footprint.text_encoder.total),
-        (plan.vae, footprint.vae.total),
-    ]
-    offloaded = sum(size for residence, size in off if residence is not _R)
-    laid_out = sum(size for residence, size in off if residence in (_S, _Q))
-    frames = footprint.frames_bytes if plan.vae_tile is not None else 0
-    if plan.offload is Offload.DISK:
-        return PROCESS_BYTES[plan.device] + max(
-            footprint.loaded_expert_bytes, footprint.text_encoder.total, frames
-        ), laid_out
-    if plan.device == "cpu":
-        return PROCESS_BYTES[plan.device] + frames, 0
-    others = offloaded - (expert if plan.experts is not _R else 0)
-    while_loading = max(others + footprint.loaded_expert_bytes, footprint.text_encoder.total)
-    return PROCESS_BYTES[plan.device] + max(offloaded + frames, while_loading), 0
-
-
-def fits(plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile) -> bool:
-    """Whether the machine has the memory, and the disk, that a plan takes."""
-    need = estimate_memory(plan, footprint)
-    return (
-        need.vram_bytes <= hardware.vram_free_bytes
-        and need.ram_bytes <= hardware.ram_available_bytes
-        and need.disk_bytes <= hardware.disk_free_bytes
-    )
+_R, _O, _S, _Q = Residence.RESIDENT, Residence.ON_DEMAND, Residence.STREAMED, Residence.SEQUENTIAL
 
 
 class Planner:

@@ -6,6 +6,10 @@ from enum import StrEnum
 from typing import Any
 
 GIB = 2**30
+TILES = (512, 256, 128)
+"""Sides of a tile in pixels that a VAE may work in, besides whole frames."""
+TILE_STRIDE = 0.75
+"""Of a tile's side; the rest overlaps, and is blended."""
 
 
 class Quantization(StrEnum):

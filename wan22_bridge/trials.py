@@ -14,8 +14,8 @@ from wan22_bridge.decoding import decode_frames
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import Wan22Error
 from wan22_bridge.model import LoadedModel
-from wan22_bridge.planning import base_plan
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
+from wan22_bridge.rungs import base_plan
 from wan22_bridge.types import GenerationParams, StepCache
 
 _TILES = (256, 128, 64)

@@ -15,7 +15,7 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.model import LoadedModel
-from wan22_bridge.planning import base_plan
+from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import StepCache
 

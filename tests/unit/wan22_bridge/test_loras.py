@@ -22,8 +22,8 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.lora_files import find_lora, list_loras
 from wan22_bridge.loras import LoraRack, take_off_all
 from wan22_bridge.model import LoadedModel
-from wan22_bridge.planning import base_plan
 from wan22_bridge.plans import Offload, Quantization, Residence
+from wan22_bridge.rungs import base_plan
 from wan22_bridge.snapshots import fingerprint
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import LoraUse

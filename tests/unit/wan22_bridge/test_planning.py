@@ -9,15 +9,9 @@ import pytest
 from wan22_bridge.architecture import Architecture, find_architecture
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import OutOfMemory
+from wan22_bridge.estimates import estimate_memory, fits
 from wan22_bridge.memory import FootprintMeter
-from wan22_bridge.planning import (
-    Planner,
-    base_plan,
-    estimate_memory,
-    fits,
-    list_rungs,
-    list_smaller,
-)
+from wan22_bridge.planning import Planner, list_smaller
 from wan22_bridge.plans import (
     GIB,
     Footprint,
@@ -28,6 +22,7 @@ from wan22_bridge.plans import (
     Residence,
     Wishes,
 )
+from wan22_bridge.rungs import base_plan, list_rungs
 
 T2V, I2V, TI2V = "wan2.2-t2v-a14b", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"
 FRAMES = {T2V: 81, I2V: 81, TI2V: 121}

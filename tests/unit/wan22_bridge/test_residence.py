@@ -22,10 +22,11 @@ from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.decoding import count_parts, decode_frames
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import ConfigurationError, OutOfMemory
+from wan22_bridge.estimates import PROCESS_BYTES
 from wan22_bridge.hardware import detect_hardware
 from wan22_bridge.model import LoadedModel
-from wan22_bridge.planning import PROCESS_BYTES, base_plan
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence, Wishes
+from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import GenerationResult
 
