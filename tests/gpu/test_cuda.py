@@ -1,0 +1,53 @@
+"""What needs a CUDA GPU: `make test-gpu`, on a machine that has one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
+from tests.jobs import make_params
+from wan22_bridge.architecture import find_architecture
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.denoising import Denoising
+from wan22_bridge.estimates import CUDA_CONTEXT_BYTES, estimate_memory
+from wan22_bridge.memory import FootprintMeter
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.plans import RequestShape
+from wan22_bridge.rungs import base_plan
+from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.trials import run_trials
+
+pytestmark = pytest.mark.gpu
+
+SPEC = load_catalogue()["tiny-t2v"]
+
+
+def test_every_way_to_run_a_model_works_on_the_gpu(models_dir: Path, tmp_path: Path) -> None:
+    folder = ensure_tiny_model(models_dir, "t2v")
+    params = make_params(width=128, height=128, num_frames=9, steps=8)
+
+    outcomes = list(run_trials(SPEC, folder, params, tmp_path, "cuda"))
+
+    assert [outcome.error for outcome in outcomes] == [""] * len(outcomes)
+    assert all(outcome.latents_psnr_db > 25 for outcome in outcomes)
+    by_name = {outcome.trial.name: outcome for outcome in outcomes}
+    assert by_name["blocks streamed"].peak_vram_bytes < by_name["plain"].peak_vram_bytes
+
+
+def test_the_estimate_of_denoising_is_near_what_it_takes(tmp_path: Path) -> None:
+    folder = make_middle_model("t2v", tmp_path / "model", HUNDRED_MILLION)
+    params = make_params(width=512, height=512, num_frames=33, steps=2)
+    plan = base_plan("cuda")
+    shape = RequestShape(width=params.width, height=params.height, num_frames=params.num_frames)
+    footprint = FootprintMeter(find_architecture(SPEC, folder), "cuda", plan.dtypes).measure(shape)
+    estimated = estimate_memory(plan, footprint).vram_stages["denoise"] - CUDA_CONTEXT_BYTES
+    model = LoadedModel(SPEC, folder, plan)
+    conditioning = prepare_conditioning(model, params, TextCache(), Path())
+    torch.cuda.reset_peak_memory_stats()
+
+    for _ in Denoising(model, params, conditioning).steps():
+        pass
+
+    assert estimated == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.15)
