@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
-from deployments.jobs.job import Job
+from deployments.jobs.job import ClaimState, Job
 from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Completed, Failed, Message, Stopped
 from deployments.storage import Storage
@@ -76,6 +76,10 @@ class Generator:
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._bridge: ModelIntegrationBridge | None = None
         self._loads: set[asyncio.Future[LoadedModel]] = set()
+
+    def __del__(self) -> None:
+        """Waits for the device's thread: a job that was given back ends its step and keeps its snapshot."""
+        self._device.shutdown(wait=True)
 
     @serve.multiplexed(max_num_models_per_replica=1)  # type: ignore[untyped-decorator]
     async def _load(self, model_id: str) -> "LoadedModel":
@@ -137,8 +141,9 @@ class Generator:
         while not stop.is_set():
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                if await asyncio.to_thread(self._store.must_stop, job.id, job.fencing_token):
-                    stop.unwanted = True
+                claim = await asyncio.to_thread(self._store.claim_state, job.id, job.fencing_token)
+                if claim is not ClaimState.HELD:
+                    stop.unwanted = claim is ClaimState.LOST
                     stop.set()
             except SQLAlchemyError:
                 logger.exception("The store did not answer", extra={"action": "store_failed"})

@@ -28,6 +28,17 @@ class JobState(StrEnum):
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
+class ClaimState(StrEnum):
+    """What became of one claim of a job."""
+
+    HELD = "held"
+    """It runs the job."""
+    GIVEN_BACK = "given_back"
+    """The job waits again, and nobody else has claimed it yet: what the claim has done so far is of use."""
+    LOST = "lost"
+    """The job was cancelled, deleted, or claimed by another."""
+
+
 class Priority(IntEnum):
     """The higher one goes first."""
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import (
+    ClaimState,
     IdempotencyConflict,
     Job,
     JobEnded,
@@ -238,15 +239,16 @@ class JobStore:
             )
             return job
 
-    def must_stop(self, job_id: str, fencing_token: int) -> bool:
-        """Whether the claim was cancelled or overtaken: what a generator asks while it works."""
+    def claim_state(self, job_id: str, fencing_token: int) -> ClaimState:
+        """Whether the claim still stands: what a generator asks while it works."""
         with self.database.reading() as connection:
             row = connection.execute(
                 select(jobs.c.state, jobs.c.fencing_token, jobs.c.cancel_requested).where(jobs.c.id == job_id)
             ).one_or_none()
-        if row is None or row.state != JobState.PROCESSING or row.fencing_token != fencing_token:
-            return True
-        return bool(row.cancel_requested)
+        if row is None or row.fencing_token != fencing_token or row.cancel_requested:
+            return ClaimState.LOST
+        states = {JobState.PROCESSING: ClaimState.HELD, JobState.PENDING: ClaimState.GIVEN_BACK}
+        return states.get(JobState(row.state), ClaimState.LOST)
 
     def record_progress(self, job_id: str, fencing_token: int, progress: Progress) -> None:
         """Writes how far a running job is.

@@ -8,6 +8,7 @@ from alembic.migration import MigrationContext
 
 from deployments.jobs.database import open_engine
 from deployments.jobs.job import (
+    ClaimState,
     IdempotencyConflict,
     JobEnded,
     JobNotFound,
@@ -165,8 +166,8 @@ def test_an_overtaken_claim_can_write_nothing(store: JobStore, clock: Clock) -> 
     ):
         with pytest.raises(LeaseLost):
             write()
-    assert store.must_stop(job.id, 1)
-    assert not store.must_stop(job.id, 2)
+    assert store.claim_state(job.id, 1) is ClaimState.LOST
+    assert store.claim_state(job.id, 2) is ClaimState.HELD
     assert store.get(job.id) == second
 
 
@@ -209,7 +210,7 @@ def test_cancelling_a_running_job_asks_its_runner(store: JobStore, clock: Clock)
     job = store.submit(make_job())
     store.claim(job.id, lease_seconds=10)
     assert store.request_cancel(job.id).state is JobState.PROCESSING
-    assert store.must_stop(job.id, 1)
+    assert store.claim_state(job.id, 1) is ClaimState.LOST
     assert store.mark_cancelled(job.id, 1).state is JobState.CANCELLED
 
 
@@ -230,7 +231,7 @@ def test_a_running_job_that_is_deleted_stops(store: JobStore) -> None:
     job = store.submit(make_job())
     store.claim(job.id, lease_seconds=10)
     store.delete(job.id)
-    assert store.must_stop(job.id, 1)
+    assert store.claim_state(job.id, 1) is ClaimState.LOST
     with pytest.raises(JobNotFound):
         store.get(job.id)
     assert [event.type for event in store.events.after(0)][-1] == "deleted"
@@ -268,3 +269,18 @@ def test_old_events_are_forgotten_and_numbers_go_on(store: JobStore, clock: Cloc
 def test_an_unsupported_database_is_refused_by_name(url: str) -> None:
     with pytest.raises(ConfigurationError, match="database_url"):
         JobStore(url)
+
+
+@pytest.mark.parametrize("how", ["released", "lease lost"])
+def test_a_claim_that_was_given_back_is_told_from_one_that_was_lost(how: str, store: JobStore, clock: Clock) -> None:
+    job = store.submit(make_job())
+    store.claim(job.id, lease_seconds=10)
+    if how == "released":
+        store.release(job.id, 1, False)
+    else:
+        clock.now += 11
+        store.reclaim_expired(max_attempts=3, error=_ERROR)
+
+    assert store.claim_state(job.id, 1) is ClaimState.GIVEN_BACK
+    store.claim(job.id, lease_seconds=10)
+    assert store.claim_state(job.id, 1) is ClaimState.LOST
