@@ -163,10 +163,12 @@ def fit_preview(
     """Fit the colours of live previews to a model's own VAE, and keep them in its folder as preview.json."""
     from diffusers import AutoencoderKLWan
 
+    from wan22_bridge.kernels import use_fast_kernels
     from wan22_bridge.previews import fit_factors, write_factors
 
     try:
         vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+        use_fast_kernels(vae)
         path = write_factors(folder, fit_factors(vae))
     except (OSError, ValueError, RuntimeError) as exc:
         _fail(f"{folder}: no VAE of Wan2.2 in diffusers' format: {str(exc).partition(chr(10))[0][:200]}", code=2)

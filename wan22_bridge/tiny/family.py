@@ -9,7 +9,7 @@ from wan22_bridge.files import fsync_directory, fsync_tree, locked
 FAMILY = ("t2v", "i2v", "ti2v")
 """The members: one for each Wan2.2 model type."""
 
-_REVISION = "random-2"
+_REVISION = "random-3"
 """Part of the folder's name, so that a family made by another version is never mistaken for this one."""
 
 
@@ -43,6 +43,7 @@ def ensure_tiny_model(models_dir: Path, member: str) -> Path:
     with locked(models_dir / f".{folder.name}.lock"):
         if folder.is_dir():
             return folder
+        from wan22_bridge.kernels import use_fast_kernels
         from wan22_bridge.previews import fit_factors, write_factors
         from wan22_bridge.tiny.building import build_pipeline
 
@@ -50,6 +51,7 @@ def ensure_tiny_model(models_dir: Path, member: str) -> Path:
         try:
             pipeline = build_pipeline(member)
             pipeline.save_pretrained(part)
+            use_fast_kernels(pipeline.vae)
             write_factors(part, fit_factors(pipeline.vae))
             fsync_tree(part)
             part.chmod(0o755)

@@ -62,10 +62,8 @@ def test_the_published_factors_of_both_vaes_are_known(z_dim: int, tmp_path: Path
 
 
 @pytest.mark.parametrize(("model_id", "likeness"), [("tiny-i2v", 0.1), ("tiny-ti2v", 0.3)])
-def test_fitted_factors_show_the_colours_of_what_was_encoded(
-    model_id: str, likeness: float, load_exact: LoadModel
-) -> None:
-    model = load_exact(model_id)
+def test_fitted_factors_show_the_colours_of_what_was_encoded(model_id: str, likeness: float, load: LoadModel) -> None:
+    model = load(model_id)
     assert model.preview_factors == fit_factors(model.text.vae)
     generator = torch.Generator().manual_seed(99)
     shown, meant = [], []
