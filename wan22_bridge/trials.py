@@ -116,14 +116,17 @@ def _run(
     model = LoadedModel(spec, folder, trial.plan, exact=True, scratch=scratch)
     try:
         run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
-        seconds = [step.seconds for step in run.steps()]
+        steps = list(run.steps())
+        experts = [step.expert for step in steps]
+        first = {experts.index(expert) for expert in experts}  # loads, compiles or warms up
+        seconds = [step.seconds for step in steps if step.index not in first] or [step.seconds for step in steps]
         started = time.perf_counter()
         parts = list(decode_frames(model.bring("vae"), run.latents_BCTHW, trial.plan.vae_tile))
         decode_seconds = time.perf_counter() - started
         frames = torch.cat([torch.from_numpy(part).float() for part in parts if len(part)])
         outcome = Outcome(
             trial=trial,
-            seconds_per_step=sum(seconds[1:]) / max(1, len(seconds) - 1),
+            seconds_per_step=sum(seconds) / len(seconds),
             decode_seconds=decode_seconds,
             peak_vram_bytes=torch.cuda.max_memory_allocated() if on_gpu else 0,
         )
