@@ -12,11 +12,12 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 
+from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.images import open_image
 from wan22_bridge.media import is_video, read_frames, read_last_frame
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.schedulers import add_noise, set_scheduler
-from wan22_bridge.types import GenerationParams
+from wan22_bridge.types import GenerationParams, ModelType
 
 MAX_TEXT_TOKENS = 512
 """As Wan2.2 was trained; longer prompts are cut."""
@@ -113,6 +114,15 @@ def _noisy_video(model: LoadedModel, params: GenerationParams, path: Path, gener
 
     Follows `WanVideoToVideoPipeline.prepare_latents` of diffusers 0.42.1.
     """
+    if model.spec.type is ModelType.I2V or params.steps_to_run < 1:
+        raise InvalidRequest(
+            f"{model.spec.id} makes its videos from an image, not from a video."
+            if model.spec.type is ModelType.I2V
+            else f"strength {params.strength:g} leaves none of the {params.steps} steps to run.",
+            code="video_not_supported" if model.spec.type is ModelType.I2V else "invalid_value",
+            param="video" if model.spec.type is ModelType.I2V else "strength",
+            suggestions=["Use T2V-A14B or TI2V-5B, with a strength of at least 1 / steps."],
+        )
     vae = model.bring("vae")
     frames = read_frames(path, params.num_frames, params.width, params.height)
     video_BCTHW = VideoProcessor(vae_scale_factor=vae.config.scale_factor_spatial).preprocess_video(

@@ -123,9 +123,9 @@ class Generation:
         )
 
     def _fit_plan(self) -> None:
-        """Loads the model anew if the request does not fit beside it as it is."""
+        """Loads the model anew if the request does not fit beside it as it is, or if that failed before."""
         plan = self._planner.keep_or_choose(self._model.plan, self._shape)
-        if plan != self._model.plan:
+        if plan != self._model.plan or not self._model.is_loaded:
             self._model.replan(plan)
 
     def _within_memory(

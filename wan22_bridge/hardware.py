@@ -27,7 +27,6 @@ def detect_hardware(disk: Path) -> HardwareProfile:
             vram_total_bytes=0,
             vram_free_bytes=0,
             compute_capability=None,
-            gpu_count=0,
             **common,
         )
     free, total = torch.cuda.mem_get_info()
@@ -37,7 +36,6 @@ def detect_hardware(disk: Path) -> HardwareProfile:
         vram_total_bytes=total,
         vram_free_bytes=free,
         compute_capability=torch.cuda.get_device_capability(),
-        gpu_count=torch.cuda.device_count(),
         **common,
     )
 

@@ -2,26 +2,22 @@
 
 import gc
 import hashlib
-import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline
 from diffusers.hooks import apply_group_offloading
 
 from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.layouts import Layout
 from wan22_bridge.loading import EXPERTS, check_model_type, load_component, load_tokenizer, reading_model
 from wan22_bridge.plans import TILE_STRIDE, Offload, OptimizationPlan, Residence
 from wan22_bridge.previews import PreviewFactors, find_factors
-
-_OFFLOAD_PREFIX = "wan22-offload-"
 
 
 class LoadedModel:
@@ -53,8 +49,7 @@ class LoadedModel:
         self.image: WanImageToVideoPipeline
         """The same components; it makes the conditioning of an input image."""
         self._folder, self._exact, self._scratch = folder, exact, scratch
-        self._laid_out: Path | None = None
-        self._remove_layout: Callable[[], object] = lambda: None
+        self._layout: Layout | None = None
         with reading_model(spec, folder):
             check_model_type(spec, folder)
             self._load()
@@ -102,8 +97,8 @@ class LoadedModel:
         """
         self._replace(name, None)
         _free_memory(self.device)
-        if self._laid_out is not None:
-            shutil.rmtree(self._laid_out / name, ignore_errors=True)
+        if self._layout is not None:
+            shutil.rmtree(self._layout.folder / name, ignore_errors=True)
         with reading_model(self.spec, self._folder):
             component = load_component(name, self._folder, self.plan, exact=self._exact)
         change(component)
@@ -117,7 +112,7 @@ class LoadedModel:
             ModelCorrupted: the files can't be loaded any more.
             OutOfMemory: it does not fit on the device.
         """
-        only_the_tile = replace(plan, vae_tile=self.plan.vae_tile) == self.plan
+        only_the_tile = self.is_loaded and replace(plan, vae_tile=self.plan.vae_tile) == self.plan
         if only_the_tile:
             self.plan = plan
             _set_tiling(self.text.vae, plan.vae_tile)
@@ -132,8 +127,10 @@ class LoadedModel:
         for name in self._names:
             self._replace(name, None)
         _free_memory(self.device)
-        self._remove_layout()
-        self._laid_out = None
+        self.is_loaded = False
+        if self._layout is not None:
+            self._layout.remove()
+            self._layout = None
 
     @property
     def experts_stay(self) -> bool:
@@ -159,6 +156,8 @@ class LoadedModel:
         self.text = WanPipeline(**parts, **options)
         self.image = WanImageToVideoPipeline(**parts, **options)
         self.text.set_progress_bar_config(disable=True)
+        self.is_loaded = True
+        """False once it was closed, or could not be loaded anew."""
 
     def _replace(self, name: str, component: torch.nn.Module | None) -> None:
         for pipeline in (self.text, self.image):
@@ -193,13 +192,9 @@ class LoadedModel:
         )
 
     def _layout_folder(self, name: str) -> str:
-        if self._laid_out is None:
-            scratch = self._scratch or Path(tempfile.gettempdir())
-            scratch.mkdir(parents=True, exist_ok=True)
-            _remove_left_behind(scratch)
-            self._laid_out = Path(tempfile.mkdtemp(prefix=f"{_OFFLOAD_PREFIX}{os.getpid()}-", dir=scratch))
-            self._remove_layout = weakref.finalize(self, shutil.rmtree, self._laid_out, ignore_errors=True)
-        return str(self._laid_out / name)
+        if self._layout is None:
+            self._layout = Layout(self._scratch or Path(tempfile.gettempdir()))
+        return str(self._layout.folder / name)
 
     def _residence(self, name: str) -> Residence:
         if name in EXPERTS:
@@ -249,11 +244,3 @@ def _free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _remove_left_behind(scratch: Path) -> None:
-    """Removes what processes laid out that were killed."""
-    for folder in scratch.glob(f"{_OFFLOAD_PREFIX}*"):
-        owner = folder.name.removeprefix(_OFFLOAD_PREFIX).partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)

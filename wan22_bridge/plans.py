@@ -52,7 +52,6 @@ class HardwareProfile:
     """0 on a CPU."""
     vram_free_bytes: int
     compute_capability: tuple[int, int] | None
-    gpu_count: int
     ram_total_bytes: int
     ram_available_bytes: int
     disk_free_bytes: int

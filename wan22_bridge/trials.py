@@ -89,7 +89,7 @@ def run_trials(
     for trial in list_trials(device, params):
         try:
             outcome, latents, frames = _run(spec, folder, replace(params, step_cache=trial.step_cache), trial, scratch)
-        except (Wan22Error, RuntimeError, ValueError, NotImplementedError) as exc:
+        except (Wan22Error, RuntimeError, ValueError) as exc:
             yield Outcome(trial=trial, error=f"{type(exc).__name__}: {str(exc).partition(chr(10))[0][:160]}")
             continue
         if reference is None:

@@ -40,7 +40,6 @@ def machine(gpu_gb: int, ram_gb: int) -> HardwareProfile:
         vram_total_bytes=gpu_gb * GIB,
         vram_free_bytes=int(0.97 * gpu_gb * GIB),
         compute_capability=(8, 9),
-        gpu_count=1,
         ram_total_bytes=ram_gb * GIB,
         ram_available_bytes=int(0.9 * ram_gb * GIB),
         disk_free_bytes=500 * GIB,
@@ -225,7 +224,7 @@ def test_each_rung_of_the_ladder_takes_less_and_fits(gpu_gb: int) -> None:
 
 
 def test_on_a_cpu_everything_is_in_ram_until_it_does_not_fit() -> None:
-    cpu = replace(machine(8, 64), device="cpu", vram_total_bytes=0, vram_free_bytes=0, gpu_count=0)
+    cpu = replace(machine(8, 64), device="cpu", vram_total_bytes=0, vram_free_bytes=0)
     measure = FootprintMeter(architecture("tiny-t2v"), "cpu", base_plan("cpu").dtypes).measure
     shape = RequestShape(width=128, height=128, num_frames=17)
 

@@ -24,6 +24,7 @@ from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import ConfigurationError, OutOfMemory
 from wan22_bridge.estimates import PROCESS_BYTES
 from wan22_bridge.hardware import detect_hardware
+from wan22_bridge.layouts import Layout
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence, Wishes
 from wan22_bridge.rungs import base_plan
@@ -56,7 +57,7 @@ def test_weights_streamed_from_the_disk_keep_the_result(
 ) -> None:
     model = load_as(experts=residence, text_encoder=residence, offload=Offload.DISK)
 
-    [folder] = (tmp_path / "scratch").iterdir()
+    [folder] = (path for path in (tmp_path / "scratch").iterdir() if path.is_dir())
     assert {path.name for path in folder.iterdir()} == {"transformer", "transformer_2", "text_encoder"}
     assert all(list(path.glob("*.safetensors")) for path in folder.iterdir())
     # Where a layer's weights lie in memory decides how the CPU's kernels group their sums: rounding, no more.
@@ -75,7 +76,7 @@ def test_blocks_that_are_off_are_on_the_disk_and_not_in_memory(
 
     off, there = (each.text.transformer.blocks[1].ffn.net[2].weight for each in (model, plain))
     assert not torch.equal(off, there)
-    [folder] = (tmp_path / "scratch").iterdir()
+    [folder] = (path for path in (tmp_path / "scratch").iterdir() if path.is_dir())
     groups = {path.name: len(list(path.iterdir())) for path in folder.iterdir()}
     assert groups == {"transformer": 2 + 1, "transformer_2": 2 + 1, "text_encoder": 2 + 1}  # blocks, and the rest
 
@@ -246,11 +247,39 @@ def test_a_model_that_cannot_fit_is_not_loaded(models_dir: Path, tmp_path: Path)
         limited(2**20, tmp_path).load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
 
 
-def test_what_a_killed_process_laid_out_is_removed_by_the_next(load_as: LoadAs, tmp_path: Path) -> None:
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left = tmp_path / "scratch" / f"wan22-offload-{int(dead.stdout)}-abc"
-    left.mkdir(parents=True)
+def test_what_a_killed_process_laid_out_is_removed_by_the_next_and_what_a_living_one_did_is_not(
+    load_as: LoadAs, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    living = Layout(scratch)
+    code = "import os, sys; from pathlib import Path; from wan22_bridge.layouts import Layout;"
+    code += "layout = Layout(Path(sys.argv[1])); print(layout.folder, flush=True); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", code, str(scratch)], capture_output=True, text=True)
+    left = Path(killed.stdout.strip())
+    assert left.is_dir()
 
     load_as(experts=Residence.STREAMED, offload=Offload.DISK)
 
     assert not left.exists()
+    assert living.folder.is_dir()
+    living.remove()
+    assert len(list(scratch.iterdir())) == 2  # the model's own folder, and its lock
+
+
+def test_a_model_that_could_not_be_loaded_anew_is_loaded_for_the_next_job(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = ModelIntegrationBridge(scratch=tmp_path / "scratch")
+    model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+
+    def run_out(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as during:
+        during.setattr("wan22_bridge.model.load_component", run_out)
+        with pytest.raises(OutOfMemory):
+            model.replan(replace(model.plan, quantization=Quantization.FP8))
+    assert not model.is_loaded
+
+    assert finish(bridge.generate(model, PARAMS, tmp_path / "out")).video.exists()
+    model.close()

@@ -167,3 +167,11 @@ def test_a_cut_off_video_can_t_be_continued(load_exact: LoadModel, videos: Path)
 
     with pytest.raises(InvalidRequest, match="can't be read"):
         denoise(model, params, videos)
+
+
+def test_what_can_t_begin_with_a_video_says_so(load_exact: LoadModel, videos: Path) -> None:
+    with pytest.raises(InvalidRequest, match="leaves none of the 10 steps"):
+        denoise(load_exact("tiny-t2v"), replace(PARAMS, strength=0.05), videos)
+    model = load_exact("tiny-i2v")
+    with pytest.raises(InvalidRequest, match="not from a video"):
+        denoise(model, replace(PARAMS, model="tiny-i2v", model_type=model.spec.type), videos)
