@@ -66,6 +66,7 @@ class Generator:
         preview_interval_seconds: float,
         wishes: Wishes,
     ) -> None:
+        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._store = JobStore(store_url, migrate=False)
         self._storage = Storage(data_dir)
         self._served = {spec.id: spec for spec in served}
@@ -73,7 +74,6 @@ class Generator:
         self._checkpoint_interval_seconds = checkpoint_interval_seconds
         self._preview_interval_seconds = preview_interval_seconds
         self._wishes = wishes
-        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._bridge: ModelIntegrationBridge | None = None
         self._loads: set[asyncio.Future[LoadedModel]] = set()
 

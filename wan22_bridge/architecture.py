@@ -65,11 +65,11 @@ def find_architecture(spec: ModelSpec, folder: Path | None = None) -> Architectu
     if folder is not None:
         return _read_folder(spec, folder)
     if spec.source_kind is SourceKind.BUILTIN:
-        return architecture_of(build_pipeline(spec.source_ref))
+        return _architecture_of(build_pipeline(spec.source_ref))
     return Architecture(**yaml.safe_load(configs.architectures_file().read_text("utf-8"))["architectures"][spec.type])
 
 
-def architecture_of(pipeline: Any) -> Architecture:
+def _architecture_of(pipeline: Any) -> Architecture:
     """The architecture of a Wan pipeline's components."""
     return Architecture(
         experts=1 if pipeline.transformer_2 is None else 2,

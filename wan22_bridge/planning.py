@@ -61,7 +61,7 @@ class Planner:
         plan = self._first_fitting(footprint)
         if plan is not None:
             self._fitting = plan, shape
-            return explain(plan, footprint, hardware)
+            return _explain(plan, footprint, hardware)
         least = min(
             (estimate_memory(rung, footprint) for rung in self._rungs(footprint)),
             key=lambda need: (need.vram_bytes > hardware.vram_free_bytes, need.ram_bytes + need.vram_bytes),
@@ -91,7 +91,7 @@ class Planner:
         before = getattr(estimate_memory(plan, footprint), key)
         for rung in rungs[rungs.index(plan) + 1 if plan in rungs else 0 :]:
             if getattr(estimate_memory(rung, footprint), key) < before and fits(rung, footprint, self._hardware):
-                return explain(rung, footprint, self._hardware)
+                return _explain(rung, footprint, self._hardware)
         return None
 
     def _rungs(self, footprint: Footprint) -> Iterator[OptimizationPlan]:
@@ -135,7 +135,7 @@ def list_smaller(spec: ModelSpec, shape: RequestShape) -> Iterator[RequestShape]
         yield replace(smallest, num_frames=int((shape.num_frames - 1) * share) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1)
 
 
-def explain(plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile) -> OptimizationPlan:
+def _explain(plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile) -> OptimizationPlan:
     """The same plan with a reason in words for each choice."""
     need = estimate_memory(plan, footprint)
     expert = footprint.expert[plan.quantization].total

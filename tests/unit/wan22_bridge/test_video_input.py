@@ -7,16 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    DPMSolverMultistepScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    UniPCMultistepScheduler,
-    WanVideoToVideoPipeline,
-)
+from diffusers import WanVideoToVideoPipeline
 
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
-from tests.unit.wan22_bridge.likeness import denoise, psnr
+from tests.unit.wan22_bridge.likeness import denoise, diffusers_scheduler, psnr
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
@@ -55,17 +50,12 @@ def test_a_video_is_made_anew_bit_for_bit_as_diffusers_does(
     scheduler: SchedulerName, load_exact: LoadModel, videos: Path
 ) -> None:
     model, params = load_exact("tiny-t2v"), replace(PARAMS, scheduler=scheduler)
-    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
     pipeline = WanVideoToVideoPipeline(
         tokenizer=model.text.tokenizer,
         text_encoder=model.text.text_encoder,
         transformer=model.text.transformer_2,  # the pipeline has one expert: at this strength it is the second
         vae=model.text.vae,
-        scheduler={
-            SchedulerName.UNIPC: lambda: UniPCMultistepScheduler(**flow),
-            SchedulerName.EULER: lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
-            SchedulerName.DPMPP: lambda: DPMSolverMultistepScheduler(**flow),
-        }[scheduler](),
+        scheduler=diffusers_scheduler(scheduler, flow_shift=3.0),
     )
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
