@@ -52,7 +52,7 @@ class ModelIntegrationBridge:
         self._scratch = scratch
         self._loras = loras
         self._planners: dict[str, Planner] = {}
-        self._texts: dict[str, TextCache] = {}
+        self._texts = TextCache()
         self._decode_seconds_per_pixel: dict[str, float] = {}
         use_all_cores()
 
@@ -120,7 +120,7 @@ class ModelIntegrationBridge:
             folder,
             inputs=inputs,
             loras=self._loras,
-            texts=self._texts.setdefault(params.model, TextCache()),
+            texts=self._texts,
             planner=self._planners[model.spec.id],
             checkpoint=checkpoint,
             preview=preview,

@@ -5,6 +5,7 @@ L text tokens, D text width.
 """
 
 from collections import OrderedDict
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,37 +40,53 @@ class Conditioning:
 
 
 class TextCache:
-    """Text embeddings of the last few prompts: a negative prompt is the same for nearly every job."""
+    """Text embeddings of the last few prompts, of all models: a negative prompt is the same for nearly every job."""
 
     def __init__(self, capacity: int = 32) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
 
     @torch.no_grad()
     def encode(self, model: LoadedModel, text: str) -> torch.Tensor:
         """The embeddings [1, 512, D] of one text, in the transformer's dtype."""
-        if text in self._entries:
-            self._entries.move_to_end(text)
-            return self._entries[text]
+        key = model.text_encoder_id, text
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
         model.bring("text_encoder")
         embeds, _ = model.text.encode_prompt(
             text, do_classifier_free_guidance=False, max_sequence_length=MAX_TEXT_TOKENS, device=model.device
         )
-        self._entries[text] = embeds.to(model.dtype)
+        self._entries[key] = embeds.to(model.dtype)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
-        return self._entries[text]
+        return self._entries[key]
+
+
+def prepare_conditioning(model: LoadedModel, params: GenerationParams, texts: TextCache, inputs: Path) -> Conditioning:
+    """What `prepare_in_parts` comes to, all at once."""
+    parts = prepare_in_parts(model, params, texts, inputs)
+    try:
+        while True:
+            next(parts)
+    except StopIteration as end:
+        conditioning: Conditioning = end.value
+        return conditioning
 
 
 @torch.no_grad()
-def prepare_conditioning(model: LoadedModel, params: GenerationParams, texts: TextCache, inputs: Path) -> Conditioning:
-    """Encodes the prompt and the images and draws the noise, as diffusers' Wan pipelines do.
+def prepare_in_parts(
+    model: LoadedModel, params: GenerationParams, texts: TextCache, inputs: Path
+) -> Generator[None, None, Conditioning]:
+    """Encodes the prompt and the images and draws the noise, as diffusers' Wan pipelines do; yields between the parts.
 
     The noise comes from a CPU generator, so that a seed means the same video on every device.
     """
     generator = torch.Generator("cpu").manual_seed(params.seed)
     prompt_embeds = texts.encode(model, params.prompt)
+    yield
     negative_embeds = texts.encode(model, params.negative_prompt) if params.guidance_scale > 1 else None
+    yield
     if params.video is not None:
         latents = _noisy_video(model, params, inputs / params.video, generator)
         return Conditioning(latents_BCTHW=latents, prompt_embeds_BLD=prompt_embeds, negative_embeds_BLD=negative_embeds)

@@ -1,9 +1,10 @@
 """Durable files: written under a temporary name, flushed to disk, then renamed; and a lock between processes."""
 
 import fcntl
+import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,3 +51,20 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+_SAMPLES, _SAMPLE_BYTES = 64, 4096
+
+
+def identify_files(files: Iterable[Path]) -> str:
+    """Names what is in some files without reading gigabytes: by their names, their sizes and samples all over them."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        size = path.stat().st_size
+        digest.update(f"{path.parent.name}/{path.name} {size} ".encode())
+        step = max(_SAMPLE_BYTES, size // _SAMPLES)
+        with path.open("rb") as file:
+            for start in range(0, size, step):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]

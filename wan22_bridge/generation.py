@@ -11,7 +11,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from wan22_bridge.conditioning import Conditioning, TextCache, prepare_conditioning
+from wan22_bridge.conditioning import Conditioning, TextCache, prepare_in_parts
 from wan22_bridge.decoding import count_parts, decode_frames
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import OutOfMemory, SnapshotRefused
@@ -20,7 +20,7 @@ from wan22_bridge.loras import LoraRack
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.output import LAST_FRAME, THUMBNAIL, VIDEO, VideoOutput
 from wan22_bridge.planning import Planner
-from wan22_bridge.plans import Quantization, RequestShape, Residence
+from wan22_bridge.plans import OptimizationPlan, Quantization, RequestShape, Residence
 from wan22_bridge.previews import render_preview
 from wan22_bridge.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress, Stage
@@ -75,6 +75,8 @@ class Generation:
         self._timings: dict[str, float] = {}
         self._stage: Stage | None = None
         self._stage_started = 0.0
+        self._told: Progress
+        """What was told last; told again, it is a moment to stop at."""
         self._resumed_from_step = 0
         self._broken_off: Snapshot | None = None
         """Where the denoising was when memory ran out."""
@@ -87,7 +89,7 @@ class Generation:
             torch.cuda.reset_peak_memory_stats(self._model.device)
         try:
             yield self._enter(Stage.PREPARING_INPUTS)
-            self._fit_plan()
+            yield from self._fit_plan()
             conditioning = yield from self._within_memory(self._prepare)
             yield self._enter(Stage.GENERATING)
             latents = yield from self._within_memory(lambda: self._denoise(conditioning))
@@ -122,11 +124,16 @@ class Generation:
             resumed_from_step=self._resumed_from_step,
         )
 
-    def _fit_plan(self) -> None:
-        """Loads the model anew if the request does not fit beside it as it is, or if that failed before."""
+    def _fit_plan(self) -> Generator[Progress, None, None]:
+        """Loads the model anew if the request does not fit beside it as it is, or if that was not done to its end."""
         plan = self._planner.keep_or_choose(self._model.plan, self._shape)
         if plan != self._model.plan or not self._model.is_loaded:
-            self._model.replan(plan)
+            yield from self._replan(plan)
+
+    def _replan(self, plan: OptimizationPlan) -> Generator[Progress, None, None]:
+        """Loads the model anew; it can be stopped between its components."""
+        for _ in self._model.replan(plan):
+            yield self._told
 
     def _within_memory(
         self, stage: Callable[[], Generator[Progress, None, Result]]
@@ -142,9 +149,9 @@ class Generation:
             except RuntimeError as exc:
                 if not is_out_of_memory(exc):
                     raise
-            self._take_next_rung()
+            yield from self._take_next_rung()
 
-    def _take_next_rung(self) -> None:
+    def _take_next_rung(self) -> Generator[Progress, None, None]:
         rung = self._planner.next_rung(self._model.plan, self._shape)
         if rung is None:
             raise OutOfMemory(
@@ -155,11 +162,17 @@ class Generation:
             )
         logger.warning("Out of memory; going on with %s", ", ".join(rung.describe()), extra={"action": "out_of_memory"})
         gc.collect()
-        self._model.replan(rung)
+        yield from self._replan(rung)
 
     def _prepare(self) -> Generator[Progress, None, Conditioning]:
-        yield from ()
-        return prepare_conditioning(self._model, self._params, self._texts, self._inputs)
+        parts = prepare_in_parts(self._model, self._params, self._texts, self._inputs)
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                conditioning: Conditioning = end.value
+                return conditioning
+            yield self._told
 
     def _denoise(self, conditioning: Conditioning) -> Generator[Progress, None, torch.Tensor]:
         belongs_to = fingerprint(f"{self._model.weights} {self._loras.identity}".rstrip(), self._params)
@@ -245,7 +258,10 @@ class Generation:
         self._stage, self._stage_started = stage, time.perf_counter()
         steps = self._params.steps_to_run
         denoised = stage in (Stage.POST_PROCESSING, Stage.SAVING)
-        return Progress(stage=stage, percent=_SPAN[stage][0], current_step=steps if denoised else 0, total_steps=steps)
+        self._told = Progress(
+            stage=stage, percent=_SPAN[stage][0], current_step=steps if denoised else 0, total_steps=steps
+        )
+        return self._told
 
     def _leave(self) -> None:
         """Books the seconds of the stage that is running."""
@@ -256,13 +272,14 @@ class Generation:
         """Progress within the stage: `done` of `total` parts."""
         assert self._stage is not None
         low, high = _SPAN[self._stage]
-        return Progress(
+        self._told = Progress(
             stage=self._stage,
             current_step=current_step,
             total_steps=self._params.steps_to_run,
             percent=round(low + (high - low) * done / total, 2),
             eta_seconds=None if eta_seconds is None else round(eta_seconds, 2),
         )
+        return self._told
 
     @property
     def _pixels(self) -> int:

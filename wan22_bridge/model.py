@@ -1,10 +1,9 @@
 """A loaded model: its components where a plan wants them, brought onto the device when they work."""
 
 import gc
-import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipel
 from diffusers.hooks import apply_group_offloading
 
 from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.files import identify_files
 from wan22_bridge.layouts import Layout
 from wan22_bridge.loading import EXPERTS, check_model_type, load_component, load_tokenizer, reading_model
 from wan22_bridge.plans import TILE_STRIDE, Offload, OptimizationPlan, Residence
@@ -52,7 +52,8 @@ class LoadedModel:
         self._layout: Layout | None = None
         with reading_model(spec, folder):
             check_model_type(spec, folder)
-            self._load()
+            for _ in self._load():
+                pass
         self.preview_factors: PreviewFactors | None = find_factors(folder, self.text.vae.config.z_dim)
         """None where nobody has fitted any to the VAE: then there are no previews."""
 
@@ -63,6 +64,11 @@ class LoadedModel:
         plan = self.plan
         ways = f"{plan.quantization} {plan.batched_guidance} {plan.attention_backend} {plan.compiled}"
         return f"{self.spec.id} {self._folder.name} {self._files}{exact} {ways}"
+
+    @property
+    def text_encoder_id(self) -> str:
+        """Names what makes embeddings of a text: models that share it share the embeddings."""
+        return f"{self._text_files} {self.plan.dtypes['text_encoder']} {self.plan.dtypes['experts']} {self.device}"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -105,8 +111,8 @@ class LoadedModel:
         self._replace(name, self._settle(name, component))
         return getattr(self.text, name)
 
-    def replan(self, plan: OptimizationPlan) -> None:
-        """Loads anew, as another plan wants it.
+    def replan(self, plan: OptimizationPlan) -> Generator[None, None, None]:
+        """Loads anew, as another plan wants it, yielding after each component; closed early, it leaves nothing loaded.
 
         Raises:
             ModelCorrupted: the files can't be loaded any more.
@@ -120,7 +126,7 @@ class LoadedModel:
         self.close()
         self.plan = plan
         with reading_model(self.spec, self._folder):
-            self._load()
+            yield from self._load()
 
     def close(self) -> None:
         """Lets go of the weights, and of what was laid out on the disk."""
@@ -137,15 +143,17 @@ class LoadedModel:
         """Whether the experts are whole modules that last as long as the plan."""
         return self.plan.experts in (Residence.RESIDENT, Residence.ON_DEMAND) and not self._dropped("transformer")
 
-    def _load(self) -> None:
+    def _load(self) -> Generator[None, None, None]:
         index = WanPipeline.load_config(self._folder)
         experts = [name for name in EXPERTS if (index.get(name) or [None])[0]]
         self._names = [*experts, "text_encoder", "vae"]
-        self._files = _name_files(self._folder)
+        self._files = _identify(self._folder)
+        self._text_files = _identify(self._folder / "text_encoder", self._folder / "tokenizer")
         parts: dict[str, Any] = {name: None for name in (*EXPERTS, "text_encoder", "vae")}
         for name in self._names:
             if not self._dropped(name):
                 parts[name] = self._settle(name, load_component(name, self._folder, self.plan, exact=self._exact))
+                yield
         tokenizer = load_tokenizer(self._folder)
         scheduler = UniPCMultistepScheduler.from_pretrained(self._folder, subfolder="scheduler")
         options = {
@@ -233,11 +241,10 @@ def _set_tiling(vae: Any, tile: int | None) -> None:
         vae.enable_tiling(tile, tile, stride, stride)
 
 
-def _name_files(folder: Path) -> str:
-    """Cheaply: the files' names and sizes stand for what is in them."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json"))
-    listing = [f"{path.relative_to(folder)} {path.stat().st_size}" for path in files]
-    return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+def _identify(*folders: Path) -> str:
+    """Names what is in a model's folder, or in its parts."""
+    found = (path for folder in folders for path in folder.rglob("*"))
+    return identify_files(path for path in found if path.suffix in (".safetensors", ".gguf", ".json", ".model"))
 
 
 def _free_memory(device: torch.device) -> None:

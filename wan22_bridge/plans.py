@@ -19,6 +19,9 @@ class Quantization(StrEnum):
     """As they are computed with: bf16 on a GPU, fp32 on a CPU."""
     FP8 = "fp8"
     """Layerwise: each layer's weights are kept in float8_e4m3fn and cast while the layer works."""
+    INT8 = "int8"
+    """By torchao: linear layers' weights are whole numbers of 8 bits, with a scale for each output channel. Nearer to
+    the unquantised model than fp8, for the same memory; they can't be streamed from the disk."""
 
 
 class Residence(StrEnum):

@@ -39,8 +39,11 @@ def list_rungs(
         (all_kinds, Offload.DISK, [_O, _S, _Q] if device == "cuda" else [_S, _Q]),
     ):
         for kind in kinds:
+            streamable = kind is not Quantization.INT8 or offload is Offload.RAM
             for tile in (None, *TILES):
                 for residence in residences:
+                    if residence in (_S, _Q) and not streamable:
+                        continue
                     for plan in _component_choices(base_plan(device, kind), residence, footprint):
                         candidate = replace(plan, offload=offload, vae_tile=tile)
                         if str(candidate) not in seen:

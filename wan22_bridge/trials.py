@@ -61,6 +61,8 @@ def list_trials(device: str, params: GenerationParams) -> list[Trial]:
         "blocks streamed from disk": replace(off, experts=Residence.STREAMED, offload=Offload.DISK),
         "fp8 weights": replace(plain, quantization=Quantization.FP8),
         "fp8 blocks streamed": replace(off, quantization=Quantization.FP8, experts=Residence.STREAMED),
+        "int8 weights": replace(plain, quantization=Quantization.INT8),
+        "int8 blocks streamed": replace(off, quantization=Quantization.INT8, experts=Residence.STREAMED),
         f"decoded in tiles of {tile} px": replace(plain, vae_tile=tile),
         "batched guidance": replace(plain, batched_guidance=True),
         "compiled": replace(plain, compiled=True),

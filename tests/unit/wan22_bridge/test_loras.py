@@ -136,6 +136,8 @@ def test_a_file_that_was_replaced_is_another_lora(model: LoadedModel, run: Any, 
     "changes",
     [
         {"quantization": Quantization.FP8},
+        {"quantization": Quantization.INT8},
+        {"quantization": Quantization.INT8, "experts": Residence.ON_DEMAND, "offload": Offload.DISK},
         {"quantization": Quantization.FP8, "experts": Residence.STREAMED, "offload": Offload.DISK},
         {"experts": Residence.STREAMED, "offload": Offload.DISK},
         {"experts": Residence.ON_DEMAND, "offload": Offload.DISK},

@@ -16,6 +16,7 @@ from wan22_bridge.plans import (
     GIB,
     Footprint,
     HardwareProfile,
+    Offload,
     OptimizationPlan,
     Quantization,
     RequestShape,
@@ -245,3 +246,13 @@ def test_no_rung_comes_twice() -> None:
 
     assert len(rungs) == len({str(rung) for rung in rungs})
     assert rungs[0] == base_plan("cuda")
+
+
+def test_int8_weighs_as_fp8_does_and_is_never_streamed_from_the_disk() -> None:
+    footprint: Footprint = meter(T2V).measure(shape_of(T2V, 480))
+    int8, fp8 = (footprint.expert[kind].total for kind in (Quantization.INT8, Quantization.FP8))
+    rungs = list(list_rungs("cuda", footprint, Quantization.INT8))
+
+    assert int8 == pytest.approx(fp8, rel=0.01)
+    assert {rung.experts for rung in rungs if rung.offload is Offload.DISK} == {Residence.ON_DEMAND}
+    assert Residence.STREAMED in {rung.experts for rung in rungs if rung.offload is Offload.RAM}

@@ -119,6 +119,23 @@ def test_fp8_weights_can_be_streamed(load_as: LoadAs) -> None:
     assert torch.equal(denoise(streamed, PARAMS), resident)
 
 
+def test_int8_weights_take_as_little_and_change_the_result_less(load_as: LoadAs, load_exact: LoadModel) -> None:
+    model, fp8 = load_as(quantization=Quantization.INT8), load_as(quantization=Quantization.FP8)
+    expert = model.text.transformer_2
+
+    assert type(expert.blocks[0].ffn.net[2].weight).__name__ == "Int8Tensor"
+    assert type(expert.condition_embedder.time_embedder.linear_1.weight) is torch.nn.Parameter
+    found, exact = denoise(model, PARAMS), denoise(load_exact("tiny-t2v"), PARAMS)
+    assert psnr(found, exact) > max(45, psnr(denoise(fp8, PARAMS), exact))
+
+
+@pytest.mark.parametrize("changes", [{"experts": Residence.ON_DEMAND, "offload": Offload.DISK}, {"vae_tile": 64}])
+def test_int8_weights_go_with_other_ways_to_save_memory(changes: dict[str, Any], load_as: LoadAs) -> None:
+    plain = denoise(load_as(quantization=Quantization.INT8), PARAMS)
+
+    assert torch.equal(denoise(load_as(quantization=Quantization.INT8, **changes), PARAMS), plain)
+
+
 @pytest.mark.parametrize("model_id", ["tiny-t2v", "tiny-ti2v"])
 def test_tiles_are_decoded_as_diffusers_does_and_near_to_the_whole(model_id: str, load_exact: LoadModel) -> None:
     model = load_exact(model_id)
@@ -278,8 +295,24 @@ def test_a_model_that_could_not_be_loaded_anew_is_loaded_for_the_next_job(
     with monkeypatch.context() as during:
         during.setattr("wan22_bridge.model.load_component", run_out)
         with pytest.raises(OutOfMemory):
-            model.replan(replace(model.plan, quantization=Quantization.FP8))
+            list(model.replan(replace(model.plan, quantization=Quantization.FP8)))
     assert not model.is_loaded
 
     assert finish(bridge.generate(model, PARAMS, tmp_path / "out")).video.exists()
+    model.close()
+
+
+def test_a_job_that_is_stopped_while_its_model_is_loaded_anew_leaves_it_to_the_next(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    bridge = limited(100 * 2**20, tmp_path)
+    model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+    tiled = replace(model.plan, quantization=Quantization.FP8)
+    loading = model.replan(tiled)
+    next(loading)
+    loading.close()
+    assert not model.is_loaded
+
+    assert finish(bridge.generate(model, PARAMS, tmp_path / "out")).video.exists()
+    assert model.is_loaded
     model.close()
