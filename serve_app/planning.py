@@ -38,14 +38,16 @@ def plan(
     from wan22_bridge.architecture import find_architecture
     from wan22_bridge.hardware import detect_hardware
     from wan22_bridge.memory import FootprintMeter
-    from wan22_bridge.planning import Planner
+    from wan22_bridge.planning import Planner, settle_wishes
     from wan22_bridge.rungs import base_plan
 
     try:
         spec, shape = _parse(model, size, frames)
         hardware = _suppose(detect_hardware(Path.cwd()), gpu, ram)
-        meter = FootprintMeter(find_architecture(spec, path), hardware.device, base_plan(hardware.device).dtypes)
-        chosen = Planner(spec, hardware, meter.measure, Wishes(quantization=quantization)).choose(shape)
+        architecture = find_architecture(spec, path)
+        meter = FootprintMeter(architecture, hardware.device, base_plan(hardware.device).dtypes)
+        wishes = settle_wishes(Wishes(quantization=quantization), spec, in_gguf=architecture.gguf_bytes is not None)
+        chosen = Planner(spec, hardware, meter.measure, wishes).choose(shape)
     except Wan22Error as exc:
         Console(stderr=True).print(f"[red]Error:[/red] {exc.message}", *exc.suggestions, sep="\n  ", highlight=False)
         raise typer.Exit(2 if exc.category == "invalid_request" else 1) from None

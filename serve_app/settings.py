@@ -42,7 +42,8 @@ class GeneratorSettings(_Strict):
     keep_warm_seconds: float = Field(default=300, ge=0)
     """How long a replica stays, with its weights, after its last job."""
     quantization: Quantization | None = None
-    """How the experts' weights are stored: none, fp8 or int8; by default none while they fit as they are, else fp8."""
+    """How the experts' weights are stored: none, fp8, int8, or gguf as a model's files have it; by default none while
+    they fit as they are, else fp8."""
     batched_guidance: bool = False
     """Runs the prompt and the negative prompt as one batch: for GPUs that a single pass does not fill."""
     attention_backend: str = "native"

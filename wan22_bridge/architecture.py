@@ -16,6 +16,9 @@ from wan22_bridge.catalogue import ModelSpec, SourceKind
 from wan22_bridge.errors import ModelCorrupted
 from wan22_bridge.tiny.building import build_pipeline
 
+EXPERTS = ("transformer", "transformer_2")
+"""The folders of the high-noise and the low-noise expert, and their names in a pipeline."""
+
 _CLASSES = {
     "transformer": "WanTransformer3DModel",
     "vae": "AutoencoderKLWan",
@@ -36,6 +39,8 @@ class Architecture:
     transformer: Mapping[str, Any]
     vae: Mapping[str, Any]
     text_encoder: Mapping[str, Any]
+    gguf_bytes: int | None = None
+    """What the larger expert's .gguf file holds; None where the experts are in the safetensors format."""
 
     def build_transformer(self, *, num_layers: int | None = None) -> WanTransformer3DModel:
         """An expert on the meta device, with all its layers or with `num_layers`."""
@@ -96,7 +101,26 @@ def _read_folder(spec: ModelSpec, folder: Path) -> Architecture:
         transformer=_read_json(spec, folder, "transformer/config.json"),
         vae=_read_json(spec, folder, "vae/config.json"),
         text_encoder=_read_json(spec, folder, "text_encoder/config.json"),
+        gguf_bytes=_weigh_gguf(spec, folder),
     )
+
+
+def find_gguf(expert_folder: Path) -> Path | None:
+    """The .gguf file in the folder of an expert."""
+    return next(iter(sorted(expert_folder.glob("*.gguf"))), None)
+
+
+def _weigh_gguf(spec: ModelSpec, folder: Path) -> int | None:
+    parts = [path for name in EXPERTS if (path := folder / name).is_dir()]
+    files = [find_gguf(path) for path in parts]
+    if not any(files):
+        return None
+    if not all(files) or any(len(list(path.glob("*.gguf"))) > 1 for path in parts):
+        raise ModelCorrupted(
+            f"The folder of {spec.id} must hold one .gguf file for each expert, or none.",
+            suggestions=["Put the high-noise file into transformer/ and the low-noise one into transformer_2/."],
+        )
+    return max(file.stat().st_size for file in files if file is not None)
 
 
 def _read_json(spec: ModelSpec, folder: Path, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from wan22_bridge.generation import Generation
 from wan22_bridge.hardware import detect_hardware, use_all_cores
 from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.model import LoadedModel
-from wan22_bridge.planning import Planner
+from wan22_bridge.planning import Planner, settle_wishes
 from wan22_bridge.plans import HardwareProfile, RequestShape, Wishes
 from wan22_bridge.rungs import base_plan
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress
@@ -60,13 +60,16 @@ class ModelIntegrationBridge:
         """Loads a model from its folder, as is best on this machine for what it makes by default.
 
         Raises:
+            ConfigurationError: its files don't go with the quantisation that is wished for.
             ModelCorrupted: the folder is not a whole model of the type.
             OutOfMemory: it does not fit, whatever is done.
         """
         started = time.perf_counter()
         dtypes = base_plan(self._hardware.device).dtypes
-        meter = FootprintMeter(find_architecture(spec, folder), self._hardware.device, dtypes)
-        planner = Planner(spec, self._hardware, meter.measure, self._wishes)
+        architecture = find_architecture(spec, folder)
+        meter = FootprintMeter(architecture, self._hardware.device, dtypes)
+        wishes = settle_wishes(self._wishes or Wishes(), spec, in_gguf=architecture.gguf_bytes is not None)
+        planner = Planner(spec, self._hardware, meter.measure, wishes)
         shape = RequestShape(
             width=spec.size[0],
             height=spec.size[1],

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from diffusers import WanTransformer3DModel
 
+from wan22_bridge.architecture import EXPERTS
 from wan22_bridge.caching import StepCaching
 from wan22_bridge.conditioning import Conditioning
 from wan22_bridge.errors import GenerationFailed
-from wan22_bridge.loading import EXPERTS
 from wan22_bridge.loras import LoraRack
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.reuse import WORTHWHILE_TOKENS, text_computed_once

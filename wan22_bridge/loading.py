@@ -6,23 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, GGUFQuantizationConfig, WanTransformer3DModel
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from wan22_bridge.architecture import find_architecture
+from wan22_bridge.architecture import find_architecture, find_gguf
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ConfigurationError, ModelCorrupted, OutOfMemory
 from wan22_bridge.kernels import use_fast_kernels
-from wan22_bridge.plans import OptimizationPlan
+from wan22_bridge.plans import OptimizationPlan, Quantization
 from wan22_bridge.quantizing import quantise
 from wan22_bridge.types import ModelType
-
-EXPERTS = ("transformer", "transformer_2")
-"""The folders of the high-noise and the low-noise expert, and their names in a pipeline."""
 
 _REASON_CHARACTERS = 240
 _EXPERT_COUNT = {ModelType.T2V: 2, ModelType.I2V: 2, ModelType.TI2V: 1}
@@ -47,13 +44,30 @@ def load_component(name: str, folder: Path, plan: OptimizationPlan, *, exact: bo
             use_fast_kernels(vae)
         return vae.eval()  # type: ignore[no-any-return]
     dtype = getattr(torch, plan.dtypes["experts"])
-    expert = WanTransformer3DModel.from_pretrained(folder / name, torch_dtype=dtype).eval()
-    quantise(expert, plan.quantization, dtype)
+    if plan.quantization is Quantization.GGUF:
+        expert = _load_gguf(folder, name, dtype)
+    else:
+        expert = WanTransformer3DModel.from_pretrained(folder / name, torch_dtype=dtype)
+    quantise(expert.eval(), plan.quantization, dtype)
     if plan.attention_backend != "native":
         _set_attention(expert, plan.attention_backend)
     if plan.compiled:
         expert.compile_repeated_blocks(fullgraph=False)
     return expert  # type: ignore[no-any-return]
+
+
+def _load_gguf(folder: Path, name: str, dtype: torch.dtype) -> WanTransformer3DModel:
+    file = find_gguf(folder / name)
+    if file is None:
+        raise FileNotFoundError(f"{name} holds no .gguf file")
+    return WanTransformer3DModel.from_single_file(
+        str(file),
+        quantization_config=GGUFQuantizationConfig(compute_dtype=dtype),
+        config=str(folder),
+        subfolder=name,
+        torch_dtype=dtype,
+        local_files_only=True,
+    )
 
 
 def _set_attention(expert: WanTransformer3DModel, backend: str) -> None:

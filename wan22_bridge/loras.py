@@ -147,7 +147,7 @@ def _check(expert: WanTransformer3DModel, name: str, weights: Mapping[str, torch
         if layer is None:
             raise _refuse(name, f"the model has no layer {match[1][:80]}")
         axis = 1 if match[2] == "A" else 0
-        channels, expected = value.shape[axis : axis + 1], layer.weight.shape[axis]
+        channels, expected = value.shape[axis : axis + 1], _channels(layer)[axis]
         if value.ndim < 2 or channels[0] != expected:
             raise _refuse(
                 name,
@@ -157,6 +157,13 @@ def _check(expert: WanTransformer3DModel, name: str, weights: Mapping[str, torch
         found += 1
     if not found:
         raise _refuse(name, "it holds no LoRA weights")
+
+
+def _channels(layer: torch.nn.Linear | torch.nn.Conv3d) -> tuple[int, int]:
+    """What goes out of a layer, and into it: its weights have other shapes where they are quantised."""
+    if isinstance(layer, torch.nn.Linear):
+        return layer.out_features, layer.in_features
+    return layer.out_channels, layer.in_channels
 
 
 def _refuse(name: str, reason: str) -> InvalidRequest:

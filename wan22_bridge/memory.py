@@ -47,8 +47,8 @@ class FootprintMeter:
         weights = self._weights
         return Footprint(
             experts=self._architecture.experts,
-            expert={kind: weights[kind] for kind in Quantization},
-            loaded_expert_bytes=weights[Quantization.NONE].total,
+            expert={kind: weights[kind] for kind in Quantization if kind in weights},
+            loaded_expert_bytes=weights[Quantization.GGUF if Quantization.GGUF in weights else Quantization.NONE].total,
             text_encoder=weights["text_encoder"],
             vae=weights["vae"],
             encode_text_bytes=self._encode_text_bytes,
@@ -63,7 +63,10 @@ class FootprintMeter:
 
     def _weigh(self) -> dict[str, ComponentBytes]:
         expert = self._architecture.build_transformer()
-        weights = {kind.value: _weigh_expert(expert, self._dtypes["experts"], kind) for kind in Quantization}
+        kinds = [kind for kind in Quantization if kind is not Quantization.GGUF]
+        weights = {kind.value: _weigh_expert(expert, self._dtypes["experts"], kind) for kind in kinds}
+        if self._architecture.gguf_bytes is not None:
+            weights[Quantization.GGUF] = _scale(weights[Quantization.NONE], self._architecture.gguf_bytes)
         text_encoder = self._architecture.build_text_encoder()
         itemsize = self._dtypes["text_encoder"].itemsize
         weights["text_encoder"] = _weigh(text_encoder, text_encoder.encoder.block, lambda _: itemsize)
@@ -145,6 +148,17 @@ def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
 def _weigh_expert(expert: WanTransformer3DModel, dtype: torch.dtype, quantization: Quantization) -> ComponentBytes:
     sizes = bytes_per_value(expert, dtype, quantization)
     return _weigh(expert, expert.blocks, sizes.__getitem__)
+
+
+def _scale(weights: ComponentBytes, total: int) -> ComponentBytes:
+    """The same parts of another total."""
+    share = total / weights.total
+    return ComponentBytes(
+        total=total,
+        block=round(weights.block * share),
+        rest=round(weights.rest * share),
+        layer=round(weights.layer * share),
+    )
 
 
 def _weigh(

@@ -12,10 +12,11 @@ import torch
 from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline
 from diffusers.hooks import apply_group_offloading
 
+from wan22_bridge.architecture import EXPERTS
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.files import identify_files
 from wan22_bridge.layouts import Layout
-from wan22_bridge.loading import EXPERTS, check_model_type, load_component, load_tokenizer, reading_model
+from wan22_bridge.loading import check_model_type, load_component, load_tokenizer, reading_model
 from wan22_bridge.plans import TILE_STRIDE, Offload, OptimizationPlan, Residence
 from wan22_bridge.previews import PreviewFactors, find_factors
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import OutOfMemory
+from wan22_bridge.errors import ConfigurationError, OutOfMemory
 from wan22_bridge.estimates import estimate_memory, fits
 from wan22_bridge.plans import (
     GIB,
@@ -114,6 +114,30 @@ class Planner:
         return ["Use a machine with more memory, or a smaller model."]
 
 
+def settle_wishes(wishes: Wishes, spec: ModelSpec, *, in_gguf: bool) -> Wishes:
+    """The wishes for a model whose files decide about its quantisation, if they do.
+
+    Raises:
+        ConfigurationError: something else is wished for.
+    """
+    if in_gguf and wishes.quantization in (None, Quantization.GGUF):
+        return replace(wishes, quantization=Quantization.GGUF)
+    if in_gguf or wishes.quantization is Quantization.GGUF:
+        raise ConfigurationError(
+            f"The experts of {spec.id} are in .gguf files, which can't be quantised to {wishes.quantization}."
+            if in_gguf
+            else f"The experts of {spec.id} are not in .gguf files.",
+            param="generator.quantization",
+            suggestions=[
+                "Leave generator.quantization out.",
+                "Take the .gguf files out of the model's folder."
+                if in_gguf
+                else "Put the high-noise .gguf file into transformer/ and the low-noise one into transformer_2/.",
+            ],
+        )
+    return wishes
+
+
 def _is_within(shape: RequestShape, known: RequestShape) -> bool:
     """Whether a shape takes no more than one that is known."""
     return (
@@ -173,6 +197,8 @@ def _explain(plan: OptimizationPlan, footprint: Footprint, hardware: HardwarePro
 def _why_quantised(plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile) -> str:
     if plan.quantization is Quantization.NONE:
         return "the weights fit as they are"
+    if plan.quantization is Quantization.GGUF:
+        return "the model's files have it"
     plain = estimate_memory(replace(plan, quantization=Quantization.NONE), footprint)
     streamed = replace(plan, quantization=Quantization.NONE, experts=_S, text_encoder=_S)
     ram = estimate_memory(streamed, footprint).ram_bytes

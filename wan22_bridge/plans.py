@@ -22,6 +22,8 @@ class Quantization(StrEnum):
     INT8 = "int8"
     """By torchao: linear layers' weights are whole numbers of 8 bits, with a scale for each output channel. Nearer to
     the unquantised model than fp8, for the same memory; they can't be streamed from the disk."""
+    GGUF = "gguf"
+    """As the model's own files have it: a .gguf file in each expert's folder. Nothing else goes with such a model."""
 
 
 class Residence(StrEnum):
@@ -90,6 +92,7 @@ class Footprint:
 
     experts: int
     expert: Mapping[Quantization, ComponentBytes]
+    """For each way in which the model's files can be loaded."""
     loaded_expert_bytes: int
     """What one expert takes while it is read, before it is quantised."""
     text_encoder: ComponentBytes

@@ -13,11 +13,12 @@ _KINDS: dict[Quantization, tuple[type[torch.nn.Module], ...]] = {
     Quantization.NONE: (),
     Quantization.FP8: (torch.nn.Linear, torch.nn.Conv3d),
     Quantization.INT8: (torch.nn.Linear,),
+    Quantization.GGUF: (),
 }
 
 
 def quantise(expert: WanTransformer3DModel, quantization: Quantization, dtype: torch.dtype) -> None:
-    """Changes how a whole expert on the CPU keeps its weights; it computes in `dtype` as before."""
+    """Changes how a whole expert on the CPU keeps its weights, where its files don't decide that already."""
     if quantization is Quantization.FP8:
         expert.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
     elif quantization is Quantization.INT8:
