@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from serve_app.calibration import calibrate
 from serve_app.client import DEFAULT_URL, Client, ClientError
 from serve_app.doctor import doctor
 from serve_app.following import follow_job
@@ -154,6 +155,7 @@ def models(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
 
 app.command()(plan)
 app.command()(doctor)
+app.command()(calibrate)
 
 
 @app.command()

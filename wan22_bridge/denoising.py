@@ -8,13 +8,14 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import WanTransformer3DModel
 
 from wan22_bridge.architecture import EXPERTS
-from wan22_bridge.caching import StepCaching
+from wan22_bridge.caching import ExpertRun, StepCaching
 from wan22_bridge.conditioning import Conditioning
 from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.loras import LoraRack
@@ -93,12 +94,11 @@ class Denoising:
 
     def _steps(self) -> Generator[DenoisingStep, None, None]:
         conditioning, scheduler = self._conditioning, self._scheduler
-        boundary = _boundary_timestep(self._model, scheduler)
         for index in range(self.steps_done, self._params.steps_to_run):
             started = time.perf_counter()
             timestep = self._timestep(index)
             sigma = float(scheduler.sigmas[self._first + index])
-            high_noise = boundary is None or bool(timestep >= boundary)
+            high_noise = self._is_high_noise(index)
             velocity = self._velocity(timestep, high_noise)
             self._estimate_from = self.latents_BCTHW, velocity, sigma
             self.between_steps = False
@@ -131,6 +131,20 @@ class Denoising:
     def _timestep(self, index: int) -> torch.Tensor:
         timestep: torch.Tensor = self._scheduler.timesteps[self._first + index]
         return timestep
+
+    def _is_high_noise(self, index: int) -> bool:
+        """Whether a step is the high-noise expert's, or the only one's."""
+        ratio: float | None = self._model.text.config.boundary_ratio
+        return ratio is None or bool(self._timestep(index) >= ratio * self._scheduler.config.num_train_timesteps)
+
+    def _expert_run(self, high_noise: bool) -> ExpertRun:
+        own = [index for index in range(self._params.steps_to_run) if self._is_high_noise(index) == high_noise]
+        ratios = self._model.mag_ratios or {}
+        return ExpertRun(
+            total=len(own),
+            done=sum(index < self.steps_done for index in own),
+            mag_ratios=ratios.get(EXPERTS[0] if high_noise else EXPERTS[1]),
+        )
 
     def _staying_experts(self) -> list[WanTransformer3DModel]:
         """The experts, where they are whole modules that last as long as the run."""
@@ -179,7 +193,7 @@ class Denoising:
         expert = model.bring(EXPERTS[0] if high_noise else EXPERTS[1])
         if not model.experts_stay:
             expert = self._wear_loras(expert, high_noise)
-        self._caching.use(expert)
+        self._caching.use(expert, partial(self._expert_run, high_noise))
         scale = params.guidance_scale
         if not high_noise and params.guidance_scale_2 is not None:
             scale = params.guidance_scale_2
@@ -203,12 +217,6 @@ class Denoising:
                 code="non_finite_latents",
                 suggestions=["Use a lower guidance scale.", "Use no quantisation, or another dtype."],
             )
-
-
-def _boundary_timestep(model: LoadedModel, scheduler: Scheduler) -> float | None:
-    """The timestep below which the low-noise expert takes over; None where there is one expert."""
-    ratio: float | None = model.text.config.boundary_ratio
-    return None if ratio is None else ratio * scheduler.config.num_train_timesteps
 
 
 def _model_inputs(

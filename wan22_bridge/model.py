@@ -17,6 +17,7 @@ from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.files import identify_files
 from wan22_bridge.layouts import Layout
 from wan22_bridge.loading import check_model_type, load_component, load_tokenizer, reading_model
+from wan22_bridge.magnitudes import MagRatios, find_ratios
 from wan22_bridge.plans import TILE_STRIDE, Offload, OptimizationPlan, Residence
 from wan22_bridge.previews import PreviewFactors, find_factors
 
@@ -57,6 +58,8 @@ class LoadedModel:
                 pass
         self.preview_factors: PreviewFactors | None = find_factors(folder, self.text.vae.config.z_dim)
         """None where nobody has fitted any to the VAE: then there are no previews."""
+        self.mag_ratios: MagRatios | None = find_ratios(folder)
+        """None where nobody has looked for them: then there is no MagCache."""
 
     @property
     def weights(self) -> str:
@@ -84,7 +87,7 @@ class LoadedModel:
         Args:
             name: transformer, transformer_2, text_encoder or vae.
         """
-        for other in self._names:
+        for other in self.components:
             if other != name and self._residence(other) is Residence.ON_DEMAND:
                 self._send_off(other)
         if self._residence(name) is Residence.ON_DEMAND:
@@ -131,7 +134,7 @@ class LoadedModel:
 
     def close(self) -> None:
         """Lets go of the weights, and of what was laid out on the disk."""
-        for name in self._names:
+        for name in self.components:
             self._replace(name, None)
         _free_memory(self.device)
         self.is_loaded = False
@@ -147,11 +150,12 @@ class LoadedModel:
     def _load(self) -> Generator[None, None, None]:
         index = WanPipeline.load_config(self._folder)
         experts = [name for name in EXPERTS if (index.get(name) or [None])[0]]
-        self._names = [*experts, "text_encoder", "vae"]
+        self.components = [*experts, "text_encoder", "vae"]
+        """What the model has, by the names of a pipeline."""
         self._files = _identify(self._folder)
         self._text_files = _identify(self._folder / "text_encoder", self._folder / "tokenizer")
         parts: dict[str, Any] = {name: None for name in (*EXPERTS, "text_encoder", "vae")}
-        for name in self._names:
+        for name in self.components:
             if not self._dropped(name):
                 parts[name] = self._settle(name, load_component(name, self._folder, self.plan, exact=self._exact))
                 yield

@@ -51,6 +51,8 @@ class StepCache(StrEnum):
     """Where the first block's output hardly changed, the other blocks are skipped."""
     TAYLORSEER = "taylorseer"
     """Two of three steps are extrapolated, layer by layer."""
+    MAGCACHE = "magcache"
+    """Steps are skipped while the residual is known to grow evenly there, from one run of the model beforehand."""
     PAB = "pab"
     """Pyramid attention broadcast: attention is computed at every second step only."""
 

@@ -129,7 +129,7 @@ def test_a_running_job_shows_what_it_is_becoming(service: Service) -> None:
         assert client.get("/api/v1/generation/nothing/preview").status_code == 404
 
 
-@pytest.mark.parametrize("kind", ["first_block", "taylorseer", "pab"])
+@pytest.mark.parametrize("kind", ["first_block", "taylorseer", "magcache", "pab"])
 def test_a_step_cache_can_be_asked_for(kind: str, service: Service) -> None:
     assert service.finished(seed=3, steps=8, step_cache=kind)["step_cache"] == kind
 

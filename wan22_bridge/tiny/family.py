@@ -9,7 +9,7 @@ from wan22_bridge.files import fsync_directory, fsync_tree, locked
 FAMILY = ("t2v", "i2v", "ti2v")
 """The members: one for each Wan2.2 model type."""
 
-_REVISION = "random-3"
+_REVISION = "random-4"
 """Part of the folder's name, so that a family made by another version is never mistaken for this one."""
 
 
@@ -44,8 +44,10 @@ def ensure_tiny_model(models_dir: Path, member: str) -> Path:
         if folder.is_dir():
             return folder
         from wan22_bridge.kernels import use_fast_kernels
+        from wan22_bridge.magnitudes import write_ratios
         from wan22_bridge.previews import fit_factors, write_factors
         from wan22_bridge.tiny.building import build_pipeline
+        from wan22_bridge.tiny.calibration import calibrate_tiny_model
 
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=models_dir))
         try:
@@ -53,6 +55,7 @@ def ensure_tiny_model(models_dir: Path, member: str) -> Path:
             pipeline.save_pretrained(part)
             use_fast_kernels(pipeline.vae)
             write_factors(part, fit_factors(pipeline.vae))
+            write_ratios(part, calibrate_tiny_model(member, part))
             fsync_tree(part)
             part.chmod(0o755)
             part.rename(folder)

@@ -25,6 +25,7 @@ CACHES = [kind for kind in StepCache if kind is not StepCache.NONE]
 SPARED = {
     StepCache.FIRST_BLOCK: "blocks.1.ffn",
     StepCache.TAYLORSEER: "blocks.0.ffn.net.0",
+    StepCache.MAGCACHE: "blocks.1.ffn",
     StepCache.PAB: "blocks.0.attn1.to_q",
 }
 
