@@ -1,11 +1,17 @@
 """Folders of weights that are laid out on the disk while a process needs them."""
 
+import contextlib
 import fcntl
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from safetensors import SafetensorError
+
+from wan22_bridge.errors import StorageFailed
 
 _PREFIX = "wan22-offload-"
 
@@ -29,6 +35,22 @@ class Layout:
     def remove(self) -> None:
         """Removes the folder; a second time does nothing."""
         self._finalizer()
+
+
+@contextlib.contextmanager
+def laying_out() -> Iterator[None]:
+    """Tells of a full or broken disk by what it is: the weights that are written there were read well.
+
+    Raises:
+        StorageFailed: they can't be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as exc:
+        raise StorageFailed(
+            f"The weights that don't fit into memory could not be laid out on the disk: {type(exc).__name__}.",
+            suggestions=["Free space on the disk that holds the service's data."],
+        ) from exc
 
 
 def _lock_of(folder: Path) -> Path:

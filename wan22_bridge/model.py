@@ -15,7 +15,7 @@ from diffusers.hooks import apply_group_offloading
 from wan22_bridge.architecture import EXPERTS
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.files import identify_files
-from wan22_bridge.layouts import Layout
+from wan22_bridge.layouts import Layout, laying_out
 from wan22_bridge.loading import check_model_type, load_component, load_tokenizer, reading_model
 from wan22_bridge.magnitudes import MagRatios, find_ratios
 from wan22_bridge.plans import TILE_STRIDE, Offload, OptimizationPlan, Residence
@@ -190,19 +190,20 @@ class LoadedModel:
     def _stream(self, name: str, component: Any, residence: Residence) -> None:
         on_gpu = self.device.type == "cuda"
         by_block = residence is Residence.STREAMED
-        apply_group_offloading(
-            # Only UMT5's stack: its blocks are not the encoder's own children, and the encoder holds the embeddings a
-            # second time, which would be laid out after their memory was given away.
-            component.encoder if name == "text_encoder" else component,
-            onload_device=self.device,
-            offload_device=torch.device("cpu"),
-            offload_type="block_level" if by_block else "leaf_level",
-            num_blocks_per_group=1 if by_block else None,
-            non_blocking=on_gpu,
-            use_stream=on_gpu,
-            record_stream=on_gpu,
-            offload_to_disk_path=self._layout_folder(name) if self.plan.offload is Offload.DISK else None,
-        )
+        with laying_out():
+            apply_group_offloading(
+                # Only UMT5's stack: its blocks are not the encoder's own children, and the encoder holds the embeddings
+                # a second time, which would be laid out after their memory was given away.
+                component.encoder if name == "text_encoder" else component,
+                onload_device=self.device,
+                offload_device=torch.device("cpu"),
+                offload_type="block_level" if by_block else "leaf_level",
+                num_blocks_per_group=1 if by_block else None,
+                non_blocking=on_gpu,
+                use_stream=on_gpu,
+                record_stream=on_gpu,
+                offload_to_disk_path=self._layout_folder(name) if self.plan.offload is Offload.DISK else None,
+            )
 
     def _layout_folder(self, name: str) -> str:
         if self._layout is None:

@@ -96,4 +96,7 @@ def _writing_files() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StorageFailed(f"The video's files could not be written: {exc.strerror or 'unknown reason'}.") from exc
+        raise StorageFailed(
+            f"The video's files could not be written: {exc.strerror or 'unknown reason'}.",
+            suggestions=["Free space on the disk that holds the service's data."],
+        ) from exc

@@ -1,0 +1,75 @@
+"""A disk that takes no more: told by what it is, with nothing half-written left. A limit on the size of files stands in
+for the disk: to those who write, both are an error of the system.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wan22_bridge.tiny import ensure_tiny_model
+
+_PROGRAM = """
+import json, resource, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from tests.jobs import make_params
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.errors import Wan22Error
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.plans import Offload, Residence
+from wan22_bridge.rungs import base_plan
+from wan22_bridge.types import Checkpoint
+
+what, limit, models, work = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+spec = load_catalogue()["tiny-t2v"]
+bridge = ModelIntegrationBridge()
+if what == "generate":
+    model = bridge.load(spec, models)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    if what == "generate":
+        checkpoint = Checkpoint(path=work / "snapshot.safetensors", interval_seconds=0)
+        params = make_params(num_frames=33, width=128, height=128)
+        for _ in bridge.generate(model, params, work / "out", checkpoint=checkpoint):
+            pass
+    else:
+        plan = replace(base_plan("cpu"), experts=Residence.STREAMED, offload=Offload.DISK)
+        LoadedModel(spec, models, plan, scratch=work / "scratch")
+except Wan22Error as exc:
+    print(json.dumps(exc.to_dict()))
+"""
+
+
+def _run(what: str, limit: int, models_dir: Path, work: Path) -> dict[str, Any]:
+    """The error that it ends with."""
+    folder = ensure_tiny_model(models_dir, "t2v")
+    arguments = [what, str(limit), str(folder), str(work)]
+    done = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, check=True)
+    error: dict[str, Any] = json.loads(done.stdout)
+    return error
+
+
+@pytest.mark.parametrize("limit", [0, 20_000])
+def test_a_video_that_cannot_be_written_is_told_and_leaves_nothing(
+    limit: int, models_dir: Path, tmp_path: Path
+) -> None:
+    error = _run("generate", limit, models_dir, tmp_path)
+
+    assert (error["type"], error["code"], error["can_retry"]) == ("storage", "storage_failed", True)
+    assert str(tmp_path) not in error["message"]
+    assert "Free space" in error["suggestions"][0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_cannot_be_laid_out_are_not_called_corrupted(models_dir: Path, tmp_path: Path) -> None:
+    error = _run("load", 50_000, models_dir, tmp_path)
+
+    assert (error["type"], error["code"]) == ("storage", "storage_failed")
+    assert "disk" in error["message"]
+    assert list((tmp_path / "scratch").iterdir()) == []
