@@ -125,32 +125,38 @@ def pose(thing: Thing, progress: float) -> Pose:
 
 def render(scene: Scene, *, num_frames: int, width: int, height: int) -> Pixels:
     """Draws a clip, with soft edges."""
-    unit = min(width, height)
-    y_HW, x_HW = np.meshgrid(
-        (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / unit,
-        (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / unit,
-        indexing="ij",
-    )
+    x_HW, y_HW = places(width, height)
     light_HW1 = (1 - 2 * _GRADIENT * y_HW)[..., None]
     ground = np.clip(np.asarray(GROUNDS[scene.ground], dtype=np.float32) * light_HW1, 0, 1)
     frames: Pixels = np.repeat(ground[None].astype(np.float32), num_frames, axis=0)
     for index in range(num_frames):
         progress = index / max(1, num_frames - 1)
         for thing in scene.things:
-            cover_HW1 = _cover(thing.shape, pose(thing, progress), x_HW, y_HW)[..., None]
+            cover_HW1 = cover(thing.shape, pose(thing, progress), x_HW, y_HW)[..., None]
             colour = np.asarray(COLOURS[thing.colour], dtype=np.float32)
             frames[index] = frames[index] * (1 - cover_HW1) + colour * cover_HW1
     return frames
 
 
-def _cover(shape: Shape, at: Pose, x_HW: Plane, y_HW: Plane) -> Plane:
+def places(width: int, height: int) -> tuple[Plane, Plane]:
+    """Where each pixel of a frame is: x and y, in the units of a `Thing`."""
+    unit = min(width, height)
+    y_HW, x_HW = np.meshgrid(
+        (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / unit,
+        (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / unit,
+        indexing="ij",
+    )
+    return x_HW, y_HW
+
+
+def cover(shape: Shape, at: Pose, x_HW: Plane, y_HW: Plane) -> Plane:
     """How much of each pixel a shape covers, 0..1."""
     cosine, sine = math.cos(at.angle), math.sin(at.angle)
     x, y = x_HW - at.x, y_HW - at.y
     x, y = x * cosine + y * sine, y * cosine - x * sine
     smooth = np.clip(0.5 - _distance(shape, x, y, at.radius) / EDGE, 0, 1)
-    cover: Plane = smooth * smooth * (3 - 2 * smooth)
-    return cover
+    covered: Plane = smooth * smooth * (3 - 2 * smooth)
+    return covered
 
 
 def _distance(shape: Shape, x: Plane, y: Plane, radius: float) -> Plane:
