@@ -49,6 +49,8 @@ class GeneratorSettings(_Strict):
     """One of diffusers' attention backends that is installed here, such as `_flash_3_hub`."""
     compiled: bool = False
     """Compiles the transformers' blocks; the first job of each size waits for it."""
+    parallel_degree: int | None = Field(default=None, ge=1)
+    """GPUs of a replica that denoise a video together; by default the most of num_gpus that the model takes."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
     """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
     preview_interval_seconds: float = Field(default=2, ge=0)
@@ -63,6 +65,7 @@ class GeneratorSettings(_Strict):
             batched_guidance=self.batched_guidance,
             attention_backend=self.attention_backend,
             compiled=self.compiled,
+            parallel_degree=self.parallel_degree,
         )
 
 
