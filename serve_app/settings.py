@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.downloads import ensure_model
@@ -57,6 +57,12 @@ class GeneratorSettings(_Strict):
     """How often a job that is being denoised shows what it is becoming; 0 switches previews off."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)
     """How long a replica that is to go may take to end its job. Keep it beyond the longest job."""
+
+    @model_validator(mode="after")
+    def _has_gpus_enough(self) -> Self:
+        if self.num_gpus >= 1 and (self.parallel_degree or 1) > self.num_gpus:
+            raise ValueError(f"parallel_degree {self.parallel_degree} takes num_gpus of at least as many")
+        return self
 
     def wishes(self) -> Wishes:
         """What every plan is to have."""

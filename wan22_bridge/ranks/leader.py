@@ -3,7 +3,7 @@
 import atexit
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -97,8 +97,8 @@ class Ranks:
                     return
                 yield made
         finally:
-            if self._followers is not None and not self._followers.lost.is_set():
-                with self._or_close():
+            if self._followers is not None:
+                with suppress(OSError):  # one that is gone by now is missed at the next run
                     self._tell(End())
 
     def close(self) -> None:
