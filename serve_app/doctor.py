@@ -73,8 +73,9 @@ def doctor(
 def _show_hardware(hardware: HardwareProfile) -> None:
     gpu = f", {hardware.vram_free_bytes / GIB:.1f} of {hardware.vram_total_bytes / GIB:.1f} GB free"
     capability = ".".join(map(str, hardware.compute_capability or ()))
+    several = f"{hardware.gpu_count} GPUs, the first: " if hardware.gpu_count > 1 else ""
     output.print(
-        f"{hardware.name}{gpu + f', compute capability {capability}' if capability else ''}; "
+        f"{several}{hardware.name}{gpu + f', compute capability {capability}' if capability else ''}; "
         f"{hardware.ram_available_bytes / GIB:.1f} of {hardware.ram_total_bytes / GIB:.1f} GB of RAM available; "
         f"{hardware.disk_free_bytes / GIB:.0f} GB of disk free",
         highlight=False,

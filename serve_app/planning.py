@@ -29,6 +29,9 @@ def plan(
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels; by default the model's own.")] = None,
     frames: Annotated[int | None, typer.Option(help="4k+1; by default the model's own.")] = None,
     gpu: Annotated[float | None, typer.Option(min=1, help="GB of a GPU; by default this machine as it is.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="How many such GPUs; by default one, or this machine's.")
+    ] = None,
     ram: Annotated[float | None, typer.Option(min=1, help="GB of RAM; by default this machine's.")] = None,
     quantization: Annotated[Quantization | None, typer.Option(help="The only one to use.")] = None,
     path: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="The model's own folder.")] = None,
@@ -43,7 +46,7 @@ def plan(
 
     try:
         spec, shape = _parse(model, size, frames)
-        hardware = _suppose(detect_hardware(Path.cwd()), gpu, ram)
+        hardware = _suppose(detect_hardware(Path.cwd()), gpu, gpus, ram)
         architecture = find_architecture(spec, path)
         meter = FootprintMeter(architecture, hardware.device, base_plan(hardware.device).dtypes)
         wishes = settle_wishes(Wishes(quantization=quantization), spec, in_gguf=architecture.gguf_bytes is not None)
@@ -66,16 +69,21 @@ def _parse(model: str, size: str | None, frames: int | None) -> tuple[ModelSpec,
     )
 
 
-def _suppose(found: HardwareProfile, gpu: float | None, ram: float | None) -> HardwareProfile:
+def _suppose(found: HardwareProfile, gpu: float | None, gpus: int | None, ram: float | None) -> HardwareProfile:
     """The machine that is asked about in place of the one that is here."""
     if ram is not None:
         found = replace(found, ram_total_bytes=int(ram * GIB), ram_available_bytes=int(ram * GIB * 0.9))
     if gpu is None:
-        return found
+        if gpus is not None and found.device == "cpu":
+            raise typer.BadParameter(
+                "there is no GPU here: give the GB of one with --gpu as well.", param_hint="--gpus"
+            )
+        return found if gpus is None else replace(found, gpu_count=gpus)
     return replace(
         found,
         device="cuda",
-        name=f"a GPU of {gpu:g} GB",
+        name=f"a GPU of {gpu:g} GB" if gpus in (None, 1) else f"{gpus} GPUs of {gpu:g} GB",
+        gpu_count=gpus or 1,
         vram_total_bytes=int(gpu * GIB),
         vram_free_bytes=int(gpu * GIB * _USABLE),
     )

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.downloads import ensure_model
@@ -50,12 +50,20 @@ class GeneratorSettings(_Strict):
     """One of diffusers' attention backends that is installed here, such as `_flash_3_hub`."""
     compiled: bool = False
     """Compiles the transformers' blocks; the first job of each size waits for it."""
+    parallel_degree: int | None = Field(default=None, ge=1)
+    """GPUs of a replica that denoise a video together; by default the most of num_gpus that the model takes."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
     """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
     preview_interval_seconds: float = Field(default=2, ge=0)
     """How often a job that is being denoised shows what it is becoming; 0 switches previews off."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)
     """How long a replica that is to go may take to end its job. Keep it beyond the longest job."""
+
+    @model_validator(mode="after")
+    def _has_gpus_enough(self) -> Self:
+        if self.num_gpus >= 1 and (self.parallel_degree or 1) > self.num_gpus:
+            raise ValueError(f"parallel_degree {self.parallel_degree} takes num_gpus of at least as many")
+        return self
 
     def wishes(self) -> Wishes:
         """What every plan is to have."""
@@ -64,6 +72,7 @@ class GeneratorSettings(_Strict):
             batched_guidance=self.batched_guidance,
             attention_backend=self.attention_backend,
             compiled=self.compiled,
+            parallel_degree=self.parallel_degree,
         )
 
 

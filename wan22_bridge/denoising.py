@@ -20,6 +20,7 @@ from wan22_bridge.conditioning import Conditioning
 from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.loras import LoraRack
 from wan22_bridge.model import LoadedModel
+from wan22_bridge.ranks.channel import Begin
 from wan22_bridge.reuse import WORTHWHILE_TOKENS, text_computed_once
 from wan22_bridge.schedulers import Scheduler, restore_scheduler, scheduler_state, set_scheduler
 from wan22_bridge.snapshots import Snapshot
@@ -87,8 +88,9 @@ class Denoising:
         for high_noise, expert in zip((True, False), self._staying_experts(), strict=False):
             self._wear_loras(expert, high_noise)
         with text_computed_once(self._experts_to_reuse()):
+            ranks, steps = self._model.ranks, self._steps()
             try:
-                yield from self._steps()
+                yield from steps if ranks is None else ranks.run(self._for_followers(), steps)
             finally:
                 self._caching.stop()
 
@@ -115,6 +117,14 @@ class Denoising:
             )
         if conditioning.noise_mask_BCTHW is not None:
             self.latents_BCTHW = _keep_image(conditioning, self.latents_BCTHW)
+
+    def _for_followers(self) -> Begin:
+        return Begin(
+            params=self._params,
+            conditioning=self._conditioning,
+            snapshot=self.snapshot() if self.steps_done else None,
+            loras=self._loras,
+        )
 
     def _wear_loras(self, expert: WanTransformer3DModel, high_noise: bool) -> WanTransformer3DModel:
         """The expert, with the run's LoRAs and no other."""

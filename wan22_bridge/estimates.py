@@ -17,6 +17,8 @@ FRAGMENTATION = 1.06
 """The allocator's caches over what the tensors take."""
 PROCESS_BYTES = {"cpu": int(0.5 * GIB), "cuda": int(2 * GIB)}
 """The RAM of a process that has imported torch, diffusers and transformers, with the libraries of its device."""
+EXCHANGE = 1.25
+"""What a divided pass takes over its share of the whole one: queries, keys and values are copied to be exchanged."""
 
 _R, _O, _S, _Q = Residence.RESIDENT, Residence.ON_DEMAND, Residence.STREAMED, Residence.SEQUENTIAL
 
@@ -37,7 +39,7 @@ def estimate_memory(plan: OptimizationPlan, footprint: Footprint) -> MemoryEstim
     activations = {
         "encode_text": ("text_encoder", footprint.encode_text_bytes),
         "encode_image": ("vae", footprint.encode_image_bytes.get(plan.vae_tile, 0)),
-        "denoise": ("experts", (2 if plan.batched_guidance else 1) * footprint.denoise_bytes),
+        "denoise": ("experts", (2 if plan.batched_guidance else 1) * _denoise_bytes(plan, footprint)),
         "decode": ("vae", footprint.decode_bytes[plan.vae_tile]),
     }
     stages = {
@@ -46,10 +48,20 @@ def estimate_memory(plan: OptimizationPlan, footprint: Footprint) -> MemoryEstim
         if stage != "encode_image" or footprint.encode_image_bytes
     }
     ram, disk = _ram_bytes(plan, footprint)
+    others = plan.parallel_degree - 1
+    ram += others * _helpers_ram_bytes(plan, footprint)
+    disk += others * disk
     if plan.device == "cpu":
         return MemoryEstimate(vram_bytes=0, vram_stages={}, ram_bytes=ram + max(stages.values()), disk_bytes=disk)
     stages = {stage: needed + CUDA_CONTEXT_BYTES for stage, needed in stages.items()}
     return MemoryEstimate(vram_bytes=max(stages.values()), vram_stages=stages, ram_bytes=ram, disk_bytes=disk)
+
+
+def _denoise_bytes(plan: OptimizationPlan, footprint: Footprint) -> int:
+    """Of one forward pass, in one of the processes that share it."""
+    if plan.parallel_degree == 1:
+        return footprint.denoise_bytes
+    return footprint.embed_bytes + int(EXCHANGE * footprint.denoise_bytes / plan.parallel_degree)
 
 
 def _held(residence: Residence, component: ComponentBytes, count: int) -> int:
@@ -87,6 +99,18 @@ def _ram_bytes(plan: OptimizationPlan, footprint: Footprint) -> tuple[int, int]:
     others = offloaded - (expert if plan.experts is not _R else 0)
     while_loading = max(others + footprint.loaded_expert_bytes, footprint.text_encoder.total)
     return PROCESS_BYTES[plan.device] + max(offloaded + frames, while_loading), 0
+
+
+def _helpers_ram_bytes(plan: OptimizationPlan, footprint: Footprint) -> int:
+    """RAM of a process that helps: it has experts of its own, and nothing else."""
+    expert = footprint.expert[plan.quantization]
+    if plan.device == "cpu":
+        passes = (2 if plan.batched_guidance else 1) * _denoise_bytes(plan, footprint)
+        return PROCESS_BYTES["cpu"] + _at_work(plan, plan.experts, expert, footprint.experts) + passes
+    if plan.experts is _R or plan.offload is Offload.DISK:
+        return PROCESS_BYTES["cuda"] + footprint.loaded_expert_bytes
+    loading = (footprint.experts - 1) * expert.total + footprint.loaded_expert_bytes
+    return PROCESS_BYTES["cuda"] + max(footprint.experts * expert.total, loading)
 
 
 def fits(plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile) -> bool:

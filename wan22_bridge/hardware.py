@@ -36,6 +36,7 @@ def detect_hardware(disk: Path) -> HardwareProfile:
         vram_total_bytes=total,
         vram_free_bytes=free,
         compute_capability=torch.cuda.get_device_capability(),
+        gpu_count=torch.cuda.device_count(),
         **common,
     )
 

@@ -56,9 +56,11 @@ class FootprintMeter:
             if shape.image
             else {},
             denoise_bytes=self._trace_expert(latent_THW),
+            embed_bytes=self._trace_embedding(latent_THW),
             decode_bytes=_by_tile(shape, lambda tile: self._trace_decoder(vae, latent_THW, tile)),
             frames_bytes=_TILED_COPIES * 3 * 4 * shape.width * shape.height * shape.num_frames,
             tokens=_tokens(self._architecture, latent_THW),
+            heads=int(self._architecture.transformer["num_attention_heads"]),
         )
 
     def _weigh(self) -> dict[str, ComponentBytes]:
@@ -92,6 +94,15 @@ class FootprintMeter:
             "encoder_hidden_states": torch.empty(1, TEXT_TOKENS, expert.config.text_dim, device="meta", dtype=dtype),
         }
         return trace_peak_bytes(lambda: expert(**given, return_dict=False), [*_tensors(expert), *given.values()])
+
+    def _trace_embedding(self, latent_THW: tuple[int, int, int]) -> int:
+        dtype = self._dtypes["experts"]
+        expert = _cast(self._architecture.build_transformer(num_layers=0), dtype)
+        latents = torch.empty(1, expert.config.in_channels, *latent_THW, device="meta", dtype=dtype)
+        return trace_peak_bytes(
+            lambda: (expert.rope(latents), expert.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()),
+            [*_tensors(expert), latents],
+        )
 
     def _trace_encoder(self, vae: AutoencoderKLWan, shape: RequestShape, tile: int | None) -> int:
         """Encoding what conditions a video: with TI2V one frame, else the whole video, grey where nothing is known."""

@@ -20,6 +20,8 @@ from wan22_bridge.loading import check_model_type, load_component, load_tokenize
 from wan22_bridge.magnitudes import MagRatios, find_ratios
 from wan22_bridge.plans import TILE_STRIDE, Offload, OptimizationPlan, Residence
 from wan22_bridge.previews import PreviewFactors, find_factors
+from wan22_bridge.ranks import Division, Ranks
+from wan22_bridge.ranks.channel import Load
 
 
 class LoadedModel:
@@ -29,7 +31,14 @@ class LoadedModel:
     """
 
     def __init__(
-        self, spec: ModelSpec, folder: Path, plan: OptimizationPlan, *, exact: bool = False, scratch: Path | None = None
+        self,
+        spec: ModelSpec,
+        folder: Path,
+        plan: OptimizationPlan,
+        *,
+        exact: bool = False,
+        scratch: Path | None = None,
+        follows: Division | None = None,
     ) -> None:
         """Loads from a diffusers folder.
 
@@ -39,10 +48,12 @@ class LoadedModel:
             plan: what goes where.
             exact: diffusers' own kernels, also where the CPU has faster ones that round differently.
             scratch: where weights are laid out that a plan offloads to the disk; the system's own by default.
+            follows: this process's place in a group that another leads: then it has the experts alone.
 
         Raises:
             ModelCorrupted: the folder is not a whole model of the type.
             OutOfMemory: it does not fit on the device.
+            GenerationFailed: a process that is to help did not start.
         """
         self.spec = spec
         self.plan = plan
@@ -52,11 +63,16 @@ class LoadedModel:
         """The same components; it makes the conditioning of an input image."""
         self._folder, self._exact, self._scratch = folder, exact, scratch
         self._layout: Layout | None = None
+        self._follows = follows
+        self.ranks: Ranks | None = None
+        """The processes that run the experts together with this one, which leads; None where there are none."""
+        self.preview_factors: PreviewFactors | None = None
         with reading_model(spec, folder):
             check_model_type(spec, folder)
-            for _ in self._load():
-                pass
-        self.preview_factors: PreviewFactors | None = find_factors(folder, self.text.vae.config.z_dim)
+        for _ in self._load():
+            pass
+        if follows is None:
+            self.preview_factors = find_factors(folder, self.text.vae.config.z_dim)
         """None where nobody has fitted any to the VAE: then there are no previews."""
         self.mag_ratios: MagRatios | None = find_ratios(folder)
         """None where nobody has looked for them: then there is no MagCache."""
@@ -67,6 +83,8 @@ class LoadedModel:
         exact = " exact" if self._exact else ""
         plan = self.plan
         ways = f"{plan.quantization} {plan.batched_guidance} {plan.attention_backend} {plan.compiled}"
+        if plan.parallel_degree > 1:
+            ways += f" over {plan.parallel_degree}"  # a part of the tokens may be computed by another kernel
         return f"{self.spec.id} {self._folder.name} {self._files}{exact} {ways}"
 
     @property
@@ -110,7 +128,7 @@ class LoadedModel:
         if self._layout is not None:
             shutil.rmtree(self._layout.folder / name, ignore_errors=True)
         with reading_model(self.spec, self._folder):
-            component = load_component(name, self._folder, self.plan, exact=self._exact)
+            component = self._read(name)
         change(component)
         self._replace(name, self._settle(name, component))
         return getattr(self.text, name)
@@ -129,11 +147,11 @@ class LoadedModel:
             return
         self.close()
         self.plan = plan
-        with reading_model(self.spec, self._folder):
-            yield from self._load()
+        yield from self._load()
 
     def close(self) -> None:
-        """Lets go of the weights, and of what was laid out on the disk."""
+        """Lets go of the weights, of what was laid out on the disk, and of the processes that helped."""
+        self._end_ranks()
         for name in self.components:
             self._replace(name, None)
         _free_memory(self.device)
@@ -148,16 +166,37 @@ class LoadedModel:
         return self.plan.experts in (Residence.RESIDENT, Residence.ON_DEMAND) and not self._dropped("transformer")
 
     def _load(self) -> Generator[None, None, None]:
-        index = WanPipeline.load_config(self._folder)
-        experts = [name for name in EXPERTS if (index.get(name) or [None])[0]]
-        self.components = [*experts, "text_encoder", "vae"]
-        """What the model has, by the names of a pipeline."""
         self._files = _identify(self._folder)
         self._text_files = _identify(self._folder / "text_encoder", self._folder / "tokenizer")
+        if self.plan.parallel_degree > 1 and self._follows is None:
+            spec, folder, plan, exact = self.spec, self._folder, self.plan, self._exact
+            self.ranks = Ranks(Load(spec=spec, folder=folder, plan=plan, exact=exact, scratch=self._scratch))
+            self.ranks.start()
+        try:
+            with reading_model(self.spec, self._folder):
+                yield from self._load_parts()
+            if self.ranks is not None:
+                self.ranks.wait_until_loaded()
+        except BaseException:
+            self._end_ranks()
+            raise
+        self.is_loaded = True
+        """False once it was closed, or could not be loaded anew."""
+
+    def _end_ranks(self) -> None:
+        if self.ranks is not None:
+            self.ranks.close()
+            self.ranks = None
+
+    def _load_parts(self) -> Generator[None, None, None]:
+        index = WanPipeline.load_config(self._folder)
+        experts = [name for name in EXPERTS if (index.get(name) or [None])[0]]
+        self.components = [*experts, "text_encoder", "vae"] if self._follows is None else experts
+        """What the model has here, by the names of a pipeline."""
         parts: dict[str, Any] = {name: None for name in (*EXPERTS, "text_encoder", "vae")}
         for name in self.components:
             if not self._dropped(name):
-                parts[name] = self._settle(name, load_component(name, self._folder, self.plan, exact=self._exact))
+                parts[name] = self._settle(name, self._read(name))
                 yield
         tokenizer = load_tokenizer(self._folder)
         scheduler = UniPCMultistepScheduler.from_pretrained(self._folder, subfolder="scheduler")
@@ -169,8 +208,14 @@ class LoadedModel:
         self.text = WanPipeline(**parts, **options)
         self.image = WanImageToVideoPipeline(**parts, **options)
         self.text.set_progress_bar_config(disable=True)
-        self.is_loaded = True
-        """False once it was closed, or could not be loaded anew."""
+
+    def _read(self, name: str) -> Any:
+        """A component out of its files; an expert of several processes is run by all of them."""
+        component = load_component(name, self._folder, self.plan, exact=self._exact)
+        division = self.ranks or self._follows
+        if division is not None and name in EXPERTS:
+            division.divide(component)
+        return component
 
     def _replace(self, name: str, component: torch.nn.Module | None) -> None:
         for pipeline in (self.text, self.image):
@@ -234,7 +279,7 @@ class LoadedModel:
     def _fetch(self, name: str) -> None:
         if getattr(self.text, name) is None:
             with reading_model(self.spec, self._folder):
-                component = load_component(name, self._folder, self.plan, exact=self._exact)
+                component = self._read(name)
             self._replace(name, component)
         getattr(self.text, name).to(self.device)
 

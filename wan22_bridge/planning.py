@@ -56,6 +56,7 @@ class Planner:
 
         Raises:
             OutOfMemory: nothing fits; the suggestions name the first smaller shape that does.
+            ConfigurationError: the wishes can't be met.
         """
         hardware, footprint = self._hardware, self._measure(shape)
         plan = self._first_fitting(footprint)
@@ -96,13 +97,16 @@ class Planner:
 
     def _rungs(self, footprint: Footprint) -> Iterator[OptimizationPlan]:
         wishes = self._wishes
+        degrees = list_degrees(footprint.heads, self._hardware, wishes.parallel_degree)
         for rung in list_rungs(self._hardware.device, footprint, wishes.quantization):
-            yield replace(
-                rung,
-                batched_guidance=wishes.batched_guidance,
-                attention_backend=wishes.attention_backend,
-                compiled=wishes.compiled,
-            )
+            for degree in degrees:
+                yield replace(
+                    rung,
+                    batched_guidance=wishes.batched_guidance,
+                    attention_backend=wishes.attention_backend,
+                    compiled=wishes.compiled,
+                    parallel_degree=degree,
+                )
 
     def _first_fitting(self, footprint: Footprint) -> OptimizationPlan | None:
         return next((rung for rung in self._rungs(footprint) if fits(rung, footprint, self._hardware)), None)
@@ -147,6 +151,28 @@ def _is_within(shape: RequestShape, known: RequestShape) -> bool:
     )
 
 
+def list_degrees(heads: int, hardware: HardwareProfile, wish: int | None) -> list[int]:
+    """Over how many GPUs a model can be divided here, the most first; a wish is the only one.
+
+    Raises:
+        ConfigurationError: what is wished for can't be.
+    """
+    possible = [degree for degree in range(heads, 0, -1) if heads % degree == 0]
+    if hardware.device == "cuda":
+        possible = [degree for degree in possible if degree <= hardware.gpu_count]
+    if wish is None:
+        return possible if hardware.device == "cuda" else [1]
+    if wish not in possible:
+        there = f" there are {hardware.gpu_count} GPUs here, and" if hardware.device == "cuda" else ""
+        raise ConfigurationError(
+            f"A video can't be denoised by {wish} GPUs:{there} the number has to divide the {heads} heads of the "
+            "model's attention.",
+            param="generator.parallel_degree",
+            suggestions=[f"Use one of {', '.join(map(str, reversed(possible)))}.", "Or leave it out."],
+        )
+    return [wish]
+
+
 def list_smaller(spec: ModelSpec, shape: RequestShape) -> Iterator[RequestShape]:
     """Shapes to offer in place of one that does not fit: fewer pixels first, then also fewer frames."""
     area = shape.width * shape.height
@@ -189,6 +215,8 @@ def _explain(plan: OptimizationPlan, footprint: Footprint, hardware: HardwarePro
         else f"tiles of {plan.vae_tile} pixels: whole frames take {gb(footprint.decode_bytes[None])} to decode",
         "memory": f"the estimated peak is {_describe_need(need)}; there are {_describe_free(hardware)}",
     }
+    if max(hardware.gpu_count, plan.parallel_degree) > 1:
+        reasons["parallel_degree"] = _why_parallel(plan, footprint, hardware)
     if plan.offload is Offload.DISK:
         reasons["offload"] = f"to the disk: in RAM it does not fit into {gb(hardware.ram_available_bytes)}"
     return replace(plan, reasons=reasons)
@@ -208,6 +236,24 @@ def _why_quantised(plan: OptimizationPlan, footprint: Footprint, hardware: Hardw
     if plain.ram_bytes > hardware.ram_available_bytes:
         return f"unquantised, it takes {gb(plain.ram_bytes)} of RAM"
     return "asked for"
+
+
+def _why_parallel(plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile) -> str:
+    degree = plan.parallel_degree
+    of_how_many = f"{degree} of {hardware.gpu_count} GPUs" if plan.device == "cuda" else f"{degree} processes"
+    if degree > 1:
+        each = f"{footprint.tokens // degree} of {footprint.tokens} tokens and {footprint.heads // degree} heads"
+        how = f"{of_how_many} share each pass, {each} each"
+    else:
+        how = f"{of_how_many} denoises alone"
+    if larger := [each for each in list_degrees(footprint.heads, hardware, None) if each > degree]:
+        more = replace(plan, parallel_degree=larger[-1])
+        if fits(more, footprint, hardware):
+            return f"{how}, as asked for"
+        return f"{how}; {larger[-1]} would take {_describe_need(estimate_memory(more, footprint))}"
+    if degree < hardware.gpu_count and plan.device == "cuda":
+        return f"{how}; the number has to divide the {footprint.heads} heads of attention"
+    return how
 
 
 def gb(size: int) -> str:

@@ -60,6 +60,8 @@ class HardwareProfile:
     ram_total_bytes: int
     ram_available_bytes: int
     disk_free_bytes: int
+    gpu_count: int = 1
+    """GPUs that the process may use; each is taken to be as the first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,11 +105,15 @@ class Footprint:
     """Of the VAE's encoder, by the tile's side in pixels, None untiled; empty without an image."""
     denoise_bytes: int
     """Of one forward pass of an expert."""
+    embed_bytes: int
+    """Likewise, of what comes before its first block: each of several GPUs computes that for all tokens."""
     decode_bytes: Mapping[int | None, int]
     """Of the VAE's decoder, likewise."""
     frames_bytes: int
     """The decoded video, kept in RAM where it is decoded in tiles."""
     tokens: int
+    heads: int
+    """Of an expert's attention: they are what several GPUs divide among them there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +125,8 @@ class Wishes:
     batched_guidance: bool = False
     attention_backend: str = "native"
     compiled: bool = False
+    parallel_degree: int | None = None
+    """GPUs that denoise a video together; None: as many as there are and the model can be divided over."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +150,8 @@ class OptimizationPlan:
     """Of diffusers; the others need packages and GPUs of their own."""
     compiled: bool = False
     """Whether the experts' blocks are compiled, at their first step of each shape."""
+    parallel_degree: int = 1
+    """How many GPUs denoise a video together, each a part of its tokens; on a CPU, how many processes."""
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Why each choice was made, in words."""
 
@@ -164,6 +174,8 @@ class OptimizationPlan:
             names.append(f"{self.attention_backend} attention")
         if self.compiled:
             names.append("compiled")
+        if self.parallel_degree > 1:
+            names.append(f"context parallel over {self.parallel_degree}")
         return names
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,6 +192,7 @@ class OptimizationPlan:
             "batched_guidance": self.batched_guidance,
             "attention_backend": self.attention_backend,
             "compiled": self.compiled,
+            "parallel_degree": self.parallel_degree,
             "reasons": dict(self.reasons),
         }
 
@@ -193,6 +206,6 @@ class MemoryEstimate:
     vram_stages: Mapping[str, int]
     """Likewise, for each stage."""
     ram_bytes: int
-    """Of the generating process."""
+    """Of the generating process, and of those that help it."""
     disk_bytes: int
     """Of weights that are laid out anew on the disk."""

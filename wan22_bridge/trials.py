@@ -68,6 +68,8 @@ def list_trials(device: str, params: GenerationParams) -> list[Trial]:
         "compiled": replace(plain, compiled=True),
         "plain attention": replace(plain, attention_backend="_native_math"),
     }
+    if device == "cpu" or torch.cuda.device_count() > 1:
+        plans["context parallel over 2"] = replace(plain, parallel_degree=2)
     caches = [kind for kind in StepCache if kind is not StepCache.NONE]
     return [
         *(Trial(name=name, plan=plan) for name, plan in plans.items()),

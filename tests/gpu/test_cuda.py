@@ -1,7 +1,10 @@
 """What needs a CUDA GPU: `make test-gpu`, on a machine that has one."""
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -11,13 +14,14 @@ from wan22_bridge.architecture import find_architecture
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.denoising import Denoising
+from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.estimates import CUDA_CONTEXT_BYTES, estimate_memory
 from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.plans import RequestShape
 from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.trials import run_trials
+from wan22_bridge.trials import psnr, run_trials
 
 pytestmark = pytest.mark.gpu
 
@@ -51,3 +55,35 @@ def test_the_estimate_of_denoising_is_near_what_it_takes(tmp_path: Path) -> None
         pass
 
     assert estimated == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.15)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_denoise_what_one_does(models_dir: Path) -> None:
+    folder = ensure_tiny_model(models_dir, "t2v")
+    params = make_params(width=256, height=256, num_frames=9, steps=8)
+
+    def denoise(degree: int) -> torch.Tensor:
+        model = LoadedModel(SPEC, folder, replace(base_plan("cuda"), parallel_degree=degree))
+        run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
+        for _ in run.steps():
+            pass
+        model.close()
+        return run.latents_BCTHW.cpu()
+
+    assert psnr(denoise(2), denoise(1)) > 30
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_a_gpus_process_that_is_killed_in_a_step_ends_the_run_at_once(models_dir: Path) -> None:
+    folder = ensure_tiny_model(models_dir, "t2v")
+    params = make_params(width=256, height=256, num_frames=9, steps=8)
+    model = LoadedModel(SPEC, folder, replace(base_plan("cuda"), parallel_degree=2))
+    steps = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path())).steps()
+    next(steps)
+    [follower] = psutil.Process().children()
+    follower.suspend()
+    threading.Timer(1, follower.kill).start()
+
+    with pytest.raises(GenerationFailed, match="ended by SIGKILL"):
+        next(steps)
+    model.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wan22_bridge.tiny.world import COLOURS, GROUNDS, Motion, Pose, Shape, cover, places
+from wan22_bridge.tiny.world import COLOURS, GROUNDS, Motion, Pixels, Plane, Pose, Shape, cover, places
 from wan22_bridge.types import Frames
 
 _THERE = 0.22
@@ -57,7 +57,7 @@ def see_things(frames: Frames, count: int = 1) -> list[Sight]:
         frames: [T, H, W, 3], at least three.
         count: how many to look for.
     """
-    pixels_THW3 = frames.astype(np.float32) / 255
+    pixels_THW3: Pixels = frames.astype(np.float32) / np.float32(255)
     ground_THW3 = _ground(pixels_THW3)
     there_THW = np.linalg.norm(pixels_THW3 - ground_THW3, axis=-1) > _THERE
     names = list(COLOURS)
@@ -85,7 +85,7 @@ def see_things(frames: Frames, count: int = 1) -> list[Sight]:
     return sights
 
 
-def _ground(pixels_THW3: NDArray[np.float32]) -> NDArray[np.float32]:
+def _ground(pixels_THW3: Pixels) -> Pixels:
     """The ground behind the things: it is the same along each row, so the median of the row's ends."""
     ends = np.concatenate([pixels_THW3[:, :, :2], pixels_THW3[:, :, -2:]], axis=2)
     row_H3 = np.median(ends, axis=(0, 2))
@@ -150,9 +150,7 @@ def _judge_shape(track: _Track, motion: Motion) -> Shape:
     return max(scores, key=lambda shape: scores[shape])
 
 
-def _draw_alike(
-    shape: Shape, track: _Track, index: int, angle: float, x_HW: NDArray[np.float32], y_HW: NDArray[np.float32]
-) -> NDArray[np.bool_]:
+def _draw_alike(shape: Shape, track: _Track, index: int, angle: float, x_HW: Plane, y_HW: Plane) -> NDArray[np.bool_]:
     """A shape with the area and the centre that the mask of one frame has."""
     unit = cover(shape, Pose(x=0, y=0, radius=0.2, angle=angle), x_HW, y_HW)
     scale = track.radius_T[index] / (math.sqrt(float(unit.sum()) / math.pi) / min(x_HW.shape))

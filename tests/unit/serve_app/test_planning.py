@@ -30,6 +30,14 @@ def test_programs_get_json() -> None:
     assert told["estimate"]["vram_bytes"] == max(told["estimate"]["vram_stages"].values())
 
 
+def test_several_gpus_share_each_pass() -> None:
+    code, text = run("--model", "wan2.2-t2v-a14b", "--gpu", "80", "--gpus", "8", "--ram", "1024")
+
+    assert code == 0
+    assert "on 8 GPUs of 80 GB" in text
+    assert "8 of 8 GPUs share each pass" in text
+
+
 def test_what_does_not_fit_is_told_with_what_does() -> None:
     code, text = run("--model", "wan2.2-t2v-a14b", "--gpu", "8", "--ram", "32")
 
@@ -43,4 +51,5 @@ def test_bad_input_is_refused() -> None:
     assert run("--model", "tiny-t2v", "--size", "1x1")[0] == 2
     assert run("--model", "tiny-t2v", "--frames", "0")[0] == 2
     assert run("--model", "tiny-t2v", "--gpu", "0")[0] == 2
+    assert run("--model", "tiny-t2v", "--gpu", "8", "--gpus", "0")[0] == 2
     assert run()[0] == 2

@@ -1,5 +1,6 @@
 """What a model weighs, and how it is run on which machine. The published models are judged by their shapes alone."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -8,7 +9,7 @@ import pytest
 
 from wan22_bridge.architecture import Architecture, find_architecture
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.errors import OutOfMemory
+from wan22_bridge.errors import ConfigurationError, OutOfMemory
 from wan22_bridge.estimates import estimate_memory, fits
 from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.planning import Planner, list_smaller
@@ -34,7 +35,7 @@ def shape_of(model_id: str, height: int) -> RequestShape:
     return RequestShape(width=width, height=height, num_frames=FRAMES[model_id], image=model_id != T2V)
 
 
-def machine(gpu_gb: int, ram_gb: int) -> HardwareProfile:
+def machine(gpu_gb: int, ram_gb: int, gpus: int = 1) -> HardwareProfile:
     return HardwareProfile(
         device="cuda",
         name="a GPU",
@@ -44,6 +45,7 @@ def machine(gpu_gb: int, ram_gb: int) -> HardwareProfile:
         ram_total_bytes=ram_gb * GIB,
         ram_available_bytes=int(0.9 * ram_gb * GIB),
         disk_free_bytes=500 * GIB,
+        gpu_count=gpus,
     )
 
 
@@ -61,8 +63,8 @@ def planner(model_id: str, hardware: HardwareProfile, quantization: Quantization
     return Planner(load_catalogue()[model_id], hardware, meter(model_id).measure, Wishes(quantization=quantization))
 
 
-def plan_for(model_id: str, height: int, gpu_gb: int, ram_gb: int) -> OptimizationPlan:
-    return planner(model_id, machine(gpu_gb, ram_gb)).choose(shape_of(model_id, height))
+def plan_for(model_id: str, height: int, gpu_gb: int, ram_gb: int, gpus: int = 1) -> OptimizationPlan:
+    return planner(model_id, machine(gpu_gb, ram_gb, gpus)).choose(shape_of(model_id, height))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,75 @@ def test_the_plan_for_each_gpu(model_id: str, gpu_gb: int, ram_gb: int) -> None:
         return f"{plan.quantization} {plan.experts} {plan.text_encoder} {plan.offload} {plan.vae_tile}"
 
     assert (brief(480), brief(704)) == GOLDEN[model_id, gpu_gb, ram_gb]
+
+
+GOLDEN_OF_SEVERAL = {
+    # model, GPUs, GB of each, RAM GB: at 832x480, at 1280x704
+    (T2V, 2, 24, 128): ("1 none streamed on_demand ram", "1 none streamed on_demand ram"),
+    (T2V, 4, 48, 512): ("4 none on_demand on_demand ram", "4 none on_demand on_demand ram"),
+    (T2V, 8, 24, 256): ("2 none streamed on_demand ram", "2 none streamed on_demand ram"),
+    (T2V, 8, 80, 1024): ("8 none resident resident ram", "8 none resident on_demand ram"),
+    (T2V, 8, 80, 256): ("8 none resident resident ram", "5 none resident on_demand ram"),
+    (T2V, 6, 141, 512): ("5 none resident resident ram", "5 none resident resident ram"),
+    (I2V, 8, 80, 1024): ("8 none resident resident ram", "8 none resident on_demand ram"),
+    (TI2V, 2, 24, 64): ("2 none resident on_demand ram", "2 none on_demand on_demand ram"),
+    (TI2V, 4, 12, 128): ("4 none on_demand on_demand ram", "4 none streamed on_demand ram"),
+    (TI2V, 8, 24, 512): ("8 none resident on_demand ram", "8 none on_demand on_demand ram"),
+}
+"""How many of them denoise together, and as above."""
+
+
+@pytest.mark.parametrize(("model_id", "gpus", "gpu_gb", "ram_gb"), GOLDEN_OF_SEVERAL)
+def test_the_plan_for_several_gpus(model_id: str, gpus: int, gpu_gb: int, ram_gb: int) -> None:
+    def brief(height: int) -> str:
+        plan = plan_for(model_id, height, gpu_gb, ram_gb, gpus)
+        return f"{plan.parallel_degree} {plan.quantization} {plan.experts} {plan.text_encoder} {plan.offload}"
+
+    assert (brief(480), brief(704)) == GOLDEN_OF_SEVERAL[model_id, gpus, gpu_gb, ram_gb]
+
+
+def test_gpus_divide_the_activations_and_each_process_takes_ram() -> None:
+    footprint = meter(T2V).measure(shape_of(T2V, 704))
+    one, eight = (estimate_memory(replace(base_plan("cuda"), parallel_degree=degree), footprint) for degree in (1, 8))
+
+    weights = 2 * footprint.expert[Quantization.NONE].total
+    activations = [need.vram_stages["denoise"] - weights for need in (one, eight)]
+    assert activations[1] < activations[0]
+    assert 0 < footprint.embed_bytes < footprint.denoise_bytes / 2
+    assert eight.vram_stages["decode"] == one.vram_stages["decode"]
+    assert eight.ram_bytes - one.ram_bytes > 7 * footprint.loaded_expert_bytes
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wish", "degree", "reason"),
+    [
+        (8, None, 8, "8 of 8 GPUs share each pass, 4095 of 32760 tokens and 5 heads each"),
+        (6, None, 5, "5 of 6 GPUs .*; the number has to divide the 40 heads of attention"),
+        (8, 2, 2, "2 of 8 GPUs .*, as asked for"),
+        (8, 1, 1, "1 of 8 GPUs denoises alone, as asked for"),
+    ],
+)
+def test_how_many_gpus_and_why(gpus: int, wish: int | None, degree: int, reason: str) -> None:
+    wishes = Wishes(parallel_degree=wish)
+    several = Planner(load_catalogue()[T2V], machine(80, 1024, gpus), meter(T2V).measure, wishes)
+
+    plan = several.choose(shape_of(T2V, 480))
+
+    assert plan.parallel_degree == degree
+    assert re.fullmatch(reason, plan.reasons["parallel_degree"])
+
+
+def test_too_little_ram_for_all_gpus_is_told() -> None:
+    assert "4 would take" in plan_for(T2V, 704, 24, 256, gpus=8).reasons["parallel_degree"]
+
+
+@pytest.mark.parametrize("wish", [3, 16])
+def test_a_number_of_gpus_that_can_not_be_is_refused_with_those_that_can(wish: int) -> None:
+    eight = Planner(load_catalogue()[T2V], machine(80, 1024, 8), meter(T2V).measure, Wishes(parallel_degree=wish))
+
+    with pytest.raises(ConfigurationError, match="8 GPUs here, and the number has to divide the 40 heads") as caught:
+        eight.choose(shape_of(T2V, 480))
+    assert caught.value.suggestions[0] == "Use one of 1, 2, 4, 5, 8."
 
 
 def test_every_choice_has_its_reason() -> None:
