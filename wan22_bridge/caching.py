@@ -40,13 +40,16 @@ class ExpertRun:
 
 
 class StepCaching:
-    """One run's cache, of both experts: it begins empty, and leaves nothing behind."""
+    """One run's cache, of the expert that works: it begins empty, and leaves nothing behind.
+
+    Once the other expert works, what was kept of the first is of no use any more, and would only take memory.
+    """
 
     def __init__(self, kind: StepCache, current_timestep: Callable[[], float]) -> None:
         """`current_timestep` tells where the run is, in 0..1000."""
         self._kind = kind
         self._current_timestep = current_timestep
-        self._on: list[WanTransformer3DModel] = []
+        self._on: WanTransformer3DModel | None = None
 
     def use(self, expert: WanTransformer3DModel, describe_run: Callable[[], ExpertRun]) -> None:
         """Turns the cache on for an expert that is about to work, unless it is.
@@ -54,17 +57,18 @@ class StepCaching:
         Raises:
             InvalidRequest: the cache needs to know more of the model than is known.
         """
-        if self._kind is StepCache.NONE or any(other is expert for other in self._on):
+        if self._kind is StepCache.NONE or self._on is expert:
             return
+        self.stop()
         expert.enable_cache(self._config(describe_run))
-        self._on.append(expert)
+        self._on = expert
 
     def stop(self) -> None:
-        """Turns it off everywhere, and forgets what was kept."""
-        for expert in self._on:
-            expert._reset_stateful_cache()
-            expert.disable_cache()
-        self._on = []
+        """Turns it off, and forgets what was kept."""
+        if self._on is not None:
+            self._on._reset_stateful_cache()
+            self._on.disable_cache()
+        self._on = None
 
     def _config(self, describe_run: Callable[[], ExpertRun]) -> Any:
         if self._kind is StepCache.FIRST_BLOCK:

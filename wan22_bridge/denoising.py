@@ -24,7 +24,7 @@ from wan22_bridge.ranks.channel import Begin
 from wan22_bridge.reuse import WORTHWHILE_TOKENS, text_computed_once
 from wan22_bridge.schedulers import Scheduler, restore_scheduler, scheduler_state, set_scheduler
 from wan22_bridge.snapshots import Snapshot
-from wan22_bridge.types import GenerationParams
+from wan22_bridge.types import GenerationParams, StepCache
 
 HIGH_NOISE, LOW_NOISE = "high_noise", "low_noise"
 
@@ -63,7 +63,9 @@ class Denoising:
         """With a video, the steps before this one are not run: its latents are noisy as after them."""
         self._estimate_from: tuple[torch.Tensor, torch.Tensor, float] | None = None
         self._both_embeds_BLD: torch.Tensor | None = None
-        if model.plan.batched_guidance and conditioning.negative_embeds_BLD is not None:
+        # This cache has one memory for both passes: one after the other, each would be given what is the other's.
+        batched = model.plan.batched_guidance or params.step_cache is StepCache.PAB
+        if batched and conditioning.negative_embeds_BLD is not None:
             self._both_embeds_BLD = torch.cat([conditioning.prompt_embeds_BLD, conditioning.negative_embeds_BLD])
         self.latents_BCTHW = conditioning.latents_BCTHW
         """The latents [1, z, T, H, W] in fp32."""

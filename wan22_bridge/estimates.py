@@ -1,5 +1,7 @@
 """How much memory a plan takes: from what a model needs and where the plan puts it. Pure."""
 
+from dataclasses import replace
+
 from wan22_bridge.plans import (
     GIB,
     ComponentBytes,
@@ -8,8 +10,10 @@ from wan22_bridge.plans import (
     MemoryEstimate,
     Offload,
     OptimizationPlan,
+    RequestShape,
     Residence,
 )
+from wan22_bridge.types import StepCache
 
 CUDA_CONTEXT_BYTES = int(0.75 * GIB)
 """CUDA's context and its libraries' workspaces: memory that is no tensor's."""
@@ -39,7 +43,7 @@ def estimate_memory(plan: OptimizationPlan, footprint: Footprint) -> MemoryEstim
     activations = {
         "encode_text": ("text_encoder", footprint.encode_text_bytes),
         "encode_image": ("vae", footprint.encode_image_bytes.get(plan.vae_tile, 0)),
-        "denoise": ("experts", (2 if plan.batched_guidance else 1) * _denoise_bytes(plan, footprint)),
+        "denoise": ("experts", _run_bytes(plan, footprint)),
         "decode": ("vae", footprint.decode_bytes[plan.vae_tile]),
     }
     stages = {
@@ -55,6 +59,34 @@ def estimate_memory(plan: OptimizationPlan, footprint: Footprint) -> MemoryEstim
         return MemoryEstimate(vram_bytes=0, vram_stages={}, ram_bytes=ram + max(stages.values()), disk_bytes=disk)
     stages = {stage: needed + CUDA_CONTEXT_BYTES for stage, needed in stages.items()}
     return MemoryEstimate(vram_bytes=max(stages.values()), vram_stages=stages, ram_bytes=ram, disk_bytes=disk)
+
+
+def add_run(footprint: Footprint, shape: RequestShape) -> Footprint:
+    """A footprint with what a run keeps from step to step: what its cache has of a layer or of all, and its LoRAs.
+
+    With PAB, both passes are made at once.
+    """
+    kept_tokens = {
+        StepCache.NONE: 0,
+        StepCache.FIRST_BLOCK: 3,
+        StepCache.MAGCACHE: 2,
+        StepCache.PAB: 2 * footprint.layers,
+        StepCache.TAYLORSEER: 2 * 3 * footprint.layers,
+    }[shape.step_cache]
+    passes = 2 if shape.guided else 1
+    second_pass = footprint.denoise_bytes if shape.step_cache is StepCache.PAB and shape.guided else 0
+    return replace(
+        footprint,
+        cache_bytes=kept_tokens * passes * footprint.tokens * footprint.token_bytes + second_pass,
+        lora_bytes=shape.lora_bytes,
+    )
+
+
+def _run_bytes(plan: OptimizationPlan, footprint: Footprint) -> int:
+    """A pass's activations, and what is kept between passes."""
+    activations = (2 if plan.batched_guidance else 1) * _denoise_bytes(plan, footprint)
+    loras = footprint.lora_bytes * (footprint.experts if plan.experts is _R else 1)
+    return activations + footprint.cache_bytes // plan.parallel_degree + loras
 
 
 def _denoise_bytes(plan: OptimizationPlan, footprint: Footprint) -> int:
@@ -105,8 +137,8 @@ def _helpers_ram_bytes(plan: OptimizationPlan, footprint: Footprint) -> int:
     """RAM of a process that helps: it has experts of its own, and nothing else."""
     expert = footprint.expert[plan.quantization]
     if plan.device == "cpu":
-        passes = (2 if plan.batched_guidance else 1) * _denoise_bytes(plan, footprint)
-        return PROCESS_BYTES["cpu"] + _at_work(plan, plan.experts, expert, footprint.experts) + passes
+        weights = _at_work(plan, plan.experts, expert, footprint.experts)
+        return PROCESS_BYTES["cpu"] + weights + _run_bytes(plan, footprint)
     if plan.experts is _R or plan.offload is Offload.DISK:
         return PROCESS_BYTES["cuda"] + footprint.loaded_expert_bytes
     loading = (footprint.experts - 1) * expert.total + footprint.loaded_expert_bytes

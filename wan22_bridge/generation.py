@@ -71,6 +71,9 @@ class Generation:
             height=params.height,
             num_frames=params.num_frames,
             image=bool(params.image or params.video),
+            guided=params.guidance_scale > 1,
+            step_cache=params.step_cache,
+            lora_bytes=self._loras.bytes_on_an_expert,
         )
         self._timings: dict[str, float] = {}
         self._stage: Stage | None = None

@@ -45,6 +45,16 @@ class LoraRack:
         """Names the files: a snapshot belongs to them too. Empty without LoRAs."""
         return " ".join(f"{name} {files.identity}" for name, files in sorted(self._files.items()))
 
+    @property
+    def bytes_on_an_expert(self) -> int:
+        """What the files of one expert take, the larger of the two."""
+
+        def total(high_noise: bool) -> int:
+            paths = (files.of(high_noise) for files in self._files.values())
+            return sum(path.stat().st_size for path in paths if path is not None)
+
+        return max(total(high_noise=True), total(high_noise=False))
+
     def use(self, expert: WanTransformer3DModel, *, high_noise: bool) -> None:
         """Makes an expert have exactly these LoRAs, each at its strength.
 

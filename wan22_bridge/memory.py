@@ -60,8 +60,15 @@ class FootprintMeter:
             decode_bytes=_by_tile(shape, lambda tile: self._trace_decoder(vae, latent_THW, tile)),
             frames_bytes=_TILED_COPIES * 3 * 4 * shape.width * shape.height * shape.num_frames,
             tokens=_tokens(self._architecture, latent_THW),
+            token_bytes=self._token_bytes(),
+            layers=int(self._architecture.transformer["num_layers"]),
             heads=int(self._architecture.transformer["num_attention_heads"]),
         )
+
+    def _token_bytes(self) -> int:
+        transformer = self._architecture.transformer
+        width = int(transformer["num_attention_heads"]) * int(transformer["attention_head_dim"])
+        return width * self._dtypes["experts"].itemsize
 
     def _weigh(self) -> dict[str, ComponentBytes]:
         expert = self._architecture.build_transformer()

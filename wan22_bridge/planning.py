@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ConfigurationError, OutOfMemory
-from wan22_bridge.estimates import estimate_memory, fits
+from wan22_bridge.estimates import add_run, estimate_memory, fits
 from wan22_bridge.plans import (
     GIB,
     Footprint,
@@ -20,6 +20,7 @@ from wan22_bridge.plans import (
 )
 from wan22_bridge.rungs import list_rungs
 from wan22_bridge.sizing import TEMPORAL_STRIDE, size_for_aspect
+from wan22_bridge.types import StepCache
 
 MeasureFootprint = Callable[[RequestShape], Footprint]
 
@@ -58,7 +59,7 @@ class Planner:
             OutOfMemory: nothing fits; the suggestions name the first smaller shape that does.
             ConfigurationError: the wishes can't be met.
         """
-        hardware, footprint = self._hardware, self._measure(shape)
+        hardware, footprint = self._hardware, self._footprint(shape)
         plan = self._first_fitting(footprint)
         if plan is not None:
             self._fitting = plan, shape
@@ -83,11 +84,11 @@ class Planner:
         """
         if self._fitting is not None and self._fitting[0] == plan and _is_within(shape, self._fitting[1]):
             return plan
-        return plan if fits(plan, self._measure(shape), self._hardware) else self.choose(shape)
+        return plan if fits(plan, self._footprint(shape), self._hardware) else self.choose(shape)
 
     def next_rung(self, plan: OptimizationPlan, shape: RequestShape) -> OptimizationPlan | None:
         """The next plan after one that ran out of memory: it takes less; None where there is none."""
-        footprint = self._measure(shape)
+        footprint = self._footprint(shape)
         rungs, key = list(self._rungs(footprint)), "ram_bytes" if plan.device == "cpu" else "vram_bytes"
         before = getattr(estimate_memory(plan, footprint), key)
         for rung in rungs[rungs.index(plan) + 1 if plan in rungs else 0 :]:
@@ -111,9 +112,16 @@ class Planner:
     def _first_fitting(self, footprint: Footprint) -> OptimizationPlan | None:
         return next((rung for rung in self._rungs(footprint) if fits(rung, footprint, self._hardware)), None)
 
+    def _footprint(self, shape: RequestShape) -> Footprint:
+        bare = replace(shape, guided=True, step_cache=StepCache.NONE, lora_bytes=0)
+        return add_run(self._measure(bare), shape)
+
     def _offer_smaller(self, shape: RequestShape) -> list[str]:
+        without_cache = replace(shape, step_cache=StepCache.NONE)
+        if shape != without_cache and self._first_fitting(self._footprint(without_cache)) is not None:
+            return [f"Without the step cache {shape.step_cache} it fits; first_block and magcache take the least."]
         for smaller in list_smaller(self._spec, shape):
-            if self._first_fitting(self._measure(smaller)) is not None:
+            if self._first_fitting(self._footprint(smaller)) is not None:
                 return [f"{smaller.width}x{smaller.height} with {smaller.num_frames} frames fits."]
         return ["Use a machine with more memory, or a smaller model."]
 
@@ -148,6 +156,9 @@ def _is_within(shape: RequestShape, known: RequestShape) -> bool:
         shape.width * shape.height <= known.width * known.height
         and shape.num_frames <= known.num_frames
         and shape.image <= known.image
+        and shape.guided <= known.guided
+        and shape.step_cache in (StepCache.NONE, known.step_cache)
+        and shape.lora_bytes <= known.lora_bytes
     )
 
 

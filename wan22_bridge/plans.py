@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from wan22_bridge.types import StepCache
+
 GIB = 2**30
 TILES = (512, 256, 128)
 """Sides of a tile in pixels that a VAE may work in, besides whole frames."""
@@ -73,6 +75,11 @@ class RequestShape:
     num_frames: int
     image: bool = False
     """Whether it begins with an image, which has to be encoded."""
+    guided: bool = True
+    """Whether each step has a second pass, without the prompt."""
+    step_cache: StepCache = StepCache.NONE
+    lora_bytes: int = 0
+    """Of the LoRAs that are on one expert at once, as their files have them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,8 +119,16 @@ class Footprint:
     frames_bytes: int
     """The decoded video, kept in RAM where it is decoded in tiles."""
     tokens: int
+    token_bytes: int
+    """Of one token between two layers."""
+    layers: int
+    """Of an expert."""
     heads: int
     """Of an expert's attention: they are what several GPUs divide among them there."""
+    cache_bytes: int = 0
+    """What a run's step cache keeps while it denoises."""
+    lora_bytes: int = 0
+    """Of a run's LoRAs, on one expert."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

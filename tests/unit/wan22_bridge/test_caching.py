@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,14 @@ import torch
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import denoise, psnr
+from wan22_bridge.architecture import find_architecture
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.denoising import Denoising
+from wan22_bridge.estimates import add_run
+from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.model import LoadedModel
+from wan22_bridge.plans import RequestShape
 from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import StepCache
@@ -69,6 +74,62 @@ def test_every_model_takes_every_cache(kind: StepCache, model_id: str, load_exac
     found = denoise(model, replace(params, step_cache=kind), images)
 
     assert psnr(found, denoise(model, params, images)) > 40
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_pass_is_never_given_what_is_the_other_ones(kind: StepCache, load_exact: LoadModel, models_dir: Path) -> None:
+    plan = replace(base_plan("cpu"), batched_guidance=True)
+    batched = LoadedModel(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"), plan, exact=True)
+    params = replace(PARAMS, step_cache=kind)
+
+    assert psnr(denoise(load_exact("tiny-t2v"), params), denoise(batched, params)) > 60
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_cache_takes_the_memory_that_is_planned_for_it(kind: StepCache, load_exact: LoadModel) -> None:
+    model, params = load_exact("tiny-t2v"), replace(PARAMS, step_cache=kind)
+    shape = RequestShape(width=params.width, height=params.height, num_frames=params.num_frames)
+    meter = FootprintMeter(find_architecture(model.spec), "cpu", base_plan("cpu").dtypes)
+    bare = meter.measure(shape)
+    planned = add_run(bare, replace(shape, step_cache=kind)).cache_bytes
+    if kind is StepCache.PAB:
+        planned -= bare.denoise_bytes  # of the second pass, which is made at the same time
+    if kind is StepCache.TAYLORSEER:
+        planned //= 2  # it keeps bf16, also where the model computes in fp32
+
+    run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
+    held = max(_held_by_hooks(model.text.transformer) for _ in run.steps())
+
+    assert held == pytest.approx(planned, rel=0.01)
+
+
+def _held_by_hooks(expert: torch.nn.Module) -> int:
+    """Bytes of the tensors that diffusers' hooks on an expert keep."""
+    storages: dict[int, int] = {}
+    visited: set[int] = set()
+
+    def visit(value: Any) -> None:
+        if id(value) in visited:
+            return
+        visited.add(id(value))
+        if isinstance(value, torch.Tensor):
+            storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        elif isinstance(value, dict):
+            for item in value.values():
+                visit(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                visit(item)
+        elif type(value).__module__.startswith("diffusers.hooks") and hasattr(value, "__dict__"):
+            visit(vars(value))
+
+    for module in expert.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        for hook in registry.hooks.values() if registry is not None else ():
+            for name, value in vars(hook).items():
+                if name.startswith("state"):
+                    visit(value)
+    return sum(storages.values())
 
 
 @pytest.mark.parametrize("kind", CACHES)

@@ -10,7 +10,7 @@ import pytest
 from wan22_bridge.architecture import Architecture, find_architecture
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import ConfigurationError, OutOfMemory
-from wan22_bridge.estimates import estimate_memory, fits
+from wan22_bridge.estimates import add_run, estimate_memory, fits
 from wan22_bridge.memory import FootprintMeter
 from wan22_bridge.planning import Planner, list_smaller
 from wan22_bridge.plans import (
@@ -25,6 +25,7 @@ from wan22_bridge.plans import (
     Wishes,
 )
 from wan22_bridge.rungs import base_plan, list_rungs
+from wan22_bridge.types import StepCache
 
 T2V, I2V, TI2V = "wan2.2-t2v-a14b", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"
 FRAMES = {T2V: 81, I2V: 81, TI2V: 121}
@@ -327,3 +328,38 @@ def test_int8_weighs_as_fp8_does_and_is_never_streamed_from_the_disk() -> None:
     assert int8 == pytest.approx(fp8, rel=0.01)
     assert {rung.experts for rung in rungs if rung.offload is Offload.DISK} == {Residence.ON_DEMAND}
     assert Residence.STREAMED in {rung.experts for rung in rungs if rung.offload is Offload.RAM}
+
+
+@pytest.mark.parametrize(("kind", "gpu_gb"), [(StepCache.PAB, 48), (StepCache.TAYLORSEER, 141)])
+def test_a_cache_of_every_layer_is_refused_where_it_does_not_fit_and_a_small_one_is_offered(
+    kind: StepCache, gpu_gb: int
+) -> None:
+    shape = replace(shape_of(T2V, 480), step_cache=kind)
+
+    with pytest.raises(OutOfMemory) as raised:
+        planner(T2V, machine(gpu_gb, 256)).choose(shape)
+
+    assert raised.value.suggestions == [
+        f"Without the step cache {kind} it fits; first_block and magcache take the least."
+    ]
+    assert planner(T2V, machine(gpu_gb, 256)).choose(replace(shape, step_cache=StepCache.FIRST_BLOCK))
+
+
+def test_loras_are_part_of_what_a_request_takes() -> None:
+    shape = shape_of(T2V, 480)
+    bare, worn = (
+        estimate_memory(base_plan("cuda"), add_run(meter(T2V).measure(shape), replace(shape, lora_bytes=size)))
+        for size in (0, GIB)
+    )
+
+    assert worn.vram_stages["denoise"] == bare.vram_stages["denoise"] + round(1.06 * 2 * GIB)  # on both experts
+    assert worn.vram_stages["decode"] == bare.vram_stages["decode"]
+
+
+def test_a_model_that_fits_one_run_is_planned_anew_for_one_that_keeps_more() -> None:
+    planned = planner(T2V, machine(80, 256))
+    shape = shape_of(T2V, 480)
+    plan = planned.choose(shape)
+
+    assert planned.keep_or_choose(plan, replace(shape, step_cache=StepCache.FIRST_BLOCK, lora_bytes=8 * GIB)) != plan
+    assert planned.keep_or_choose(plan, replace(shape, guided=False)) == plan
