@@ -14,10 +14,10 @@ from diffusers.video_processor import VideoProcessor
 
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.images import open_image
-from wan22_bridge.media import is_video, read_frames, read_last_frame
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.schedulers import add_noise, set_scheduler
 from wan22_bridge.types import GenerationParams, ModelType
+from wan22_bridge.videos import is_video, read_frames, read_last_frame
 
 MAX_TEXT_TOKENS = 512
 """As Wan2.2 was trained; longer prompts are cut."""
@@ -141,7 +141,9 @@ def _noisy_video(model: LoadedModel, params: GenerationParams, path: Path, gener
 
 def _read_frame(model: LoadedModel, params: GenerationParams, path: Path) -> torch.Tensor:
     """An input image, or the last frame of a video to go on from, as [1, 3, height, width] in -1..1."""
-    if is_video(path):
+    with path.open("rb") as file:
+        continues = is_video(file.read(8))
+    if continues:
         image = read_last_frame(path, params.width, params.height)
     else:
         image = open_image(path, params.width, params.height)
