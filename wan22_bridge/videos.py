@@ -42,14 +42,23 @@ def is_video(data: bytes) -> bool:
     return data[4:8] == b"ftyp"
 
 
+def require_video(data: bytes, *, param: str) -> None:
+    """Makes sure that `data` begins as an mp4 does.
+
+    Raises:
+        InvalidRequest: it does not.
+    """
+    if not is_video(data):
+        raise _unreadable(param, "it must be a whole mp4 file")
+
+
 def check_video(data: bytes, *, param: str) -> VideoShape:
     """Makes sure that `data` is a whole mp4 of a sane size, by decoding every frame.
 
     Raises:
         InvalidRequest: it is not, with what it is.
     """
-    if not is_video(data):
-        raise _unreadable(param, "it must be a whole mp4 file")
+    require_video(data, param=param)
     with _reading(param), _open(io.BytesIO(data)) as container:
         stream = _find_stream(container, param)
         width, height = stream.codec_context.width, stream.codec_context.height
@@ -135,7 +144,7 @@ def _check_limits(width: int, height: int, num_frames: int, param: str) -> None:
     pixels = width * height
     if pixels > MAX_FRAME_PIXELS:
         raise InvalidRequest(
-            f"{param} has frames of {width}x{height}: at most {MAX_FRAME_PIXELS / 1e6:.1f} megapixels are taken.",
+            f"The video has frames of {width}x{height}: at most {MAX_FRAME_PIXELS / 1e6:.1f} megapixels are taken.",
             code="video_too_large",
             param=param,
             suggestions=["Scale the video down: to 1280x720, say."],
@@ -143,7 +152,7 @@ def _check_limits(width: int, height: int, num_frames: int, param: str) -> None:
     most = min(MAX_FRAMES, MAX_PIXELS // max(1, pixels))
     if num_frames > most:
         raise InvalidRequest(
-            f"{param} is too long: of {width}x{height}, at most {most} frames are taken.",
+            f"The video is too long: of {width}x{height}, at most {most} frames are taken.",
             code="video_too_long",
             param=param,
             suggestions=[f"Cut it to {most} frames." if most == MAX_FRAMES else "Cut it, or scale it down."],
@@ -152,7 +161,7 @@ def _check_limits(width: int, height: int, num_frames: int, param: str) -> None:
 
 def _unreadable(param: str, reason: str) -> InvalidRequest:
     return InvalidRequest(
-        f"{param} can't be read as a video: {reason}.",
+        f"The video can't be read: {reason}.",
         code="invalid_video",
         param=param,
         suggestions=["Send an mp4 that plays to its end."],
