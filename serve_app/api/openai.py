@@ -2,7 +2,7 @@
 
 import base64
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -150,23 +150,29 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-def describe_fields(**own: dict[str, Any]) -> dict[str, Any]:
-    """The documentation of a body with the fields of both APIs, and its `own`."""
+def describe_fields(
+    own: Mapping[str, Any], *, required: Sequence[str] = (), without: Collection[str] = ()
+) -> dict[str, Any]:
+    """The documentation of a body with the fields of both APIs, but for those `without`, and its `own`."""
     theirs = {
         "model": {"type": "string", "description": "A model's id or type, in any case."},
         "seconds": {"type": "string", "description": "The length, in place of num_frames."},
         "size": {"type": "string", "description": "WIDTHxHEIGHT in pixels."},
     }
-    return describe_body(SUBMIT_SCHEMA | {"properties": {**SUBMIT_SCHEMA["properties"], **theirs, **own}})
+    properties = SUBMIT_SCHEMA["properties"] | theirs | dict(own)
+    kept = {name: field for name, field in properties.items() if name not in without}
+    return describe_body(SUBMIT_SCHEMA | {"properties": kept, "required": ["prompt", *required]})
 
 
 @router.post(
     "/videos",
     openapi_extra=describe_fields(
-        input_reference={
-            "type": "string",
-            "format": "binary",
-            "description": "The first frame: PNG, JPEG or WebP; or an mp4, to go on from its last frame.",
+        {
+            "input_reference": {
+                "type": "string",
+                "format": "binary",
+                "description": "The first frame: PNG, JPEG or WebP; or an mp4, to go on from its last frame.",
+            }
         }
     ),
 )

@@ -25,9 +25,8 @@ def _describe(what: str) -> dict[str, object]:
     """The documentation of a body with a `video`."""
     reference = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
     file = {"type": "string", "format": "binary"}
-    return describe_fields(
-        video={"anyOf": [file, reference], "description": f"{what}: an mp4, or an earlier job by id."}
-    )
+    video = {"anyOf": [file, reference], "description": f"{what}: an mp4, or an earlier job by id."}
+    return describe_fields({"video": video}, required=["video"], without=_NOT_HERE)
 
 
 @router.post("/edits", openapi_extra=_describe("The video to make anew"))
