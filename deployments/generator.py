@@ -92,7 +92,7 @@ class Generator:
 
         It stops when the store says so, or when the caller cancels the call.
         """
-        yield Advanced(Progress(stage=Stage.LOADING_MODEL, total_steps=job.params.steps))
+        yield Advanced(Progress(stage=Stage.LOADING_MODEL, total_steps=job.params.steps_to_run))
         stop = _Stop()
         watch = asyncio.create_task(self._watch(job, stop))
         try:

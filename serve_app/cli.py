@@ -29,7 +29,11 @@ errors = Console(stderr=True)
 
 Url = Annotated[str, typer.Option("--url", envvar="WAN22_URL", help="Where the service answers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-InputFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, readable=True, help="PNG, JPEG or WebP.")]
+
+
+def _input_file(what: str) -> Any:
+    """An option that names a file which is there."""
+    return typer.Option(exists=True, dir_okay=False, readable=True, help=what)
 
 
 @app.command()
@@ -62,8 +66,14 @@ def serve(
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to show.")],
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Where to save; by default JOB_ID.mp4.")] = None,
-    image: InputFile = None,
-    last_image: InputFile = None,
+    image: Annotated[
+        Path | None, _input_file("The first frame: PNG, JPEG or WebP; or an mp4, to go on from its last frame.")
+    ] = None,
+    last_image: Annotated[Path | None, _input_file("The last frame.")] = None,
+    video: Annotated[Path | None, _input_file("An mp4 to make anew.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of the video is made anew, above 0 and at most 1.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A model's id or type; see `wan22 models`.")] = "auto",
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
     frames: Annotated[int | None, typer.Option(help="4k+1; snapped down.")] = None,
@@ -85,12 +95,16 @@ def generate(
         "num_frames": frames,
         "steps": steps,
         "seed": seed,
+        "strength": strength,
         "preset": preset,
         "loras": [_parse_lora(text) for text in lora] if lora else None,
     }
-    images = {name: path for name, path in (("image", image), ("end_image", last_image)) if path}
+    inputs = {"image": image, "end_image": last_image, "video": video}
     with _client(url) as client:
-        task_id = client.submit({name: value for name, value in fields.items() if value is not None}, images)
+        task_id = client.submit(
+            {name: value for name, value in fields.items() if value is not None},
+            {name: path for name, path in inputs.items() if path is not None},
+        )
         task = _follow(client, task_id)
         if task["status"] != "completed":
             _fail_job(task, as_json)

@@ -49,10 +49,10 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def submit(self, fields: Mapping[str, Any], images: Mapping[str, Path]) -> str:
-        """Submits a job, with image files by field name; returns its id."""
+    def submit(self, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> str:
+        """Submits a job, with images and videos by field name; returns its id."""
         with ExitStack() as stack, self._explained():
-            files = {name: stack.enter_context(path.open("rb")) for name, path in images.items()}
+            files = {name: stack.enter_context(path.open("rb")) for name, path in inputs.items()}
             body: dict[str, Any] = {"data": _flatten(fields), "files": files} if files else {"json": dict(fields)}
             return str(self._call("POST", "/api/v1/generation/submit", **body)["task_id"])
 

@@ -69,6 +69,11 @@ class ModelSpec:
     path: Path | None = None
     """A folder on this machine in place of the source."""
 
+    @property
+    def video(self) -> bool:
+        """Whether it can make a video anew. Image-to-video models can't: they see nothing but the first frame."""
+        return self.type is not ModelType.I2V
+
 
 def load_catalogue() -> dict[str, ModelSpec]:
     """Reads every model that this version knows, by id."""

@@ -15,10 +15,10 @@ from diffusers.video_processor import VideoProcessor
 
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.images import open_image
-from wan22_bridge.media import is_video, read_frames, read_last_frame
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.schedulers import add_noise, set_scheduler
-from wan22_bridge.types import GenerationParams, ModelType
+from wan22_bridge.types import GenerationParams
+from wan22_bridge.videos import is_video, read_frames, read_last_frame
 
 MAX_TEXT_TOKENS = 512
 """As Wan2.2 was trained; longer prompts are cut."""
@@ -131,13 +131,13 @@ def _noisy_video(model: LoadedModel, params: GenerationParams, path: Path, gener
 
     Follows `WanVideoToVideoPipeline.prepare_latents` of diffusers 0.42.1.
     """
-    if model.spec.type is ModelType.I2V or params.steps_to_run < 1:
+    if not model.spec.video or params.steps_to_run < 1:
         raise InvalidRequest(
-            f"{model.spec.id} makes its videos from an image, not from a video."
-            if model.spec.type is ModelType.I2V
-            else f"strength {params.strength:g} leaves none of the {params.steps} steps to run.",
-            code="video_not_supported" if model.spec.type is ModelType.I2V else "invalid_value",
-            param="video" if model.spec.type is ModelType.I2V else "strength",
+            f"strength {params.strength:g} leaves none of the {params.steps} steps to run."
+            if model.spec.video
+            else f"{model.spec.id} makes its videos from an image, not from a video.",
+            code="strength_too_low" if model.spec.video else "video_not_supported",
+            param="strength" if model.spec.video else "video",
             suggestions=["Use T2V-A14B or TI2V-5B, with a strength of at least 1 / steps."],
         )
     vae = model.bring("vae")
@@ -158,7 +158,9 @@ def _noisy_video(model: LoadedModel, params: GenerationParams, path: Path, gener
 
 def _read_frame(model: LoadedModel, params: GenerationParams, path: Path) -> torch.Tensor:
     """An input image, or the last frame of a video to go on from, as [1, 3, height, width] in -1..1."""
-    if is_video(path):
+    with path.open("rb") as file:
+        continues = is_video(file.read(8))
+    if continues:
         image = read_last_frame(path, params.width, params.height)
     else:
         image = open_image(path, params.width, params.height)

@@ -1,11 +1,9 @@
-"""Frames → an mp4 that plays everywhere, its thumbnail and its last frame; and reading an mp4 back."""
+"""Frames → an mp4 that plays everywhere, its thumbnail and its last frame; and reading it back."""
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,8 +14,7 @@ import torch
 from av.video.stream import VideoStream
 from PIL import Image
 
-from wan22_bridge.errors import InvalidRequest, StorageFailed
-from wan22_bridge.images import fit_image
+from wan22_bridge.errors import StorageFailed
 from wan22_bridge.types import Frames
 
 _THUMBNAIL_SIDE = 384
@@ -121,62 +118,6 @@ def read_video_info(path: Path) -> VideoInfo:
             )
     except (av.error.FFmpegError, IndexError, ValueError) as exc:
         raise StorageFailed("The file can't be read as a video.", code="video_unreadable") from exc
-
-
-def is_video(path: Path) -> bool:
-    """Whether a file is an mp4 or its like, by its first bytes."""
-    with path.open("rb") as file:
-        return file.read(12)[4:8] == b"ftyp"
-
-
-def read_frames(path: Path, num_frames: int, width: int, height: int) -> list[Image.Image]:
-    """The first frames of a video, each scaled to cover `width` by `height` and cropped around its centre.
-
-    Raises:
-        InvalidRequest: it can't be read, or has fewer frames.
-    """
-    frames = [fit_image(image, width, height) for image in islice(_decode(path), num_frames)]
-    if len(frames) < num_frames:
-        raise InvalidRequest(
-            f"The video has {len(frames)} frames, and {num_frames} are asked for.",
-            code="video_too_short",
-            param="num_frames",
-            suggestions=[f"Ask for at most {max(1, (len(frames) - 1) // 4 * 4 + 1)} frames."],
-        )
-    return frames
-
-
-def read_last_frame(path: Path, width: int, height: int) -> Image.Image:
-    """The last frame of a video, fitted likewise: what a continuation begins with.
-
-    Raises:
-        InvalidRequest: it can't be read, or has no frame.
-    """
-    last = None
-    for image in _decode(path):
-        last = image
-    if last is None:
-        raise _unreadable(None)
-    return fit_image(last, width, height)
-
-
-def _decode(path: Path) -> Iterator[Image.Image]:
-    try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                yield Image.fromarray(frame.to_ndarray(format="rgb24"))
-    except (av.error.FFmpegError, IndexError, ValueError) as exc:
-        raise _unreadable(exc) from exc
-
-
-def _unreadable(error: Exception | None) -> InvalidRequest:
-    reason = f": {type(error).__name__}" if error else ": it has no frames"
-    return InvalidRequest(
-        f"The video can't be read{reason}.",
-        code="invalid_video",
-        param="video",
-        suggestions=["Send an mp4 that plays."],
-    )
 
 
 def verify_video(path: Path, *, width: int, height: int, fps: int, num_frames: int, parameters: dict[str, Any]) -> None:

@@ -67,6 +67,10 @@ class LoraUse:
     low_noise_strength: float = 1.0
 
 
+INPUTS = ("image", "end_image", "video")
+"""The parameters that name a file among the inputs."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationParams:
     """One video, every choice made: nothing in it is a default that is still to be filled in."""
@@ -92,7 +96,7 @@ class GenerationParams:
     step_cache: StepCache = StepCache.NONE
     loras: tuple[LoraUse, ...] = ()
     image: str | None = None
-    """The first frame: a path below the folder of inputs."""
+    """The first frame: a path below the folder of inputs. Of a video there, its last frame: it is continued."""
     end_image: str | None = None
     """The last frame, likewise."""
     video: str | None = None

@@ -47,6 +47,9 @@ class Priority(IntEnum):
     HIGH = 1
 
 
+JOB_ID_PREFIX = "video_"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewJob:
     """A job to be stored."""
@@ -57,6 +60,8 @@ class NewJob:
     idempotency_key: str | None = None
     request_hash: str = ""
     """Of the whole request: an idempotency key comes with one request only."""
+    source_job_id: str | None = None
+    """The job whose video, or whose parameters, this one is made from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +75,8 @@ class Job:
     params: GenerationParams
     priority: Priority
     metadata: dict[str, str]
+    source_job_id: str | None
+    """The job whose video, or whose parameters, this one is made from; it may be gone."""
     attempt: int
     """How often it was begun, not counting those that a shutdown broke off."""
     fencing_token: int

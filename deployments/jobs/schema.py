@@ -19,6 +19,7 @@ jobs = Table(
     Column("metadata", JSON, nullable=False),
     Column("idempotency_key", String(255), unique=True),
     Column("request_hash", String(64), nullable=False),
+    Column("source_job_id", String(64)),
     Column("attempt", Integer, nullable=False),
     Column("fencing_token", Integer, nullable=False),
     Column("lease_expires_at", Float(53)),

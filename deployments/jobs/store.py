@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import (
+    JOB_ID_PREFIX,
     ClaimState,
     IdempotencyConflict,
     Job,
@@ -26,7 +27,7 @@ from deployments.jobs.job import (
     Priority,
 )
 from deployments.jobs.schema import jobs
-from wan22_bridge.types import GenerationParams, Progress, Stage
+from wan22_bridge.types import INPUTS, GenerationParams, Progress, Stage
 
 
 class JobStore:
@@ -63,7 +64,7 @@ class JobStore:
                 row = connection.execute(
                     insert(jobs)
                     .values(
-                        id=f"video_{secrets.token_hex(12)}",
+                        id=f"{JOB_ID_PREFIX}{secrets.token_hex(12)}",
                         state=JobState.PENDING,
                         model=new.params.model,
                         params=new.params.to_dict(),
@@ -71,13 +72,14 @@ class JobStore:
                         metadata=new.metadata,
                         idempotency_key=new.idempotency_key,
                         request_hash=new.request_hash,
+                        source_job_id=new.source_job_id,
                         attempt=0,
                         fencing_token=0,
                         cancel_requested=False,
                         stage="queued",
                         progress=0.0,
                         current_step=0,
-                        total_steps=new.params.steps,
+                        total_steps=new.params.steps_to_run,
                         created_at=now,
                     )
                     .returning(jobs)
@@ -323,10 +325,10 @@ class JobStore:
             return changed
 
     def input_keys(self) -> set[str]:
-        """The storage keys of every input image that a job refers to."""
+        """The storage keys of every input that a job refers to."""
         with self.database.reading() as connection:
             parameters = connection.execute(select(jobs.c.params)).scalars()
-            return {key for params in parameters for key in (params.get("image"), params.get("end_image")) if key}
+            return {params[name] for params in parameters for name in INPUTS if params.get(name)}
 
     # Inside a transaction.
 
@@ -356,7 +358,7 @@ def _in_turn(query: Select[Any]) -> Select[Any]:
 
 
 def _work(params: GenerationParams) -> int:
-    return params.steps * params.width * params.height * params.num_frames
+    return params.steps_to_run * params.width * params.height * params.num_frames
 
 
 def _ended(state: JobState, now: float) -> dict[str, Any]:

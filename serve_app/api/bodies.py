@@ -15,7 +15,7 @@ from wan22_bridge.errors import InvalidRequest, PayloadTooLarge
 _MAX_FIELD_BYTES = 1_000_000
 _MAX_PARTS = 200
 _MAX_DEPTH = 5
-_FILE_FIELDS = ("image", "end_image", "input_reference", "file")
+_FILE_FIELDS = ("image", "end_image", "video", "input_reference", "file")
 """A form that sends one of them as an empty text means that no file was chosen."""
 
 
@@ -44,7 +44,7 @@ class BodyLimit:
             if count > self._max_bytes or (declared.isdigit() and int(declared) > self._max_bytes):
                 raise PayloadTooLarge(
                     f"The request's body is over {self._max_bytes / 1e6:g} MB, the limit here.",
-                    suggestions=["Send a smaller image: scaled down, or as JPEG."],
+                    suggestions=["Send a smaller image: scaled down, or as JPEG.", "Cut a video, or scale it down."],
                 )
             return message
 

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from deployments.jobs.job import Job, JobState
 from serve_app.api.bodies import Body, read_body
 from serve_app.api.errors import invalid_fields
-from serve_app.api.schemas import Message, QueueAnswer, SubmitAnswer, SubmitRequest, TaskInfo, Upload, upload_id
+from serve_app.api.schemas import Message, QueueAnswer, SubmitAnswer, SubmitRequest, TaskInfo, Upload
 from serve_app.api.services import Services, Serving
 from wan22_bridge.errors import InvalidRequest, NotFound
 
@@ -17,10 +17,18 @@ router = APIRouter(prefix="/api/v1", tags=["native"])
 
 SUBMIT_SCHEMA = SubmitRequest.model_json_schema()
 _FILES = {
-    "image": {"type": "string", "format": "binary", "description": "The first frame: PNG, JPEG or WebP."},
-    "end_image": {"type": "string", "format": "binary", "description": "The last frame."},
+    name: {"type": "string", "format": "binary", "description": description}
+    for name, description in {
+        "image": "The first frame: PNG, JPEG or WebP; or an mp4, to go on from its last frame.",
+        "end_image": "The last frame.",
+        "video": "An mp4 to make anew, frame by frame; T2V-A14B and TI2V-5B do.",
+    }.items()
 }
-_UPLOAD_SCHEMA = {"type": "object", "required": ["file"], "properties": {"file": _FILES["image"]}}
+_UPLOAD_SCHEMA = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "format": "binary", "description": "PNG, JPEG, WebP or mp4."}},
+}
 
 
 def describe_body(form: dict[str, Any], json: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -55,15 +63,19 @@ def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, s
 
     Raises:
         InvalidRequest: naming the field that is wrong.
+        JobNotFound: there is no job whose video is to be the input.
+        Conflict: it has no video yet.
         IdempotencyConflict: the key came with another request before.
     """
     for name in body.files:
-        if name not in ("image", "end_image"):
+        if name not in _FILES:
             raise InvalidRequest(
                 f"There is no file field {name[:80]!r}.",
                 code="unknown_field",
                 param=name,
-                suggestions=["Send the first frame as image, the last one as end_image."],
+                suggestions=[
+                    "Send the first frame as image, the last one as end_image, a video to make anew as video."
+                ],
             )
     try:
         submitted = SubmitRequest.model_validate(body.fields)
@@ -73,6 +85,7 @@ def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, s
         submitted.to_request(seconds=seconds),
         image=body.files.get("image", submitted.image_path),
         end_image=body.files.get("end_image", submitted.end_image_path),
+        video=body.files.get("video", submitted.video_path),
         priority=submitted.to_priority(),
         metadata=submitted.metadata,
         idempotency_key=idempotency_key or None,
@@ -82,13 +95,12 @@ def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, s
 
 @router.post("/uploads", openapi_extra=describe_body(_UPLOAD_SCHEMA))
 async def upload(request: Request, serving: Serving) -> Upload:
-    """Keeps an image (multipart `file`) for later requests."""
+    """Keeps an image or a video (multipart `file`) for later requests."""
     body = await read_body(request)
     data = body.files.get("file")
     if data is None:
         raise InvalidRequest("No file was sent.", code="file_required", param="file")
-    image = await run_in_threadpool(serving.jobs.upload, data)
-    return Upload(id=upload_id(image.key) or "", width=image.width, height=image.height, size_bytes=len(data))
+    return Upload.of(await run_in_threadpool(serving.jobs.upload, data), size_bytes=len(data))
 
 
 @router.get("/generation/{task_id}")

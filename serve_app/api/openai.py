@@ -1,7 +1,8 @@
-"""The API that OpenAI's clients speak: /v1/videos and /v1/models."""
+"""The API that OpenAI's clients speak: /v1/videos and /v1/models. What makes videos of videos is in remakes.py."""
 
 import base64
 import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -15,7 +16,7 @@ from serve_app.api.native import SUBMIT_SCHEMA, IdempotencyKey, describe_body, s
 from serve_app.api.outputs import output_file
 from serve_app.api.services import Services, Serving
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import InvalidRequest, NotFound
+from wan22_bridge.errors import InvalidRequest, NotFound, Wan22Error
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -26,13 +27,9 @@ _STATUS = {
     JobState.FAILED: "failed",
     JobState.CANCELLED: "failed",
 }
-_THEIR_NAMES = {
-    "model_type": "model",
-    "resolution": "size",
-    "image": "input_reference",
-    "image_path": "input_reference",
-}
+_THEIR_NAMES = {"model_type": "model", "resolution": "size"}
 """The native API's names of fields, and what they are called here."""
+_REFERENCE_NAMES = {"image": "input_reference", "image_path": "input_reference"}
 _POLL_MS = (250, 5000)
 """The shortest and the longest wait between two looks that a client is told."""
 
@@ -56,7 +53,8 @@ class Video(BaseModel):
     completed_at: int | None
     expires_at: int | None = None
     prompt: str
-    remixed_from_video_id: str | None = None
+    remixed_from_video_id: str | None
+    """The job whose video this one edits or extends, or whose parameters it has."""
     seconds: str
     size: str
     error: VideoError | None
@@ -78,6 +76,7 @@ class Video(BaseModel):
                 "created_at": int(job.created_at),
                 "completed_at": int(job.completed_at) if job.state is JobState.COMPLETED and job.completed_at else None,
                 "prompt": params.prompt,
+                "remixed_from_video_id": job.source_job_id,
                 "seconds": f"{round((params.num_frames - 1) / params.fps, 3):g}",
                 "size": f"{params.width}x{params.height}",
                 "error": error,
@@ -114,6 +113,8 @@ class Model(BaseModel):
     title: str
     image: str
     end_image: bool
+    video: bool
+    """Whether it makes a video anew."""
     presets: list[str]
     size: str
     sizes: list[str]
@@ -131,6 +132,7 @@ class Model(BaseModel):
             title=spec.title,
             image=spec.image.value,
             end_image=spec.end_image,
+            video=spec.video,
             presets=list(spec.presets),
             size=f"{spec.size[0]}x{spec.size[1]}",
             sizes=[f"{width}x{height}" for width, height in spec.sizes],
@@ -148,31 +150,43 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-_CREATE_PROPERTIES = {
-    **SUBMIT_SCHEMA["properties"],
-    "model": {"type": "string", "description": "A model's id or type, in any case."},
-    "seconds": {"type": "string", "description": "The length, in place of num_frames."},
-    "size": {"type": "string", "description": "WIDTHxHEIGHT in pixels."},
-    "input_reference": {"type": "string", "format": "binary", "description": "The first frame: PNG, JPEG or WebP."},
-}
+def describe_fields(
+    own: Mapping[str, Any], *, required: Sequence[str] = (), without: Collection[str] = ()
+) -> dict[str, Any]:
+    """The documentation of a body with the fields of both APIs, but for those `without`, and its `own`."""
+    theirs = {
+        "model": {"type": "string", "description": "A model's id or type, in any case."},
+        "seconds": {"type": "string", "description": "The length, in place of num_frames."},
+        "size": {"type": "string", "description": "WIDTHxHEIGHT in pixels."},
+    }
+    properties = SUBMIT_SCHEMA["properties"] | theirs | dict(own)
+    kept = {name: field for name, field in properties.items() if name not in without}
+    return describe_body(SUBMIT_SCHEMA | {"properties": kept, "required": ["prompt", *required]})
 
 
-@router.post("/videos", openapi_extra=describe_body(SUBMIT_SCHEMA | {"properties": _CREATE_PROPERTIES}))
+@router.post(
+    "/videos",
+    openapi_extra=describe_fields(
+        {
+            "input_reference": {
+                "type": "string",
+                "format": "binary",
+                "description": "The first frame: PNG, JPEG or WebP; or an mp4, to go on from its last frame.",
+            }
+        }
+    ),
+)
 async def create_video(
     request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
 ) -> Video:
     """Takes a job in: `prompt`, `model`, `seconds`, `size`, `input_reference`, and every field of the native API."""
     body = await read_body(request)
     job = await run_in_threadpool(_submit, serving, body, idempotency_key)
-    return _tell(job, response)
+    return tell(job, response)
 
 
 def _submit(serving: Services, body: Body, idempotency_key: str | None) -> Job:
     fields, files = dict(body.fields), dict(body.files)
-    for ours, theirs in _THEIR_NAMES.items():
-        if theirs in fields and theirs != "input_reference":
-            fields[ours] = fields.pop(theirs)
-    seconds = _read_seconds(fields.pop("seconds", None))
     reference = fields.pop("input_reference", None)
     if "input_reference" in files:
         files["image"] = files.pop("input_reference")
@@ -182,10 +196,30 @@ def _submit(serving: Services, body: Body, idempotency_key: str | None) -> Job:
             files["image"] = image
         else:
             fields["image_path"] = image
+    return submit_theirs(serving, Body(fields, files), idempotency_key, _REFERENCE_NAMES)
+
+
+def submit_theirs(serving: Services, body: Body, idempotency_key: str | None, input_names: Mapping[str, str]) -> Job:
+    """Submits a body whose fields are named as OpenAI names them.
+
+    Args:
+        serving: the services.
+        body: its inputs are named as in the native API.
+        idempotency_key: as the client sent it.
+        input_names: what the client called the inputs: an error names its field so.
+
+    Raises:
+        Wan22Error: as `submit_body` does.
+    """
+    fields = dict(body.fields)
+    for ours, theirs in _THEIR_NAMES.items():
+        if theirs in fields:
+            fields[ours] = fields.pop(theirs)
+    seconds = _read_seconds(fields.pop("seconds", None))
     try:
-        return submit_body(serving, Body(fields, files), idempotency_key, seconds=seconds)
-    except InvalidRequest as exc:
-        exc.param = _THEIR_NAMES.get(exc.param or "", exc.param)
+        return submit_body(serving, Body(fields, body.files), idempotency_key, seconds=seconds)
+    except Wan22Error as exc:
+        exc.param = (_THEIR_NAMES | dict(input_names)).get(exc.param or "", exc.param)
         raise
 
 
@@ -219,7 +253,6 @@ def _read_reference(reference: Any) -> bytes | str:
         param="input_reference",
         suggestions=["Send the image as a file in multipart/form-data."],
     )
-    return file_id
 
 
 @router.get("/videos")
@@ -243,7 +276,7 @@ def list_videos(
 @router.get("/videos/{video_id}")
 def read_video(video_id: str, response: Response, serving: Serving) -> Video:
     """Reads one job."""
-    return _tell(serving.store.get(video_id), response)
+    return tell(serving.store.get(video_id), response)
 
 
 @router.delete("/videos/{video_id}")
@@ -287,7 +320,7 @@ def read_model(model_id: str, serving: Serving) -> Model:
     raise NotFound(f"There is no model {model_id[:80]!r} here.", code="model_not_found", param="model")
 
 
-def _tell(job: Job, response: Response) -> Video:
+def tell(job: Job, response: Response) -> Video:
     """The job, and when it is worth looking again: a quarter of what is left, as far as that is known."""
     if not job.state.ended:
         shortest, longest = _POLL_MS

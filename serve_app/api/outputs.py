@@ -7,10 +7,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.responses import MalformedRangeHeader
 
-from deployments.jobs.job import Job, JobState
+from deployments.jobs.job import JobState
 from serve_app.api.schemas import Message, OutputsAnswer, VideoMetadata, filename
 from serve_app.api.services import Services, Serving
-from wan22_bridge.errors import Conflict, NotFound
 
 router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
 
@@ -47,7 +46,7 @@ def list_outputs(
 @router.get("/{video_id}")
 def read_output(video_id: str, serving: Serving) -> VideoMetadata:
     """Reads what is known of one video."""
-    return VideoMetadata.of(_completed(serving, video_id))
+    return VideoMetadata.of(serving.jobs.completed(video_id))
 
 
 @router.get("/{video_id}/video", response_class=FileResponse)
@@ -81,7 +80,7 @@ def read_last_frame(video_id: str, request: Request, serving: Serving) -> Respon
 @router.delete("/{video_id}")
 def delete_output(video_id: str, serving: Serving) -> Message:
     """Deletes a video with its job."""
-    _completed(serving, video_id)
+    serving.jobs.completed(video_id)
     serving.jobs.delete(video_id)
     return Message(message="Deleted.")
 
@@ -94,7 +93,7 @@ def output_file(serving: Services, request: Request, video_id: str, kind: str, *
         Conflict: it has no video yet.
         NotFound: it will never have one.
     """
-    job = _completed(serving, video_id)
+    job = serving.jobs.completed(video_id)
     assert job.output is not None
     path = serving.storage.path(f"{job.output['folder']}/{job.output[kind]}")
     response = _File(
@@ -107,20 +106,3 @@ def output_file(serving: Services, request: Request, video_id: str, kind: str, *
     if request.headers.get("if-none-match") == response.headers["etag"]:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": response.headers["etag"]})
     return response
-
-
-def _completed(serving: Services, video_id: str) -> Job:
-    job = serving.store.get(video_id)
-    if job.state is JobState.COMPLETED:
-        return job
-    if job.state.ended:
-        raise NotFound(
-            f"The job {job.state} and has no video." if job.state is JobState.FAILED else "The job was cancelled.",
-            code="video_not_available",
-        )
-    raise Conflict(
-        f"The video is not there yet: its job is {job.state}, at {job.progress:.0f} %.",
-        code="video_not_ready",
-        suggestions=[f"Watch GET /api/v1/generation/{job.id} until its status is completed."],
-        can_retry=True,
-    )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from deployments.jobs.job import Job, JobState, Priority
-from wan22_bridge.requests import AUTO, GenerationRequest
+from wan22_bridge.requests import AUTO, DEFAULT_STRENGTH, GenerationRequest, InputImage, InputVideo
 from wan22_bridge.types import LoraUse, SchedulerName, StepCache
 
 _MAX_SEED = 2**53 - 1
@@ -35,11 +35,13 @@ class SubmitRequest(BaseModel):
     model_type: str = Field(default=AUTO, validation_alias=AliasChoices("model_type", "modelType"))
     """A model's id or type, in any case; `auto` takes image-to-video where there is an image."""
     resolution: str | None = None
-    """WIDTHxHEIGHT in pixels, snapped down to the model's multiple."""
+    """WIDTHxHEIGHT in pixels, snapped down to the model's multiple. By default the model's own, in the shape of an
+    image or video that was sent; what continues a video has that video's size, where it is no larger."""
     steps: int | None = Field(default=None, ge=1, le=100)
     num_frames: int | None = Field(default=None, ge=1)
-    """Snapped down to 4k+1."""
+    """Snapped down to 4k+1. Of a video that is made anew, its first ones; by default all that the model takes."""
     fps: int | None = Field(default=None, ge=1, le=120)
+    """By default the model's own, or that of the video that is made anew or continued."""
     guidance_scale: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     """Of the high-noise expert, or the only one; 1 or less switches guidance off."""
     guidance_scale_2: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
@@ -55,9 +57,24 @@ class SubmitRequest(BaseModel):
     seed: int | None = Field(default=None, ge=-1, le=_MAX_SEED)
     """-1 or none: one is drawn, and told."""
     image_path: str | None = None
-    """The first frame: the id of an upload."""
+    """The first frame: the id of an upload. Where that is a video, or with the id of a completed job, the video is
+    continued from its last frame."""
     end_image_path: str | None = None
     """The last frame: the id of an upload."""
+    video_path: str | None = None
+    """A video to make anew: the id of an upload or of a completed job."""
+    strength: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description=(
+            "How much of the video is made anew: the share of the steps that are run. "
+            f"{DEFAULT_STRENGTH:g} by default, which keeps its composition and coarse movement; less keeps more of it, "
+            "1 nothing. The flow shift counts too: at the A14B's 12, 0.5 begins with 92 % of noise, as diffusers' own "
+            "0.8 does at a shift of 3."
+        ),
+    )
     lora_path: str = ""
     """The name of a LoRA that the server knows; empty is none."""
     lora_strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
@@ -109,7 +126,7 @@ class SubmitRequest(BaseModel):
         return tuple(uses)
 
     def to_request(self, *, seconds: float | None = None) -> GenerationRequest:
-        """The request without its images; `seconds` is a length in place of `num_frames`."""
+        """The request without its inputs; `seconds` is a length in place of `num_frames`."""
         return GenerationRequest(
             seconds=seconds,
             prompt=self.prompt,
@@ -127,6 +144,7 @@ class SubmitRequest(BaseModel):
             preset=self.preset,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
+            strength=self.strength,
         )
 
     def to_priority(self) -> Priority:
@@ -153,6 +171,11 @@ class TaskInfo(BaseModel):
     negative_prompt: str
     image_path: str | None
     end_image_path: str | None
+    video_path: str | None
+    strength: float | None
+    """With a video: how much of it is made anew."""
+    source_task_id: str | None
+    """The job whose video this one makes anew or continues, or whose parameters it has; that job may be gone."""
     resolution: str
     steps: int
     lora_path: str | None
@@ -202,6 +225,9 @@ class TaskInfo(BaseModel):
             negative_prompt=params.negative_prompt,
             image_path=upload_id(params.image),
             end_image_path=upload_id(params.end_image),
+            video_path=upload_id(params.video),
+            strength=params.strength if params.video else None,
+            source_task_id=job.source_job_id,
             resolution=f"{params.width}x{params.height}",
             steps=params.steps,
             lora_path=params.loras[0].name if params.loras else None,
@@ -256,12 +282,31 @@ class QueueAnswer(BaseModel):
 
 
 class Upload(BaseModel):
-    """An image that was kept for later requests."""
+    """An image or a video that was kept for later requests."""
 
     id: str
+    kind: Literal["image", "video"]
     width: int
     height: int
     size_bytes: int
+    num_frames: int | None
+    """Of a video."""
+    fps: float | None
+    """Of a video that tells it."""
+
+    @classmethod
+    def of(cls, found: InputImage | InputVideo, *, size_bytes: int) -> "Upload":
+        """Tells of what was found in the file."""
+        video = found if isinstance(found, InputVideo) else None
+        return cls(
+            id=upload_id(found.key) or "",
+            kind="video" if video else "image",
+            width=found.width,
+            height=found.height,
+            size_bytes=size_bytes,
+            num_frames=video and video.num_frames,
+            fps=(round(video.fps, 3) or None) if video else None,
+        )
 
 
 class Message(BaseModel):

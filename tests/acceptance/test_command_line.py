@@ -13,6 +13,7 @@ import pytest
 
 from tests.pictures import png
 from tests.service import WAN22, Service, environment, free_port, wait_until
+from tests.videos import mp4
 from wan22_bridge.media import read_video_info
 
 _QUICK = ["--size", "64x64", "--frames", "5", "--steps", "2"]
@@ -50,6 +51,20 @@ def test_images_and_json(service: Service, tmp_path: Path) -> None:
     assert read_video_info(tmp_path / task["file"]).num_frames == 5
 
 
+def test_a_video_is_made_anew_or_goes_on(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "in.mp4").write_bytes(mp4())
+    for model, arguments in (
+        ("tiny-t2v", ["--video", "in.mp4", "--strength", "0.6", "--steps", "5"]),
+        ("tiny-i2v", ["--image", "in.mp4", "--steps", "2"]),
+    ):
+        done = _run(service, "generate", "it rains", *arguments, "--size", "64x64", "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        task = json.loads(done.stdout)
+        assert (task["model"], task["status"]) == (model, "completed")
+        assert task["strength"] == (0.6 if model == "tiny-t2v" else None)
+        assert read_video_info(tmp_path / task["file"]).num_frames == (13 if model == "tiny-t2v" else 17)
+
+
 def test_a_default_name_is_the_jobs(service: Service, tmp_path: Path) -> None:
     assert _run(service, "generate", "x", *_QUICK, cwd=tmp_path).returncode == 0
     assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
@@ -64,6 +79,9 @@ def test_a_default_name_is_the_jobs(service: Service, tmp_path: Path) -> None:
         (["generate", "x", "--steps", "101"], 2, "steps"),
         (["generate", "x", "-o", "/nonexistent/a.mp4"], 2, "/nonexistent/a.mp4"),
         (["generate", "x", "--image", "/nonexistent.png"], 2, "does not exist"),
+        (["generate", "x", "--video", "/nonexistent.mp4"], 2, "does not exist"),
+        (["generate", "x", "--video", __file__], 2, "whole mp4 file"),
+        (["generate", "x", "--strength", "0.5"], 2, "no video was sent"),
         (["generate"], 2, "Missing argument"),
         (["cancel", "nope"], 2, "no job 'nope'"),
         (["jobs", "--status", "asleep"], 2, "status"),

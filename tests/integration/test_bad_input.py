@@ -5,14 +5,13 @@ import socket
 import struct
 import time
 import zlib
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
 from tests.pictures import png
+from tests.refusals import check_refusal
 from tests.service import SMALL, Service
 
 _SUBMIT = "/api/v1/generation/submit"
@@ -31,33 +30,6 @@ def _truncated() -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise((64, 64), 50).save(buffer, "PNG")
     return buffer.getvalue()[:-500]
-
-
-def _check(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    body = answer.json()
-    assert set(body) == {"error", "detail"}
-    assert set(body["error"]) == {"type", "code", "message", "param", "suggestions", "can_retry"}
-    assert body["detail"] == body["error"]["message"]
-    assert body["error"]["code"] == code
-    assert "Traceback" not in answer.text
-    assert str(Path.home()) not in answer.text
-    error: dict[str, Any] = body["error"]
-    return error
-
-
-@pytest.fixture
-def nothing_left(service: Service) -> Any:
-    """Fails if the test left a job or a file."""
-
-    def contents() -> tuple[int, list[Path]]:
-        with service.client() as client:
-            total = client.get("/api/v1/queue", params={"limit": 1}).json()["total_tasks"]
-        return total, sorted((service.data_dir / "inputs").glob("*"))
-
-    before = contents()
-    yield
-    assert contents() == before
 
 
 @pytest.mark.parametrize(
@@ -96,7 +68,7 @@ def test_a_bad_field_is_named(
     fields: dict[str, Any], code: str, param: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
-        error = _check(client.post(_SUBMIT, json=SMALL | fields), 400, code)
+        error = check_refusal(client.post(_SUBMIT, json=SMALL | fields), 400, code)
     assert error["param"] == param
     assert error["type"] == "invalid_request"
 
@@ -121,14 +93,14 @@ def test_openais_fields_are_named_as_they_came(
     fields: dict[str, Any], code: str, param: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
-        error = _check(client.post("/v1/videos", json={"prompt": "a cat"} | fields), 400, code)
+        error = check_refusal(client.post("/v1/videos", json={"prompt": "a cat"} | fields), 400, code)
     assert error["param"] == param
 
 
 def test_a_missing_prompt_is_named(service: Service, nothing_left: None) -> None:
     with service.client() as client:
-        assert _check(client.post(_SUBMIT, json={}), 400, "invalid_value")["param"] == "prompt"
-        assert _check(client.post("/v1/videos", json={}), 400, "invalid_value")["param"] == "prompt"
+        assert check_refusal(client.post(_SUBMIT, json={}), 400, "invalid_value")["param"] == "prompt"
+        assert check_refusal(client.post("/v1/videos", json={}), 400, "invalid_value")["param"] == "prompt"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +120,7 @@ def test_a_bad_image_is_refused(data: bytes, code: str, where: str, service: Ser
     if where == "input_reference":
         fields = {"prompt": "a cat"}
     with service.client() as client:
-        _check(client.post(path, data=fields, files=files | {where: ("b.png", data, "image/png")}), 400, code)
+        check_refusal(client.post(path, data=fields, files=files | {where: ("b.png", data, "image/png")}), 400, code)
 
 
 @pytest.mark.parametrize(
@@ -169,19 +141,19 @@ def test_a_body_that_can_not_be_read_is_refused(
     content: bytes, content_type: str, code: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
-        _check(client.post(_SUBMIT, content=content, headers={"content-type": content_type}), 400, code)
+        check_refusal(client.post(_SUBMIT, content=content, headers={"content-type": content_type}), 400, code)
 
 
 def test_a_file_in_an_unknown_field_is_refused(service: Service, nothing_left: None) -> None:
     with service.client() as client:
         answer = client.post(_SUBMIT, data={"prompt": "x"}, files={"picture": ("a.png", png(), "image/png")})
-    assert _check(answer, 400, "unknown_field")["param"] == "picture"
+    assert check_refusal(answer, 400, "unknown_field")["param"] == "picture"
 
 
 def test_an_upload_past_the_limit_is_refused_by_its_length(service: Service, nothing_left: None) -> None:
     with service.client() as client:
         answer = client.post("/api/v1/uploads", files={"file": ("a.png", bytes(40_000_000), "image/png")})
-    assert "32 MB" in _check(answer, 413, "payload_too_large")["message"]
+    assert "32 MB" in check_refusal(answer, 413, "payload_too_large")["message"]
 
 
 def test_an_upload_without_a_length_is_not_read_to_its_end(service: Service, nothing_left: None) -> None:
@@ -240,12 +212,12 @@ def test_an_upload_without_a_length_is_not_read_to_its_end(service: Service, not
 )
 def test_what_is_not_there_is_not_found(method: str, path: str, status: int, code: str, service: Service) -> None:
     with service.client() as client:
-        _check(client.request(method, path), status, code)
+        check_refusal(client.request(method, path), status, code)
 
 
 def test_cancelling_an_ended_job_is_a_conflict(service: Service) -> None:
     task = service.finished()
     with service.client() as client:
         answer = client.post(f"/api/v1/queue/{task['id']}/cancel")
-    assert "already completed" in _check(answer, 409, "job_ended")["message"]
+    assert "already completed" in check_refusal(answer, 409, "job_ended")["message"]
     assert answer.headers["x-should-retry"] == "false"

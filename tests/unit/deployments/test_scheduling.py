@@ -14,6 +14,7 @@ _SLOTS = Slots(total=2, by_type={ModelType.T2V: 1, ModelType.I2V: 1})
 
 def _job(number: int, model_type: ModelType = ModelType.T2V, priority: Priority = Priority.NORMAL) -> Job:
     return Job(
+        source_job_id=None,
         number=number,
         id=f"video_{number}",
         state=JobState.PENDING,

@@ -3,17 +3,20 @@
 import io
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from deployments.jobs.job import IdempotencyConflict, JobNotFound, JobState
+from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobState
 from deployments.jobs.service import UNUSED_INPUTS_KEPT_SECONDS, JobService
 from deployments.jobs.store import JobStore
 from deployments.storage import Storage
+from tests.videos import mp4, ramp
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.errors import InvalidRequest, NotFound
+from wan22_bridge.errors import Conflict, InvalidRequest, NotFound
 from wan22_bridge.requests import GenerationRequest
 
 _CATALOGUE = load_catalogue()
@@ -36,6 +39,7 @@ def service(store: JobStore, storage: Storage) -> JobService:
 
 
 _REQUEST = GenerationRequest(prompt="a cat", model="i2v")
+_ANEW = GenerationRequest(prompt="a cat", model="t2v")
 
 
 def _files(storage: Storage) -> list[str]:
@@ -109,6 +113,110 @@ def test_tidying_keeps_what_is_referred_to(service: JobService, storage: Storage
     assert not storage.output_folder(job.id, 2).exists()
     assert storage.output_folder(job.id, 1).exists()
     assert store.get(job.id).state is JobState.COMPLETED
+
+
+@pytest.fixture
+def earlier(service: JobService, storage: Storage, store: JobStore) -> Job:
+    """A completed job and its video, of 13 frames."""
+    job = service.submit(_REQUEST, image=_png("red"))
+    return _complete(job, storage, store)
+
+
+def _complete(job: Job, storage: Storage, store: JobStore) -> Job:
+    assert store.claim(job.id, lease_seconds=10) is not None
+    folder = storage.output_folder(job.id, 1)
+    folder.mkdir(parents=True)
+    (folder / "video.mp4").write_bytes(mp4())
+    return store.complete(job.id, 1, output={"folder": storage.output_key(job.id, 1), "video": "video.mp4"}, result={})
+
+
+def test_an_uploaded_video_can_be_made_anew_or_continued(service: JobService) -> None:
+    upload = service.upload(mp4())
+    upload_id = upload.key.rpartition("/")[2]
+
+    anew, continued = service.submit(_ANEW, video=upload_id), service.submit(_REQUEST, image=upload_id)
+
+    assert (anew.params.video, anew.params.image, anew.params.num_frames) == (upload.key, None, 13)
+    assert (continued.params.image, continued.params.video) == (upload.key, None)
+    assert anew.total_steps == anew.params.steps_to_run < anew.params.steps
+    assert (anew.source_job_id, continued.source_job_id) == (None, None)
+
+
+def test_an_earlier_job_s_video_outlives_it_as_an_input(
+    service: JobService, storage: Storage, store: JobStore, earlier: Job
+) -> None:
+    anew, continued = service.submit(_ANEW, video=earlier.id), service.submit(_REQUEST, image=earlier.id)
+    assert anew.source_job_id == continued.source_job_id == earlier.id
+    assert anew.params.video == continued.params.image is not None
+    long_ago = time.time() - UNUSED_INPUTS_KEPT_SECONDS - 1
+
+    service.delete(earlier.id)
+    for path in (storage.root / "inputs").iterdir():
+        os.utime(path, (long_ago, long_ago))
+    service.tidy()
+
+    assert _files(storage) == [anew.params.video]
+    assert storage.path(anew.params.video or "").read_bytes() == mp4()
+    assert store.get(anew.id).source_job_id == earlier.id
+
+
+@pytest.mark.parametrize("ending", ["pending", "processing", "cancelled", "failed", "deleted"])
+def test_a_job_without_a_video_gives_none(ending: str, service: JobService, storage: Storage, store: JobStore) -> None:
+    job = service.submit(_REQUEST, image=_png("red"))
+    if ending in ("processing", "failed"):
+        store.claim(job.id, lease_seconds=10)
+    if ending == "failed":
+        store.fail(job.id, 1, {"message": "It broke."})
+    if ending == "cancelled":
+        store.request_cancel(job.id)
+    if ending == "deleted":
+        service.delete(job.id)
+    before = _files(storage)
+
+    kind = Conflict if ending in ("pending", "processing") else NotFound
+    with pytest.raises(kind) as anew:
+        service.submit(_ANEW, video=job.id)
+    with pytest.raises(kind) as continued:
+        service.submit(_REQUEST, image=job.id)
+    assert (anew.value.param, continued.value.param) == ("video_path", "image_path")
+    assert anew.value.can_retry is continued.value.can_retry is (kind is Conflict)
+    with pytest.raises(kind):
+        service.remix(job.id, "a dog")
+    assert _files(storage) == before
+
+
+def test_a_refused_video_leaves_nothing(service: JobService, storage: Storage, store: JobStore) -> None:
+    refused: list[tuple[GenerationRequest, dict[str, Any]]] = [
+        (_ANEW, {"video": b"text"}),
+        (_ANEW, {"video": _png("red")}),
+        (_ANEW, {"video": mp4()[:-100]}),
+        (_ANEW, {"video": mp4(), "image": _png("red")}),
+        (_ANEW, {"image": mp4()}),
+        (_REQUEST, {"video": mp4()}),
+        (_REQUEST, {"image": mp4()[:-100]}),
+        (_REQUEST, {"image": _png("red"), "end_image": mp4()}),
+        (replace(_ANEW, num_frames=17), {"video": mp4()}),
+        (replace(_ANEW, strength=0.01), {"video": mp4()}),
+    ]
+    for request, inputs in refused:
+        with pytest.raises(InvalidRequest):
+            service.submit(request, **inputs)
+    with pytest.raises(InvalidRequest):
+        service.upload(mp4(ramp(0), movflags="empty_moov"))
+    assert _files(storage) == []
+    assert sum(store.count().values()) == 0
+
+
+def test_a_remix_has_another_prompt_alone(service: JobService, storage: Storage, store: JobStore, earlier: Job) -> None:
+    remix = service.remix(earlier.id, "a dog", idempotency_key="k")
+
+    assert remix.params == replace(earlier.params, prompt="a dog")
+    assert (remix.source_job_id, remix.state) == (earlier.id, JobState.PENDING)
+    assert service.remix(earlier.id, "a dog", idempotency_key="k") == remix
+    with pytest.raises(IdempotencyConflict):
+        service.remix(earlier.id, "a bird", idempotency_key="k")
+    service.delete(earlier.id)
+    assert storage.path(remix.params.image or "").read_bytes() == _png("red")
 
 
 def test_a_key_never_leads_out_of_the_storage(storage: Storage) -> None:

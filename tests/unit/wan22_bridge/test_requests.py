@@ -7,13 +7,22 @@ import pytest
 
 from wan22_bridge.catalogue import ImageInput, load_catalogue
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.requests import GenerationRequest, InputImage, choose_model, resolve_params
+from wan22_bridge.requests import (
+    DEFAULT_STRENGTH,
+    GenerationRequest,
+    InputImage,
+    InputVideo,
+    change_prompt,
+    choose_model,
+    resolve_params,
+)
 from wan22_bridge.types import GenerationParams, LoraUse, ModelType
 
 _CATALOGUE = load_catalogue()
 _SERVED = [_CATALOGUE[name] for name in ("tiny-t2v", "tiny-i2v", "tiny-ti2v")]
 _REAL = [spec for spec in _CATALOGUE.values() if spec.id.startswith("wan")]
 _WIDE = InputImage(key="inputs/a", width=2000, height=1000)
+_CLIP = InputVideo(key="inputs/b", width=2000, height=1000, num_frames=30, fps=29.97)
 
 
 def _resolve(served: Any = _SERVED, **fields: Any) -> GenerationParams:
@@ -127,6 +136,16 @@ def test_a_drawn_seed_is_kept_and_a_chosen_one_too() -> None:
         ({"model": "t2v", "image": _WIDE}, "image_not_supported", "image"),
         ({"model": "ti2v", "image": _WIDE, "end_image": _WIDE}, "end_image_not_supported", "end_image"),
         ({"model": "ti2v", "guidance_scale_2": 3.0}, "guidance_scale_2_not_supported", "guidance_scale_2"),
+        ({"model": "i2v", "video": _CLIP}, "video_not_supported", "video"),
+        ({"video": _CLIP, "image": _WIDE}, "video_with_image", "image"),
+        ({"video": _CLIP, "end_image": _WIDE}, "video_with_image", "end_image"),
+        ({"strength": 0.5}, "video_required", "strength"),
+        ({"image": _CLIP, "strength": 0.5}, "video_required", "strength"),
+        ({"video": _CLIP, "strength": 0.08}, "strength_too_low", "strength"),
+        ({"video": _CLIP, "num_frames": 33}, "video_too_short", "num_frames"),
+        ({"video": _CLIP, "seconds": 2}, "video_too_short", "seconds"),
+        ({"video": _CLIP, "num_frames": 200}, "too_many_frames", "num_frames"),
+        ({"model": "t2v", "image": _CLIP}, "image_not_supported", "image"),
     ],
 )
 def test_what_can_not_work_is_refused_by_the_field_at_fault(fields: Any, code: str, param: str) -> None:
@@ -192,3 +211,89 @@ def test_an_unknown_preset_is_told_with_what_there_is() -> None:
     with pytest.raises(InvalidRequest, match="has no preset 'lightning'") as raised:
         _resolve(_REAL, model="ti2v-5b", preset="lightning")
     assert raised.value.suggestions == ["It has: repository."]
+
+
+def test_a_video_gives_its_shape_its_length_and_its_rate() -> None:
+    params = _resolve(video=_CLIP)
+
+    assert (params.model, params.video, params.image) == ("tiny-t2v", "inputs/b", None)
+    assert (params.width, params.height) == (176, 80)
+    assert (params.num_frames, params.fps) == (29, 30)
+    assert (params.strength, params.steps_to_run) == (DEFAULT_STRENGTH, 6)
+
+
+def test_a_long_video_is_taken_as_far_as_the_model_goes() -> None:
+    assert _resolve(video=replace(_CLIP, num_frames=900)).num_frames == 161
+    assert _resolve(video=replace(_CLIP, num_frames=1)).num_frames == 1
+
+
+@pytest.mark.parametrize("fps", [0.0, 0.2, 600.0])
+def test_a_rate_that_is_none_gives_way_to_the_model_s(fps: float) -> None:
+    assert _resolve(video=replace(_CLIP, fps=fps)).fps == 16
+
+
+def test_what_is_asked_for_goes_before_what_the_video_has() -> None:
+    params = _resolve(video=_CLIP, model="ti2v", resolution="96x64", num_frames=9, fps=12, strength=1.0)
+
+    assert (params.width, params.height, params.num_frames, params.fps) == (96, 64, 9, 12)
+    assert (params.model, params.strength, params.steps_to_run) == ("tiny-ti2v", 1.0, 12)
+
+
+def test_without_a_video_every_step_is_run() -> None:
+    params = _resolve(image=_CLIP)
+    assert (params.strength, params.steps_to_run) == (1.0, params.steps)
+
+
+@pytest.mark.parametrize(
+    ("clip", "size"),
+    [
+        (replace(_CLIP, width=100, height=70), (96, 64)),
+        (replace(_CLIP, width=64, height=256), (64, 256)),
+        (_CLIP, (176, 80)),
+        (replace(_CLIP, width=8, height=8), (128, 128)),
+    ],
+)
+def test_a_continuation_can_be_joined_to_its_video_where_that_is_not_too_large(
+    clip: InputVideo, size: tuple[int, int]
+) -> None:
+    params = _resolve(image=clip)
+
+    assert (params.model, params.image, params.video) == ("tiny-i2v", "inputs/b", None)
+    assert (params.width, params.height) == size
+    assert (params.num_frames, params.fps) == (17, 30)
+
+
+def test_auto_makes_a_video_anew_with_whatever_can() -> None:
+    assert _resolve([_CATALOGUE["tiny-i2v"], _CATALOGUE["tiny-ti2v"]], video=_CLIP).model == "tiny-ti2v"
+    with pytest.raises(InvalidRequest, match="anew from a video") as caught:
+        _resolve([_CATALOGUE["tiny-i2v"]], video=_CLIP)
+    assert (caught.value.code, caught.value.param) == ("video_not_supported", "video")
+
+
+def test_more_frames_than_the_video_has_are_answered_with_what_would_do() -> None:
+    with pytest.raises(InvalidRequest, match="33 frames, and the video has 30") as caught:
+        _resolve(video=_CLIP, num_frames=33)
+    assert caught.value.suggestions == ["Ask for at most 29 frames: 0.9 seconds."]
+    assert _resolve(video=_CLIP, num_frames=29).num_frames == 29
+    assert _resolve(video=_CLIP, seconds=0.9).num_frames == 25
+
+
+@pytest.mark.parametrize("steps", range(1, 101))
+def test_a_strength_that_is_suggested_leaves_a_step_to_run(steps: int) -> None:
+    with pytest.raises(InvalidRequest, match="none of the") as caught:
+        _resolve(video=_CLIP, steps=steps, strength=0.99 / steps)
+    suggested = float(caught.value.suggestions[0].removeprefix("Use a strength of at least ").partition(",")[0])
+    assert _resolve(video=_CLIP, steps=steps, strength=suggested).steps_to_run >= 1
+
+
+def test_another_prompt_changes_nothing_else() -> None:
+    params = _resolve(image=_WIDE, seed=5)
+
+    assert change_prompt(params, " a dog ", _SERVED) == replace(params, prompt="a dog")
+    for prompt, code in (("", "prompt_empty"), ("x" * 2001, "prompt_too_long")):
+        with pytest.raises(InvalidRequest) as caught:
+            change_prompt(params, prompt, _SERVED)
+        assert caught.value.code == code
+    with pytest.raises(InvalidRequest) as caught:
+        change_prompt(params, "a dog", _REAL)
+    assert caught.value.code == "unknown_model"

@@ -17,10 +17,11 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.media import VideoWriter, read_frames, read_last_frame
+from wan22_bridge.media import VideoWriter
 from wan22_bridge.snapshots import Snapshot
 from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import SchedulerName
+from wan22_bridge.videos import read_frames, read_last_frame
 
 PARAMS = make_params(
     width=96, height=64, num_frames=9, steps=10, flow_shift=3.0, video="video.mp4", strength=0.4, guidance_scale_2=2.5

@@ -1,0 +1,20 @@
+"""The one error body."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+def check_refusal(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Makes sure that a request was refused as it should be; returns the error."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert set(body) == {"error", "detail"}
+    assert set(body["error"]) == {"type", "code", "message", "param", "suggestions", "can_retry"}
+    assert body["detail"] == body["error"]["message"]
+    assert body["error"]["code"] == code
+    assert "Traceback" not in answer.text
+    assert str(Path.home()) not in answer.text
+    error: dict[str, Any] = body["error"]
+    return error
