@@ -113,8 +113,8 @@ def _show(
     table.add_row("dtypes", ", ".join(f"{name} {dtype}" for name, dtype in chosen.dtypes.items()), "")
     output.print(table)
     stages = Table("stage", "GPU memory at its peak", box=None)
-    for stage, size in need.vram_stages.items():
+    for stage, size in need.stages.items():
         stages.add_row(stage.replace("_", " "), gb(size))
-    if need.vram_stages:
+    if need.vram_bytes:
         output.print(stages)
     output.print(chosen.reasons["memory"][0].upper() + chosen.reasons["memory"][1:] + ".", highlight=False)

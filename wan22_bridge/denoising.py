@@ -165,7 +165,12 @@ class Denoising:
         return [expert for name in EXPERTS if (expert := getattr(self._model.text, name)) is not None]
 
     def _experts_to_reuse(self) -> list[WanTransformer3DModel]:
-        """Those for which remembering the text's part is worth its memory."""
+        """Those for which remembering the text's part is worth its memory.
+
+        Not compiled ones: what remembers is another object in each run, and each would be compiled for anew.
+        """
+        if self._model.plan.compiled:
+            return []
         experts = self._staying_experts()
         tokens = math.prod(self.latents_BCTHW.shape[2:]) // (math.prod(experts[0].config.patch_size) if experts else 1)
         return experts if tokens <= WORTHWHILE_TOKENS else []

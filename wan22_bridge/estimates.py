@@ -56,9 +56,10 @@ def estimate_memory(plan: OptimizationPlan, footprint: Footprint) -> MemoryEstim
     ram += others * _helpers_ram_bytes(plan, footprint)
     disk += others * disk
     if plan.device == "cpu":
-        return MemoryEstimate(vram_bytes=0, vram_stages={}, ram_bytes=ram + max(stages.values()), disk_bytes=disk)
+        stages = {stage: needed + ram for stage, needed in stages.items()}
+        return MemoryEstimate(vram_bytes=0, stages=stages, ram_bytes=max(stages.values()), disk_bytes=disk)
     stages = {stage: needed + CUDA_CONTEXT_BYTES for stage, needed in stages.items()}
-    return MemoryEstimate(vram_bytes=max(stages.values()), vram_stages=stages, ram_bytes=ram, disk_bytes=disk)
+    return MemoryEstimate(vram_bytes=max(stages.values()), stages=stages, ram_bytes=ram, disk_bytes=disk)
 
 
 def add_run(footprint: Footprint, shape: RequestShape) -> Footprint:

@@ -37,6 +37,13 @@ _SPAN = {
 }
 """The part of the whole, in percent, that each stage is shown as."""
 
+_ESTIMATED = {
+    Stage.PREPARING_INPUTS: ("encode_text", "encode_image"),
+    Stage.GENERATING: ("denoise",),
+    Stage.POST_PROCESSING: ("decode",),
+}
+"""What the estimate of memory calls the stages."""
+
 
 class Generation:
     """One run of `ModelIntegrationBridge.generate`: its stages, its clock and what it does when memory runs out."""
@@ -155,7 +162,8 @@ class Generation:
             yield from self._take_next_rung()
 
     def _take_next_rung(self) -> Generator[Progress, None, None]:
-        rung = self._planner.next_rung(self._model.plan, self._shape)
+        assert self._stage is not None
+        rung = self._planner.next_rung(self._model.plan, self._shape, _ESTIMATED[self._stage])
         if rung is None:
             raise OutOfMemory(
                 f"The device ran out of memory at {self._params.width}x{self._params.height} and "

@@ -1,6 +1,6 @@
 """Hardware × model × request → how to run it. Pure: from numbers to a choice with its reasons."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from wan22_bridge.catalogue import ModelSpec
@@ -86,13 +86,25 @@ class Planner:
             return plan
         return plan if fits(plan, self._footprint(shape), self._hardware) else self.choose(shape)
 
-    def next_rung(self, plan: OptimizationPlan, shape: RequestShape) -> OptimizationPlan | None:
-        """The next plan after one that ran out of memory: it takes less; None where there is none."""
+    def next_rung(
+        self, plan: OptimizationPlan, shape: RequestShape, stages: Collection[str]
+    ) -> OptimizationPlan | None:
+        """The next plan after one that ran out of memory; None where there is none.
+
+        Args:
+            plan: what ran out.
+            shape: the request.
+            stages: where it did, as the estimate calls them: the next plan takes less there.
+        """
         footprint = self._footprint(shape)
-        rungs, key = list(self._rungs(footprint)), "ram_bytes" if plan.device == "cpu" else "vram_bytes"
-        before = getattr(estimate_memory(plan, footprint), key)
+
+        def need(rung: OptimizationPlan) -> int:
+            estimated = estimate_memory(rung, footprint).stages
+            return max(estimated.get(stage, 0) for stage in stages)
+
+        rungs, before = list(self._rungs(footprint)), need(plan)
         for rung in rungs[rungs.index(plan) + 1 if plan in rungs else 0 :]:
-            if getattr(estimate_memory(rung, footprint), key) < before and fits(rung, footprint, self._hardware):
+            if need(rung) < before and fits(rung, footprint, self._hardware):
                 return _explain(rung, footprint, self._hardware)
         return None
 

@@ -218,8 +218,8 @@ class MemoryEstimate:
 
     vram_bytes: int
     """On the device; 0 on a CPU."""
-    vram_stages: Mapping[str, int]
-    """Likewise, for each stage."""
+    stages: Mapping[str, int]
+    """Likewise, for each stage; on a CPU, of RAM."""
     ram_bytes: int
     """Of the generating process, and of those that help it."""
     disk_bytes: int

@@ -46,7 +46,7 @@ def test_the_estimate_of_denoising_is_near_what_it_takes(tmp_path: Path) -> None
     plan = base_plan("cuda")
     shape = RequestShape(width=params.width, height=params.height, num_frames=params.num_frames)
     footprint = FootprintMeter(find_architecture(SPEC, folder), "cuda", plan.dtypes).measure(shape)
-    estimated = estimate_memory(plan, footprint).vram_stages["denoise"] - CUDA_CONTEXT_BYTES
+    estimated = estimate_memory(plan, footprint).stages["denoise"] - CUDA_CONTEXT_BYTES
     model = LoadedModel(SPEC, folder, plan)
     conditioning = prepare_conditioning(model, params, TextCache(), Path())
     torch.cuda.reset_peak_memory_stats()

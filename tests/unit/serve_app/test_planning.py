@@ -27,7 +27,7 @@ def test_programs_get_json() -> None:
     told = json.loads(text)
     assert code == 0
     assert told["plan"]["experts"] == "resident"
-    assert told["estimate"]["vram_bytes"] == max(told["estimate"]["vram_stages"].values())
+    assert told["estimate"]["vram_bytes"] == max(told["estimate"]["stages"].values())
 
 
 def test_several_gpus_share_each_pass() -> None:

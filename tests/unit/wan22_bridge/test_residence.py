@@ -187,6 +187,17 @@ def test_compiled_blocks_give_the_same_up_to_rounding(load_as: LoadAs, load_exac
     assert all(block._compiled_call_impl is not None for block in model.text.transformer.blocks)
 
 
+def test_compiled_blocks_are_not_compiled_anew_for_each_job(load_as: LoadAs) -> None:
+    model = load_as(compiled=True)
+    denoise(model, PARAMS)
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    for seed in range(2):
+        denoise(model, replace(PARAMS, seed=seed, prompt=f"another prompt {seed}"))
+
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled > 0
+
+
 # Through the bridge.
 
 
