@@ -145,6 +145,13 @@ class GenerationFailed(Wan22Error):
     default_code = "generation_failed"
 
 
+class RankLost(GenerationFailed):
+    """A process that denoised the video together with others broke off."""
+
+    default_code = "rank_lost"
+    default_can_retry = True
+
+
 class SnapshotRefused(Wan22Error):
     """The snapshot can't be used."""
 

@@ -14,7 +14,7 @@ import torch
 from wan22_bridge.conditioning import Conditioning, TextCache, prepare_in_parts
 from wan22_bridge.decoding import count_parts, decode_frames
 from wan22_bridge.denoising import Denoising
-from wan22_bridge.errors import OutOfMemory, SnapshotRefused
+from wan22_bridge.errors import OutOfMemory, RankLost, SnapshotRefused
 from wan22_bridge.hardware import is_out_of_memory
 from wan22_bridge.loras import LoraRack
 from wan22_bridge.model import LoadedModel
@@ -37,6 +37,8 @@ _SPAN = {
 }
 """The part of the whole, in percent, that each stage is shown as."""
 
+_MOST_RANKS_LOST = 2
+"""In one generation."""
 _ESTIMATED = {
     Stage.PREPARING_INPUTS: ("encode_text", "encode_image"),
     Stage.GENERATING: ("denoise",),
@@ -89,7 +91,8 @@ class Generation:
         """What was told last; told again, it is a moment to stop at."""
         self._resumed_from_step = 0
         self._broken_off: Snapshot | None = None
-        """Where the denoising was when memory ran out."""
+        """Where the denoising was when memory ran out, or a process was lost."""
+        self._ranks_lost = 0
 
     def run(self) -> Generator[Progress, None, GenerationResult]:
         """Runs to the end; closing the generator stops it."""
@@ -150,12 +153,21 @@ class Generation:
     ) -> Generator[Progress, None, Result]:
         """Runs a stage; where it runs out of memory, runs it again on the next rung of the ladder.
 
+        Where a process that helps was lost, it is run again as it was: the processes are started anew.
+
         Raises:
             OutOfMemory: there is no rung left.
+            RankLost: it has happened too often.
         """
         while True:
             try:
                 return (yield from stage())
+            except RankLost as exc:
+                self._ranks_lost += 1
+                if self._ranks_lost > _MOST_RANKS_LOST:
+                    raise
+                logger.warning("%s Going on with new ones", exc.message, extra={"action": "rank_lost"})
+                continue
             except RuntimeError as exc:
                 if not is_out_of_memory(exc):
                     raise
@@ -213,7 +225,7 @@ class Generation:
             if self._checkpoint and run.steps_done > kept:
                 self._keep(run.snapshot(), belongs_to)
             raise
-        except RuntimeError:
+        except (RuntimeError, RankLost):
             self._broken_off = run.snapshot() if run.between_steps and run.steps_done else None
             raise
         finally:

@@ -53,7 +53,7 @@ class LoadedModel:
         Raises:
             ModelCorrupted: the folder is not a whole model of the type.
             OutOfMemory: it does not fit on the device.
-            GenerationFailed: a process that is to help did not start.
+            RankLost: a process that is to help did not start.
         """
         self.spec = spec
         self.plan = plan

@@ -13,17 +13,16 @@ def followers(service: Service) -> list[psutil.Process]:
     return [process for process in alive if "wan22_bridge.ranks.follower" in process.cmdline()]
 
 
-def test_a_job_fails_cleanly_when_a_process_dies_and_the_next_one_works(tmp_path: Path) -> None:
+def test_a_job_goes_on_when_a_process_dies(tmp_path: Path) -> None:
     with running_service(tmp_path, generator={"parallel_degree": 2}) as service:
         assert service.finished()["result"]["optimizations_applied"] == ["context parallel over 2"]
         [follower] = followers(service)
         job = service.submit(**LONG)
         wait_until(lambda: service.task(job)["progress"] > 5)
         follower.kill()
-        failed = service.wait_for(job, "failed")
-        assert failed["error"]["code"] == "rank_lost"
-        assert failed["error"]["can_retry"]
-        assert service.finished()["result"]["optimizations_applied"] == ["context parallel over 2"]
+        done = service.wait_for(job, "completed")
+        assert done["attempt"] == 1
+        assert done["result"]["optimizations_applied"] == ["context parallel over 2"]
         left = followers(service)
         assert len(left) == 1
     _, alive = psutil.wait_procs(left, timeout=10)

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 
 import torch
 
-from wan22_bridge.errors import GenerationFailed, Wan22Error
+from wan22_bridge.errors import RankLost, Wan22Error
 from wan22_bridge.ranks.channel import Answer, Broken, Channel, Command, Refused
 
 _LOOK_SECONDS = 1.0
@@ -137,10 +137,8 @@ def _how_ended(status: int) -> str:
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
-def _lost(what: str) -> GenerationFailed:
-    return GenerationFailed(
+def _lost(what: str) -> RankLost:
+    return RankLost(
         f"The processes that denoise this video together broke off: {what}.",
-        code="rank_lost",
-        can_retry=True,
         suggestions=["Send the request again: the processes are started anew.", "The service's log tells more."],
     )

@@ -53,7 +53,7 @@ class Ranks:
         """Starts the followers, which then load while this process does the same.
 
         Raises:
-            GenerationFailed: a process did not start.
+            RankLost: a process did not start.
         """
         self.close()
         _take_over(self)
@@ -70,7 +70,7 @@ class Ranks:
         """Returns when every follower has the model.
 
         Raises:
-            GenerationFailed: one has died.
+            RankLost: one has died.
             Wan22Error: one can't load it.
         """
         with self._or_close():
@@ -80,7 +80,7 @@ class Ranks:
         """Goes through `steps` while the followers go through theirs, and yields what they yield.
 
         Raises:
-            GenerationFailed: a follower died. The next run starts them anew.
+            RankLost: a follower died. The next run starts them anew.
             OutOfMemoryError: a follower has run out of memory.
         """
         if self._followers is None or self._followers.lost.is_set():

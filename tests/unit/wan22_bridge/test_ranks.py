@@ -27,7 +27,7 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.downloads import ensure_model
-from wan22_bridge.errors import ConfigurationError, GenerationFailed, InvalidRequest
+from wan22_bridge.errors import ConfigurationError, GenerationFailed, InvalidRequest, RankLost
 from wan22_bridge.loras import LoraRack, take_off_all
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.plans import Offload, Residence, Wishes
@@ -240,25 +240,47 @@ def step_with(run: Generator[Progress, None, GenerationResult], index: int) -> N
         pass
 
 
-def test_a_process_that_is_killed_fails_the_job_at_once_and_the_next_one_works(
+def kill_in_the_middle_of_a_pass() -> "subprocess.Popen[bytes]":
+    [follower] = followers()
+    follower.send_signal(signal.SIGSTOP)  # so that the next step is waited for in the middle of a pass
+    return subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -KILL {follower.pid}"])
+
+
+def test_a_job_whose_process_is_killed_goes_on_with_a_new_one_to_the_same_bits(
     bridge: ModelIntegrationBridge, model: LoadedModel, tmp_path: Path
 ) -> None:
     expected = finish(bridge.generate(model, PARAMS, tmp_path / "expected"))
     assert expected.optimizations_applied == ["context parallel over 2"]
     run = bridge.generate(model, PARAMS, tmp_path / "out")
     step_with(run, 2)
-    [follower] = followers()
-    follower.send_signal(signal.SIGSTOP)  # so that the next step is waited for in the middle of a pass
-    killing = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -KILL {follower.pid}"])
+    killing = kill_in_the_middle_of_a_pass()
 
-    with pytest.raises(GenerationFailed, match="the process of rank 1 was ended by SIGKILL") as caught:
+    assert next(run).current_step == 2, "it goes on from the step that it had reached"
+    again = finish(run)
+
+    killing.wait()
+    assert again.video.read_bytes() == expected.video.read_bytes()
+
+
+def test_a_job_whose_processes_are_killed_again_and_again_fails_and_the_next_one_works(
+    bridge: ModelIntegrationBridge, model: LoadedModel, tmp_path: Path
+) -> None:
+    run = bridge.generate(model, PARAMS, tmp_path / "out")
+    step_with(run, 2)
+    for _ in range(2):
+        killing = kill_in_the_middle_of_a_pass()
+        next(run)
+        killing.wait()
+        next(run)
+    killing = kill_in_the_middle_of_a_pass()
+
+    with pytest.raises(RankLost, match="the process of rank 1 was ended by SIGKILL") as caught:
         finish(run)
 
     killing.wait()
     assert (caught.value.code, caught.value.can_retry) == ("rank_lost", True)
-    assert not (tmp_path / "out").exists()
-    again = finish(bridge.generate(model, PARAMS, tmp_path / "out"))
-    assert again.video.read_bytes() == expected.video.read_bytes()
+    assert list(tmp_path.iterdir()) == []
+    assert finish(bridge.generate(model, PARAMS, tmp_path / "out")).video.exists()
 
 
 def test_one_that_dies_between_two_jobs_is_missed_by_nobody(
@@ -277,14 +299,14 @@ def test_one_that_hangs_is_not_waited_for_for_ever(
 ) -> None:
     run = bridge.generate(model, PARAMS, tmp_path / "out")
     step_with(run, 2)
-    monkeypatch.setattr("wan22_bridge.ranks.leader.STEP_SECONDS", 1.0)
+    monkeypatch.setattr("wan22_bridge.ranks.leader.STEP_SECONDS", 5.0)
     [follower] = followers()
     follower.suspend()
 
-    with pytest.raises(GenerationFailed, match="one did not answer in time"):
-        finish(run)
+    assert finish(run).video.exists()
 
-    assert followers() == []
+    [new] = followers()
+    assert new.pid != follower.pid
 
 
 def test_one_that_runs_out_of_memory_makes_all_go_on_in_a_way_that_takes_less(
