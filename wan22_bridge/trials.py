@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
+from wan22_bridge.architecture import find_architecture
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.decoding import decode_frames
 from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import Wan22Error
+from wan22_bridge.magnitudes import find_ratios
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
 from wan22_bridge.rungs import base_plan
@@ -46,10 +48,19 @@ class Outcome:
     """Why it did not work; empty where it did."""
 
 
-def list_trials(device: str, params: GenerationParams) -> list[Trial]:
-    """The plain way first, then every other."""
+def list_trials(
+    device: str, params: GenerationParams, *, in_gguf: bool = False, calibrated: bool = True
+) -> list[Trial]:
+    """The plain way first, then every other.
+
+    Args:
+        device: `cuda` or `cpu`.
+        params: a text-to-video request.
+        in_gguf: whether the experts are .gguf files, of which nothing else can be made.
+        calibrated: whether MagCache knows the model.
+    """
     tile = next((tile for tile in _TILES if tile < max(params.width, params.height)), _TILES[-1])
-    plain = base_plan(device)
+    plain = base_plan(device, Quantization.GGUF if in_gguf else Quantization.NONE)
     off = replace(plain, text_encoder=Residence.ON_DEMAND, vae=Residence.ON_DEMAND)
     plans = {
         "plain": plain,
@@ -59,21 +70,20 @@ def list_trials(device: str, params: GenerationParams) -> list[Trial]:
         "layers streamed": replace(off, experts=Residence.SEQUENTIAL),
         "one expert at a time, from disk": replace(off, experts=Residence.ON_DEMAND, offload=Offload.DISK),
         "blocks streamed from disk": replace(off, experts=Residence.STREAMED, offload=Offload.DISK),
-        "fp8 weights": replace(plain, quantization=Quantization.FP8),
-        "fp8 blocks streamed": replace(off, quantization=Quantization.FP8, experts=Residence.STREAMED),
-        "int8 weights": replace(plain, quantization=Quantization.INT8),
-        "int8 blocks streamed": replace(off, quantization=Quantization.INT8, experts=Residence.STREAMED),
         f"decoded in tiles of {tile} px": replace(plain, vae_tile=tile),
         "batched guidance": replace(plain, batched_guidance=True),
         "compiled": replace(plain, compiled=True),
         "plain attention": replace(plain, attention_backend="_native_math"),
     }
+    for kind in () if in_gguf else (Quantization.FP8, Quantization.INT8):
+        plans[f"{kind} weights"] = replace(plain, quantization=kind)
+        plans[f"{kind} blocks streamed"] = replace(off, quantization=kind, experts=Residence.STREAMED)
     if device == "cpu" or torch.cuda.device_count() > 1:
         plans["context parallel over 2"] = replace(plain, parallel_degree=2)
-    caches = [kind for kind in StepCache if kind is not StepCache.NONE]
+    left_out = {StepCache.NONE} if calibrated else {StepCache.NONE, StepCache.MAGCACHE}
     return [
         *(Trial(name=name, plan=plan) for name, plan in plans.items()),
-        *(Trial(name=f"step cache {kind.value}", plan=plain, step_cache=kind) for kind in caches),
+        *(Trial(name=f"step cache {kind}", plan=plain, step_cache=kind) for kind in StepCache if kind not in left_out),
     ]
 
 
@@ -88,9 +98,13 @@ def run_trials(
         params: a text-to-video request.
         scratch: a folder for weights that are laid out.
         device: `cuda` or `cpu`.
+
+    Raises:
+        ModelCorrupted: the folder is none of a model.
     """
     reference: tuple[torch.Tensor, torch.Tensor] | None = None
-    for trial in list_trials(device, params):
+    in_gguf = find_architecture(spec, folder).gguf_bytes is not None
+    for trial in list_trials(device, params, in_gguf=in_gguf, calibrated=find_ratios(folder) is not None):
         try:
             outcome, latents, frames = _run(spec, folder, replace(params, step_cache=trial.step_cache), trial, scratch)
         except (Wan22Error, RuntimeError, ValueError) as exc:

@@ -24,6 +24,7 @@ from wan22_bridge.model import LoadedModel
 from wan22_bridge.plans import Offload, Quantization, Residence, Wishes
 from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.trials import list_trials
 from wan22_bridge.types import LoraUse
 
 SPEC = load_catalogue()["tiny-t2v"]
@@ -135,3 +136,17 @@ def test_a_wrong_set_of_files_is_refused(spoil: Callable[[Path], None], folder: 
     with pytest.raises(ModelCorrupted) as raised:
         ModelIntegrationBridge().load(SPEC, folder)
     assert str(folder) not in raised.value.message
+
+
+def test_only_what_can_be_done_with_them_is_tried() -> None:
+    names = {trial.name for trial in list_trials("cpu", PARAMS, in_gguf=True, calibrated=False)}
+    others = {trial.name for trial in list_trials("cpu", PARAMS)}
+
+    assert others - names == {
+        "fp8 weights",
+        "fp8 blocks streamed",
+        "int8 weights",
+        "int8 blocks streamed",
+        "step cache magcache",
+    }
+    assert {trial.plan.quantization for trial in list_trials("cpu", PARAMS, in_gguf=True)} == {Quantization.GGUF}

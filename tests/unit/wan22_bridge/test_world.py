@@ -1,0 +1,105 @@
+"""The tiny world: scenes are drawn as they are described, and the detectors see what was drawn."""
+
+import random
+
+import numpy as np
+import pytest
+
+from wan22_bridge.tiny.detectors import see_ground, see_things
+from wan22_bridge.tiny.scenes import describe, draw_scene
+from wan22_bridge.tiny.world import COLOURS, GROUNDS, Motion, Scene, Shape, Thing, pose, render
+from wan22_bridge.types import Frames
+
+VISIBLE = [
+    (shape, motion)
+    for shape in Shape
+    for motion in Motion
+    if (shape, motion) != (Shape.CIRCLE, Motion.SPINNING)  # it looks as one that stands still
+]
+
+
+def film(scene: Scene, num_frames: int = 17) -> Frames:
+    pixels = render(scene, num_frames=num_frames, width=96, height=96)
+    return np.asarray((pixels * 255).round(), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("shape", "motion"), VISIBLE)
+def test_the_detectors_see_each_shape_and_each_motion(shape: Shape, motion: Motion) -> None:
+    chance = random.Random(f"{shape} {motion}")
+    while True:
+        scene = draw_scene(chance, things=1)
+        if (scene.things[0].shape, scene.things[0].motion) == (shape, motion):
+            break
+
+    [sight] = see_things(film(scene))
+
+    assert (sight.colour, sight.shape, sight.motion) == (scene.things[0].colour, shape, motion)
+    assert see_ground(film(scene)) == scene.ground
+
+
+@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_detectors_see_each_colour_on_each_ground(colour: str, ground: str) -> None:
+    thing = Thing(shape=Shape.SQUARE, colour=colour, motion=Motion.RIGHT, x=-0.2, y=0.0, radius=0.15)
+    frames = film(Scene(ground=ground, things=(thing,)))
+
+    assert see_ground(frames) == ground
+    assert see_things(frames)[0].colour == colour
+
+
+def test_two_things_are_told_apart_by_their_colours() -> None:
+    left = Thing(shape=Shape.STAR, colour="red", motion=Motion.SPINNING, x=-0.25, y=0.0, radius=0.13)
+    right = Thing(shape=Shape.CIRCLE, colour="blue", motion=Motion.DOWN, x=0.25, y=-0.25, radius=0.1)
+
+    sights = see_things(film(Scene(ground="gray", things=(left, right))), count=2)
+
+    assert {(sight.colour, sight.shape, sight.motion) for sight in sights} == {
+        ("red", Shape.STAR, Motion.SPINNING),
+        ("blue", Shape.CIRCLE, Motion.DOWN),
+    }
+
+
+def test_where_there_is_nothing_nothing_is_seen() -> None:
+    assert see_things(film(Scene(ground="navy", things=()))) == []
+
+
+def test_the_detectors_are_wrong_about_what_was_not_shown() -> None:
+    chance = random.Random(1)
+    scenes = [draw_scene(chance, things=1) for _ in range(24)]
+    sights = [see_things(film(scene))[0] for scene in scenes]
+    shuffled = scenes[1:] + scenes[:1]
+
+    right = sum(sight.motion is scene.things[0].motion for sight, scene in zip(sights, shuffled, strict=True))
+
+    assert right < 12
+
+
+def test_things_stay_within_the_frame_and_apart() -> None:
+    chance = random.Random(2)
+    for _ in range(200):
+        scene = draw_scene(chance)
+        for progress in (0.0, 0.25, 0.5, 1.0):
+            poses = [pose(thing, progress) for thing in scene.things]
+            assert all(max(abs(at.x), abs(at.y)) + 0.8 * at.radius < 0.5 for at in poses)
+            if len(poses) == 2:
+                one, other = poses
+                assert np.hypot(one.x - other.x, one.y - other.y) > one.radius + other.radius
+
+
+def test_a_prompt_names_what_there_is() -> None:
+    chance = random.Random(3)
+    for _ in range(50):
+        scene = draw_scene(chance)
+        prompt = describe(scene, chance)
+        assert all(f"{thing.colour} {thing.shape}" in prompt for thing in scene.things)
+        assert scene.ground in prompt or not any(ground in prompt for ground in GROUNDS)
+
+
+def test_a_longer_clip_holds_the_same_motion_and_a_wide_one_the_same_thing() -> None:
+    scene = draw_scene(random.Random(4), things=1)
+    short, long = (film(scene, num_frames) for num_frames in (5, 33))
+
+    assert np.array_equal(short[0], long[0])
+    assert np.array_equal(short[-1], long[-1])
+    wide = render(scene, num_frames=1, width=160, height=96)[0, :, 32:128]
+    assert np.abs(wide - render(scene, num_frames=1, width=96, height=96)[0]).max() < 1e-6
