@@ -1,5 +1,6 @@
 """Step caches: what one denoising step computed stands in for what the next would. Faster, and not the same video."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,8 @@ class StepCaching:
         """`current_timestep` tells where the run is, in 0..1000."""
         self._kind = kind
         self._current_timestep = current_timestep
-        self._on: WanTransformer3DModel | None = None
+        self._on: weakref.ref[WanTransformer3DModel] | None = None
+        """Weakly: an expert that is read anew when it works must not stay in memory while the other one comes."""
 
     def use(self, expert: WanTransformer3DModel, describe_run: Callable[[], ExpertRun]) -> None:
         """Turns the cache on for an expert that is about to work, unless it is.
@@ -57,17 +59,18 @@ class StepCaching:
         Raises:
             InvalidRequest: the cache needs to know more of the model than is known.
         """
-        if self._kind is StepCache.NONE or self._on is expert:
+        if self._kind is StepCache.NONE or (self._on is not None and self._on() is expert):
             return
         self.stop()
         expert.enable_cache(self._config(describe_run))
-        self._on = expert
+        self._on = weakref.ref(expert)
 
     def stop(self) -> None:
         """Turns it off, and forgets what was kept."""
-        if self._on is not None:
-            self._on._reset_stateful_cache()
-            self._on.disable_cache()
+        expert = self._on() if self._on is not None else None
+        if expert is not None:
+            expert._reset_stateful_cache()
+            expert.disable_cache()
         self._on = None
 
     def _config(self, describe_run: Callable[[], ExpertRun]) -> Any:

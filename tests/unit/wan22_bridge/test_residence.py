@@ -1,8 +1,10 @@
 """Every way to save memory is really taken, and says what it does to the result."""
 
+import gc
 import math
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +31,7 @@ from wan22_bridge.model import LoadedModel
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence, Wishes
 from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.types import GenerationResult
+from wan22_bridge.types import GenerationResult, StepCache
 
 PARAMS = make_params(steps=6, width=96, height=64)
 LoadAs = Callable[..., LoadedModel]
@@ -99,6 +101,21 @@ def test_one_expert_is_in_memory_at_a_time(load_as: LoadAs, load_exact: LoadMode
         "('low_noise', ['transformer_2'])",
     }
     assert torch.equal(run.latents_BCTHW, denoise(load_exact("tiny-t2v"), PARAMS))
+
+
+def test_a_step_cache_keeps_no_expert_in_memory_that_has_left(load_as: LoadAs) -> None:
+    model = load_as(experts=Residence.ON_DEMAND, text_encoder=Residence.ON_DEMAND, offload=Offload.DISK)
+    params = replace(PARAMS, step_cache=StepCache.FIRST_BLOCK)
+    run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
+    steps = run.steps()
+    next(steps)
+    first = weakref.ref(model.text.transformer)
+
+    while next(steps).expert == "high_noise":
+        pass
+    gc.collect()
+    assert first() is None
+    steps.close()
 
 
 def test_fp8_weights_take_less_and_change_the_result_little(load_as: LoadAs, load_exact: LoadModel) -> None:
