@@ -18,10 +18,14 @@ class Row:
     unit: str
     target: float | None = None
     """What it may be at the most; None where it is only told."""
+    least: float | None = None
+    """What it has to be at the least."""
 
     @property
     def ok(self) -> bool | None:
         """Whether the target is met; None without one."""
+        if self.least is not None:
+            return self.value >= self.least
         return None if self.target is None else self.value <= self.target
 
 
@@ -38,6 +42,7 @@ def report(rows: list[Row], json_file: Path | None) -> None:
     table = Table("measure", "value", "unit", "target", "ok", box=None)
     for row in rows:
         target = "" if row.target is None else f"≤ {row.target:g}"
+        target = target if row.least is None else f"≥ {row.least:g}"
         table.add_row(row.measure, f"{row.value:.4g}", row.unit, target, {True: "yes", False: "NO", None: ""}[row.ok])
     Console().print(table)
     if json_file is not None:

@@ -105,7 +105,7 @@ def _events(response: httpx.Response) -> Iterator[tuple[str, int | None, dict[st
 
 
 def test_a_stream_begins_with_the_job_and_ends_with_it(service: Service) -> None:
-    task_id = service.submit(steps=4)
+    task_id = service.submit(**LONG | {"steps": 20})
     with httpx.stream("GET", f"{service.url}/api/v1/generation/{task_id}/events", timeout=60) as response:
         events = list(_events(response))
     assert events[0][0] == "task"

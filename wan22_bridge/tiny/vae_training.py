@@ -4,9 +4,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,43 +30,36 @@ _LOG_EVERY = 50
 class Phase:
     """A part of the training with clips of one shape."""
 
-    share: float
-    """Of the minutes."""
+    steps: int
     num_frames: int
     side: int
     batch: int
     seconds_per_step: float
-    """On two cores of 2024: it turns minutes into a number of steps, which alone decides what comes out."""
-
-    def steps(self, minutes: float) -> int:
-        """How many steps it has in a training of so many minutes."""
-        return max(1, round(60 * minutes * self.share / self.seconds_per_step))
+    """On two cores, about."""
 
 
-PHASES = (
-    Phase(share=0.2, num_frames=1, side=64, batch=12, seconds_per_step=0.25),
-    Phase(share=0.3, num_frames=5, side=64, batch=8, seconds_per_step=0.6),
-    Phase(share=0.3, num_frames=9, side=64, batch=6, seconds_per_step=0.8),
-    Phase(share=0.2, num_frames=17, side=96, batch=2, seconds_per_step=1.3),
+RECIPE = (
+    Phase(steps=500, num_frames=1, side=64, batch=12, seconds_per_step=0.3),
+    Phase(steps=350, num_frames=5, side=64, batch=6, seconds_per_step=0.8),
+    Phase(steps=300, num_frames=9, side=64, batch=5, seconds_per_step=1.0),
+    Phase(steps=200, num_frames=17, side=96, batch=2, seconds_per_step=1.6),
 )
 
 
-def train_vae(
-    vae: AutoencoderKLWan,
-    *,
-    minutes: float,
-    seed: int,
-    log: Path,
-    phases: tuple[Phase, ...] = PHASES,
-) -> AutoencoderKLWan:
-    """Trains a VAE on scenes of the tiny world.
+def scale_recipe(minutes: float) -> tuple[Phase, ...]:
+    """The recipe with as many steps as take about so many minutes on two cores."""
+    share = 60 * minutes / sum(phase.steps * phase.seconds_per_step for phase in RECIPE)
+    return tuple(replace(phase, steps=max(1, round(phase.steps * share))) for phase in RECIPE)
+
+
+def train_vae(vae: AutoencoderKLWan, recipe: tuple[Phase, ...], *, seed: int, log: Path) -> AutoencoderKLWan:
+    """Trains a VAE on scenes of the tiny world: what comes out depends on the recipe and the seed alone.
 
     Args:
         vae: with random weights; it is changed.
-        minutes: how long it takes on two cores, about.
+        recipe: the shapes of the clips, in turn. The learning rate falls from the first phase with more than one frame.
         seed: of the scenes and the noise.
         log: a file that gets a line of JSON each few steps.
-        phases: the shapes of the clips, in turn.
 
     Returns:
         The average of its weights over the last steps, with the latents' statistics in its config.
@@ -78,27 +70,30 @@ def train_vae(
     vae.train()
     optimizer = TinyOptimizer(vae.parameters())
     averaged = {name: value.detach().clone() for name, value in vae.state_dict().items()}
-    total, done, began = sum(phase.steps(minutes) for phase in phases), 0, time.monotonic()
+    pictures = sum(phase.steps for phase in recipe if phase.num_frames == 1)
+    total, done, began = sum(phase.steps for phase in recipe), 0, time.monotonic()
     psnrs: list[float] = []
-    with log.open("a") as lines:
-        for phase in phases:
-            for clips_BCTHW in _clips(chance, phase, phase.steps(minutes)):
-                psnrs.append(_step(vae, clips_BCTHW))
-                optimizer.step(min(1.0, (done + 1) / _WARM_UP_STEPS, _fade(done / total)))
-                done += 1
-                keep = min(_AVERAGE, done / (done + 10))
-                for name, value in vae.state_dict().items():
-                    averaged[name].lerp_(value, 1 - keep)
-                if done % _LOG_EVERY == 0:
-                    record = {
-                        "step": done,
-                        "of": total,
-                        "seconds": round(time.monotonic() - began, 1),
-                        "num_frames": phase.num_frames,
-                        "psnr_db": round(sum(psnrs) / len(psnrs), 2),
-                    }
-                    print(json.dumps(record), file=lines, flush=True)
-                    psnrs = []
+    for phase in recipe:
+        for _ in range(phase.steps):
+            clips = draw_clips(chance, count=phase.batch, num_frames=phase.num_frames, side=phase.side)
+            psnrs.append(_step(vae, clips))
+            fade = _fade(max(0, done - pictures) / (total - pictures)) if total > pictures else 1.0
+            optimizer.step(min(1.0, (done + 1) / _WARM_UP_STEPS, fade))
+            done += 1
+            keep = min(_AVERAGE, done / (done + 10))
+            for name, value in vae.state_dict().items():
+                averaged[name].lerp_(value, 1 - keep)
+            if done % _LOG_EVERY == 0 or done == total:
+                record = {
+                    "step": done,
+                    "of": total,
+                    "seconds": round(time.monotonic() - began, 1),
+                    "num_frames": phase.num_frames,
+                    "psnr_db": round(sum(psnrs) / len(psnrs), 2),
+                }
+                with log.open("a") as lines:
+                    print(json.dumps(record), file=lines)
+                psnrs = []
     vae.load_state_dict(averaged)
     return measure_latents(vae.eval(), seed)
 
@@ -106,11 +101,6 @@ def train_vae(
 def _fade(progress: float) -> float:
     """The learning rate falls along half a cosine, to a hundredth."""
     return 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress))
-
-
-def _clips(chance: random.Random, phase: Phase, steps: int) -> Iterator[torch.Tensor]:
-    for _ in range(steps):
-        yield draw_clips(chance, count=phase.batch, num_frames=phase.num_frames, side=phase.side)
 
 
 def draw_clips(chance: random.Random, *, count: int, num_frames: int, side: int) -> torch.Tensor:

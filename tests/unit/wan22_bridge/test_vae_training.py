@@ -1,0 +1,79 @@
+"""The tiny VAE: its training is told by a recipe and a seed, and the trained one keeps what it is shown."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from wan22_bridge.kernels import use_fast_kernels
+from wan22_bridge.tiny.detectors import see_things
+from wan22_bridge.tiny.scenes import draw_scene
+from wan22_bridge.tiny.trained import VAE, load_vae, new_vae, save_vae
+from wan22_bridge.tiny.vae_training import RECIPE, Phase, scale_recipe, train_vae
+from wan22_bridge.tiny.world import render
+
+SHORT = (
+    Phase(steps=2, num_frames=1, side=32, batch=2, seconds_per_step=0.1),
+    Phase(steps=2, num_frames=5, side=32, batch=1, seconds_per_step=0.1),
+)
+
+
+def train(seed: int, log: Path) -> AutoencoderKLWan:
+    return train_vae(new_vae(seed), SHORT, seed=seed, log=log)
+
+
+def test_a_recipe_and_a_seed_decide_what_is_learnt(tmp_path: Path) -> None:
+    first, again, other = (train(seed, tmp_path / f"{index}.jsonl") for index, seed in enumerate((0, 0, 1)))
+
+    weights = [vae.state_dict() for vae in (first, again, other)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert not all(torch.equal(value, weights[2][name]) for name, value in weights[0].items())
+    [last] = [json.loads(line) for line in (tmp_path / "0.jsonl").read_text().splitlines()]
+    assert (last["step"], last["of"], last["num_frames"]) == (4, 4, 5)
+
+
+def test_the_latents_statistics_go_with_the_weights(tmp_path: Path) -> None:
+    vae = train(0, tmp_path / "log.jsonl")
+    save_vae(vae, tmp_path / "vae")
+
+    read = AutoencoderKLWan.from_pretrained(tmp_path / "vae", torch_dtype=torch.float32)
+
+    assert len(set(read.config.latents_std)) == read.config.z_dim
+    assert all(deviation > 0 for deviation in read.config.latents_std)
+
+
+def test_minutes_decide_how_many_steps_there_are() -> None:
+    whole = sum(phase.steps * phase.seconds_per_step for phase in RECIPE) / 60
+    assert scale_recipe(whole) == RECIPE
+    assert [phase.steps for phase in scale_recipe(whole / 10)] == [round(phase.steps / 10) for phase in RECIPE]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@torch.no_grad()
+def test_the_trained_vae_keeps_a_scene_that_it_has_not_seen(seed: int) -> None:
+    vae = load_vae()
+    use_fast_kernels(vae)
+    scene = draw_scene(random.Random(2_000_000 + seed), things=1)
+    clip_THWC = render(scene, num_frames=17, width=96, height=96)
+    clip_BCTHW = torch.from_numpy(clip_THWC).permute(3, 0, 1, 2).unsqueeze(0) * 2 - 1
+
+    latents_BCTHW = vae.encode(clip_BCTHW).latent_dist.mode()
+    decoded_BCTHW = vae.decode(latents_BCTHW).sample.clamp(-1, 1)
+
+    assert latents_BCTHW.shape == (1, 12, 5, 12, 12)
+    assert 10 * torch.log10(4 / (decoded_BCTHW - clip_BCTHW).square().mean()) > 26
+    pixels_THWC = ((decoded_BCTHW[0].permute(1, 2, 3, 0) + 1) * 127.5).round().numpy().astype(np.uint8)
+    [sight] = see_things(pixels_THWC)
+    assert (sight.colour, sight.shape, sight.motion) == (
+        scene.things[0].colour,
+        scene.things[0].shape,
+        scene.things[0].motion,
+    )
+
+
+def test_the_trained_weights_are_small() -> None:
+    assert sum(path.stat().st_size for path in VAE.iterdir()) < 6 * 2**20
