@@ -48,6 +48,11 @@ def calibrate(
     except Wan22Error as exc:
         Console(stderr=True).print(f"[red]Error:[/red] {exc.message}", *exc.suggestions, sep="\n  ", highlight=False)
         raise typer.Exit(2 if exc.category == "invalid_request" else 1) from None
+    except OSError as exc:
+        Console(stderr=True).print(
+            f"[red]Error:[/red] The folder can't be written to: {exc.strerror}.", highlight=False
+        )
+        raise typer.Exit(1) from None
     output.print(f"Wrote {path}", highlight=False, soft_wrap=True)
 
 

@@ -25,7 +25,7 @@ def calibrate(model: LoadedModel, params: GenerationParams, inputs: Path) -> Mag
     if None in experts.values():
         raise ConfigurationError(
             "Calibrating needs the experts in memory, and here they are offloaded to the disk.",
-            suggestions=["Calibrate at a smaller size, or on a machine with more memory."],
+            suggestions=["Calibrate on a machine with more memory, and copy mag_ratios.json from there."],
         )
     meters = {name: MagnitudeMeter(expert, params.steps) for name, expert in experts.items()}
     try:

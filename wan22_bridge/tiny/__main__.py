@@ -26,8 +26,8 @@ def main() -> None:
 
 
 def _train_vae(minutes: float, seed: int, out: Path) -> None:
-    from wan22_bridge.tiny.trained import new_vae, save_vae
-    from wan22_bridge.tiny.vae_training import scale_recipe, train_vae
+    from wan22_bridge.tiny.trained import save_vae
+    from wan22_bridge.tiny.vae_training import new_vae, scale_recipe, train_vae
 
     out.mkdir(parents=True, exist_ok=True)
     vae = train_vae(new_vae(seed), scale_recipe(minutes), seed=seed, log=out / "log.jsonl")

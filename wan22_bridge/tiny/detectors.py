@@ -23,13 +23,11 @@ _ANGLES = 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sight:
-    """One thing as it was seen; a name is None where it is none of those that the world has."""
+    """One thing as it was seen: what of the world is nearest to it."""
 
     colour: str
     shape: Shape
     motion: Motion
-    share: float
-    """Of the frames in which it was seen at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +78,7 @@ def see_things(frames: Frames, count: int = 1) -> list[Sight]:
             continue
         track = _follow(mask_THW[seen_T])
         motion = _judge_motion(track)
-        share = float(seen_T.mean())
-        sights.append(Sight(colour=colour, shape=_judge_shape(track, motion), motion=motion, share=share))
+        sights.append(Sight(colour=colour, shape=_judge_shape(track, motion), motion=motion))
     return sights
 
 

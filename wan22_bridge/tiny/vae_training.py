@@ -17,6 +17,8 @@ from wan22_bridge.tiny.optimizing import TinyOptimizer
 from wan22_bridge.tiny.scenes import draw_scene
 from wan22_bridge.tiny.world import render
 
+_CHANNELS = 12
+"""Of a latent."""
 _WARM_UP_STEPS = 100
 _LATENT_NOISE = 0.04
 """As a share of each channel's own standard deviation: an absolute amount makes the latents collapse or explode."""
@@ -44,6 +46,23 @@ RECIPE = (
     Phase(steps=300, num_frames=9, side=64, batch=5, seconds_per_step=1.0),
     Phase(steps=200, num_frames=17, side=96, batch=2, seconds_per_step=1.6),
 )
+
+
+def new_vae(seed: int) -> AutoencoderKLWan:
+    """The VAE with random weights, to be trained."""
+    torch.manual_seed(seed)
+    return AutoencoderKLWan(
+        base_dim=16,
+        decoder_base_dim=16,
+        z_dim=_CHANNELS,
+        dim_mult=[1, 2, 4, 4],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        scale_factor_temporal=4,
+        scale_factor_spatial=8,
+        latents_mean=[0.0] * _CHANNELS,
+        latents_std=[1.0] * _CHANNELS,
+    )
 
 
 def scale_recipe(minutes: float) -> tuple[Phase, ...]:

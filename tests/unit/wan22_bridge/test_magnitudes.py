@@ -127,3 +127,15 @@ def test_the_command_calibrates_a_models_folder(models_dir: Path, tmp_path: Path
     ratios = json.loads((folder / RATIOS_FILE).read_text())
     assert sum(map(len, ratios.values())) == 6
     assert CliRunner().invoke(app, ["calibrate", str(folder), "--model", "none"]).exit_code == 2
+
+
+def test_the_command_says_where_it_can_not_write(models_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(ensure_tiny_model(models_dir, "t2v"), tmp_path / "model")
+    (folder / RATIOS_FILE).unlink()
+    (folder / RATIOS_FILE).mkdir()
+    command = ["calibrate", str(folder), "--model", "tiny-t2v", "--size", "64x64", "--frames", "5", "--steps", "6"]
+
+    result = CliRunner().invoke(app, command)
+
+    assert result.exit_code == 1
+    assert "can't be written to: Is a directory" in result.stderr

@@ -12,8 +12,8 @@ from diffusers import AutoencoderKLWan
 from wan22_bridge.kernels import use_fast_kernels
 from wan22_bridge.tiny.detectors import see_things
 from wan22_bridge.tiny.scenes import draw_scene
-from wan22_bridge.tiny.trained import VAE, load_vae, new_vae, save_vae
-from wan22_bridge.tiny.vae_training import RECIPE, Phase, scale_recipe, train_vae
+from wan22_bridge.tiny.trained import VAE, load_vae, save_vae
+from wan22_bridge.tiny.vae_training import RECIPE, Phase, new_vae, scale_recipe, train_vae
 from wan22_bridge.tiny.world import render
 
 SHORT = (
