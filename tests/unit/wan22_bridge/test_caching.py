@@ -82,7 +82,10 @@ def test_a_pass_is_never_given_what_is_the_other_ones(kind: StepCache, load_exac
     batched = LoadedModel(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"), plan, exact=True)
     params = replace(PARAMS, step_cache=kind)
 
-    assert psnr(denoise(load_exact("tiny-t2v"), params), denoise(batched, params)) > 60
+    # The first block's cache judges two passes at once by both; the others do the same either way.
+    least = 60 if kind is StepCache.FIRST_BLOCK else 100
+    strong = replace(params, guidance_scale=12.0, guidance_scale_2=12.0)
+    assert psnr(denoise(load_exact("tiny-t2v"), strong), denoise(batched, strong)) > least
 
 
 @pytest.mark.parametrize("kind", CACHES)

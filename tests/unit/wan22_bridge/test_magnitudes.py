@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import MagCacheConfig
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -83,9 +84,15 @@ def test_a_run_that_goes_on_from_a_snapshot_takes_the_ratios_of_the_steps_that_a
 
     rest = Denoising(model, CACHED, prepare(model), snapshot)
     described = rest._expert_run(high_noise=True)
+    going_on = rest.steps()
+    next(going_on)
+    config = model.text.transformer._cache_config
+    going_on.close()
 
+    whole_run = MagCacheConfig(mag_ratios=list(described.mag_ratios or ()), num_inference_steps=described.total)
     assert described.done == 5
-    assert len(list(rest.steps())) == PARAMS.steps - 5
+    assert config.num_inference_steps == described.total - 5
+    assert torch.equal(config.mag_ratios, whole_run.mag_ratios[5:])
 
 
 def test_a_model_that_was_never_calibrated_says_so(models_dir: Path, tmp_path: Path) -> None:
