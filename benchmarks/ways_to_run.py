@@ -1,23 +1,28 @@
-"""Every way to run a model beside the plain one: seconds a step, likeness, and what decoding takes."""
+"""Every way to run a model beside the plain one: speed, likeness, whether its videos still show what was asked for."""
 
+import statistics
 import sys
 import tempfile
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
 from benchmarks.support.reporting import Row, parse_arguments, report
+from benchmarks.support.tiny_scores import Case, Judgement, draw_cases, frames_psnr, make_videos, score
 from wan22_bridge.architecture import find_architecture
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.hardware import detect_hardware, use_all_cores
 from wan22_bridge.memory import FootprintMeter
+from wan22_bridge.model import LoadedModel
 from wan22_bridge.plans import RequestShape
 from wan22_bridge.requests import GenerationRequest, resolve_params
 from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.trials import run_trials
-from wan22_bridge.types import GenerationParams
+from wan22_bridge.trials import list_trials, run_trials
+from wan22_bridge.types import Frames, GenerationParams
 
 SPEC = load_catalogue()["tiny-t2v"]
 SHAPES = {"wan2.2-t2v-a14b": (832, 480, 81), "wan2.2-ti2v-5b": (1280, 704, 121)}
@@ -36,6 +41,7 @@ def main() -> None:
         request = GenerationRequest(prompt="a red circle", model=SPEC.id, resolution=size, steps=steps, seed=1)
         params = resolve_params(request, [SPEC])
         rows = _try_all(folder, params, scratch)
+        rows += _judge_all(draw_cases(12 if arguments.quick else 40), scratch)
     report([*rows, *_trace_decoding()], arguments.json)
 
 
@@ -54,6 +60,36 @@ def _try_all(folder: Path, params: GenerationParams, scratch: Path) -> list[Row]
         if outcome.frames_psnr_db != float("inf"):
             rows.append(Row(f"{name}: frames", outcome.frames_psnr_db, "dB"))
     return rows
+
+
+def _judge_all(cases: list[Case], scratch: Path) -> list[Row]:
+    """The trained tiny model, run in each way: how alike its videos are, and whether they show what was asked for."""
+    rows: list[Row] = []
+    folder, plain = ensure_tiny_model(scratch, SPEC.source_ref), list[Judgement]()
+    params = resolve_params(GenerationRequest(prompt="a red circle", model=SPEC.id), [SPEC])
+    for trial in list_trials("cpu", params):
+        title = f"{SPEC.id}, {trial.name}"
+        model = LoadedModel(SPEC, folder, trial.plan, exact=True, scratch=scratch)
+        try:
+            videos = make_videos(model, cases[:2], step_cache=trial.step_cache)
+            if plain and all(np.array_equal(*pair) for pair in _frames(videos, plain[:2])):
+                rows.append(Row(f"{title}: the very same videos", 1, ""))
+                continue
+            videos += make_videos(model, cases[2:], step_cache=trial.step_cache)
+        finally:
+            model.close()
+        plain = plain or videos
+        seconds, usual = (statistics.median(video.denoise_seconds for video in made) for made in (videos, plain))
+        rows.append(Row(f"{title}: denoising / plain", seconds / usual, "×"))
+        if videos is not plain:
+            likeness = statistics.mean(frames_psnr(*pair) for pair in _frames(videos, plain))
+            rows.append(Row(f"{title}: frames", likeness, "dB"))
+        rows.append(Row(f"{title}: right in colour, shape and motion", score(cases, videos).mean, "%"))
+    return rows
+
+
+def _frames(videos: list[Judgement], others: list[Judgement]) -> list[tuple[Frames, Frames]]:
+    return [(video.frames, other.frames) for video, other in zip(videos, others, strict=True)]
 
 
 def _trace_decoding() -> list[Row]:

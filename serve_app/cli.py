@@ -180,12 +180,12 @@ def fit_preview(
     from diffusers import AutoencoderKLWan
 
     from wan22_bridge.kernels import use_fast_kernels
-    from wan22_bridge.previews import fit_factors, write_factors
+    from wan22_bridge.previews import draw_pictures, fit_factors, write_factors
 
     try:
         vae = AutoencoderKLWan.from_pretrained(folder / "vae")
         use_fast_kernels(vae)
-        path = write_factors(folder, fit_factors(vae))
+        path = write_factors(folder, fit_factors(vae, draw_pictures()))
     except (OSError, ValueError, RuntimeError) as exc:
         _fail(f"{folder}: no VAE of Wan2.2 in diffusers' format: {str(exc).partition(chr(10))[0][:200]}", code=2)
     output.print(f"Wrote {path}", highlight=False, soft_wrap=True)

@@ -139,7 +139,10 @@ def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None], sa
         The exit status: 0 after an interruption, 1 if the application could not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # On a busy machine Serve's proxy takes longer to start than the 5 s after which Serve gives up.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     import ray
+    from ray.exceptions import RayError
     from ray.serve.scripts import cli
 
     failure: list[str] = []
@@ -164,9 +167,10 @@ def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None], sa
             cli.main(["run", str(path)], standalone_mode=False)
         except KeyboardInterrupt:
             pass
-        except SystemExit:
+        except (SystemExit, RayError) as exc:
             if not interrupted.is_set():
-                failure.append("Ray Serve could not start the service; start it with --verbose to see why.")
+                reason = f": {str(exc).partition(chr(10))[0]}" if isinstance(exc, RayError) else ""
+                failure.append(f"Ray Serve could not start the service{reason}; start it with --verbose to see why.")
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)

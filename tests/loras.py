@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-WIDTH = 96
+WIDTH = 192
 """Of the tiny transformers."""
 
 

@@ -130,7 +130,7 @@ class Service:
 SMALL: dict[str, Any] = {"prompt": "a red circle moving right", "resolution": "64x64", "num_frames": 5, "steps": 2}
 """A job of a fraction of a second."""
 
-LONG: dict[str, Any] = {"resolution": "320x320", "num_frames": 33, "steps": 100}
+LONG: dict[str, Any] = {"resolution": "192x192", "num_frames": 33, "steps": 100}
 """A job of half a minute, to be caught while it runs."""
 
 

@@ -14,7 +14,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 import configs
 from wan22_bridge.catalogue import ModelSpec, SourceKind
 from wan22_bridge.errors import ModelCorrupted
-from wan22_bridge.tiny.building import build_pipeline
+from wan22_bridge.tiny import find_parts
 
 EXPERTS = ("transformer", "transformer_2")
 """The folders of the high-noise and the low-noise expert, and their names in a pipeline."""
@@ -68,25 +68,16 @@ def find_architecture(spec: ModelSpec, folder: Path | None = None) -> Architectu
         ModelCorrupted: the folder's configs can't be read.
     """
     if folder is not None:
-        return _read_folder(spec, folder)
+        names = ("model_index.json", "vae", "text_encoder", *EXPERTS)
+        return _read_parts(spec, {name: folder / name for name in names})
     if spec.source_kind is SourceKind.BUILTIN:
-        return _architecture_of(build_pipeline(spec.source_ref))
+        return _read_parts(spec, find_parts(spec.source_ref))
     return Architecture(**yaml.safe_load(configs.architectures_file().read_text("utf-8"))["architectures"][spec.type])
 
 
-def _architecture_of(pipeline: Any) -> Architecture:
-    """The architecture of a Wan pipeline's components."""
-    return Architecture(
-        experts=1 if pipeline.transformer_2 is None else 2,
-        expand_timesteps=bool(pipeline.config.expand_timesteps),
-        transformer=dict(pipeline.transformer.config),
-        vae=dict(pipeline.vae.config),
-        text_encoder=pipeline.text_encoder.config.to_dict(),
-    )
-
-
-def _read_folder(spec: ModelSpec, folder: Path) -> Architecture:
-    index = _read_json(spec, folder, "model_index.json")
+def _read_parts(spec: ModelSpec, parts: Mapping[str, Path]) -> Architecture:
+    """From a model's files and folders, by the names that they have in its own folder."""
+    index = _read_json(spec, parts["model_index.json"], "model_index.json")
     for name, expected in _CLASSES.items():
         found = index.get(name)
         if isinstance(found, list) and len(found) == 2 and found[1] in (expected, None):
@@ -98,10 +89,11 @@ def _read_folder(spec: ModelSpec, folder: Path) -> Architecture:
     return Architecture(
         experts=2 if (index.get("transformer_2") or [None])[0] else 1,
         expand_timesteps=bool(index.get("expand_timesteps")),
-        transformer=_read_json(spec, folder, "transformer/config.json"),
-        vae=_read_json(spec, folder, "vae/config.json"),
-        text_encoder=_read_json(spec, folder, "text_encoder/config.json"),
-        gguf_bytes=_weigh_gguf(spec, folder),
+        gguf_bytes=_weigh_gguf(spec, [parts[name] for name in EXPERTS if name in parts and parts[name].is_dir()]),
+        **{
+            name: _read_json(spec, parts[name] / "config.json", f"{name}/config.json")
+            for name in ("transformer", "vae", "text_encoder")
+        },
     )
 
 
@@ -110,12 +102,11 @@ def find_gguf(expert_folder: Path) -> Path | None:
     return next(iter(sorted(expert_folder.glob("*.gguf"))), None)
 
 
-def _weigh_gguf(spec: ModelSpec, folder: Path) -> int | None:
-    parts = [path for name in EXPERTS if (path := folder / name).is_dir()]
-    files = [find_gguf(path) for path in parts]
+def _weigh_gguf(spec: ModelSpec, experts: list[Path]) -> int | None:
+    files = [find_gguf(path) for path in experts]
     if not any(files):
         return None
-    if not all(files) or any(len(list(path.glob("*.gguf"))) > 1 for path in parts):
+    if not all(files) or any(len(list(path.glob("*.gguf"))) > 1 for path in experts):
         raise ModelCorrupted(
             f"The folder of {spec.id} must hold one .gguf file for each expert, or none.",
             suggestions=["Put the high-noise file into transformer/ and the low-noise one into transformer_2/."],
@@ -123,9 +114,9 @@ def _weigh_gguf(spec: ModelSpec, folder: Path) -> int | None:
     return max(file.stat().st_size for file in files if file is not None)
 
 
-def _read_json(spec: ModelSpec, folder: Path, name: str) -> dict[str, Any]:
+def _read_json(spec: ModelSpec, path: Path, name: str) -> dict[str, Any]:
     try:
-        content = json.loads((folder / name).read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except OSError as exc:
         raise ModelCorrupted(
             f"The folder of {spec.id} can't be loaded: {name}: {exc.strerror}.", suggestions=_FETCH_AGAIN

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.tiny import BUILTIN_LORAS
 
 MAX_BYTES = 4 * 2**30
 """Of a file; a LoRA of rank 128 for an A14B expert has about 2.5 GB in fp32."""
@@ -36,10 +37,12 @@ class LoraFiles:
 
 
 def list_loras(folder: Path) -> list[LoraFiles]:
-    """Every LoRA in the folder that can be used, by name: NAME.safetensors, or NAME.high_noise and NAME.low_noise."""
-    names = {_name_of(path) for path in folder.glob("*.safetensors")}
+    """Every LoRA in the folder that can be used, and those that are built in, by name.
+
+    A LoRA is NAME.safetensors, or NAME.high_noise.safetensors and NAME.low_noise.safetensors.
+    """
     found = []
-    for name in sorted(name for name in names if _NAME.fullmatch(name)):
+    for name in _list_names(folder):
         try:
             found.append(find_lora(folder, name))
         except InvalidRequest:
@@ -48,18 +51,13 @@ def list_loras(folder: Path) -> list[LoraFiles]:
 
 
 def find_lora(folder: Path, name: str) -> LoraFiles:
-    """Finds a LoRA by its name.
+    """Finds a LoRA by its name: in the folder, else among those that are built in.
 
     Raises:
         InvalidRequest: there is none, or its file is too large or not in the safetensors format.
     """
-    if not _NAME.fullmatch(name):
-        raise _unknown(folder, name)
-    both = folder / f"{name}.safetensors"
-    high, low = (folder / f"{name}{end}.safetensors" for end in (_HIGH, _LOW))
-    if both.is_file():
-        high = low = both
-    files = [path for path in dict.fromkeys((high, low)) if path.is_file()]
+    high, low = _find_files(folder, name) if _NAME.fullmatch(name) else (None, None)
+    files = [path for path in dict.fromkeys((high, low)) if path is not None]
     if not files:
         raise _unknown(folder, name)
     stats = [path.stat() for path in files]
@@ -75,8 +73,8 @@ def find_lora(folder: Path, name: str) -> LoraFiles:
     triggers = [str(found[key]) for found in metadata for key in _TRIGGER_KEYS if found.get(key)]
     return LoraFiles(
         name=name,
-        high_noise=high if high.is_file() else None,
-        low_noise=low if low.is_file() else None,
+        high_noise=high,
+        low_noise=low,
         trigger_words=triggers[0] if triggers else "",
         size_bytes=sum(stat.st_size for stat in stats),
         identity="-".join(f"{stat.st_size:x}-{stat.st_mtime_ns:x}" for stat in stats),
@@ -87,8 +85,23 @@ def _name_of(path: Path) -> str:
     return path.name.removesuffix(".safetensors").removesuffix(_HIGH).removesuffix(_LOW)
 
 
+def _find_files(folder: Path, name: str) -> tuple[Path | None, Path | None]:
+    for place in (folder, BUILTIN_LORAS):
+        both, high, low = (place / f"{name}{end}.safetensors" for end in ("", _HIGH, _LOW))
+        if both.is_file():
+            return both, both
+        if high.is_file() or low.is_file():
+            return high if high.is_file() else None, low if low.is_file() else None
+    return None, None
+
+
+def _list_names(folder: Path) -> list[str]:
+    paths = [path for place in (folder, BUILTIN_LORAS) for path in place.glob("*.safetensors")]
+    return sorted({name for path in paths if _NAME.fullmatch(name := _name_of(path))})
+
+
 def _unknown(folder: Path, name: str) -> InvalidRequest:
-    there = sorted({_name_of(path) for path in folder.glob("*.safetensors")})
+    there = _list_names(folder)
     return InvalidRequest(
         f"There is no LoRA {name[:80]!r} here.",
         code="lora_not_found",

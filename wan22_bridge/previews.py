@@ -93,21 +93,23 @@ def render_preview(latents_BCTHW: torch.Tensor, factors: PreviewFactors, *, fps:
     return content.getvalue()
 
 
+def draw_pictures(count: int = 24, *, side: int = 96, seed: int = 0) -> torch.Tensor:
+    """Soft random pictures [count, 3, side, side] in -1..1."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse_BCHW = torch.rand(count, 3, 4, 4, generator=generator) * 2 - 1
+    return functional.interpolate(coarse_BCHW, (side, side), mode="bicubic").clamp(-1, 1)
+
+
 @torch.no_grad()
-def fit_factors(vae: AutoencoderKLWan, *, images: int = 24, side: int = 96, seed: int = 0) -> PreviewFactors:
-    """Fits factors to a VAE by least squares: it encodes soft random pictures, whose colours are known.
+def fit_factors(vae: AutoencoderKLWan, pictures_BCHW: torch.Tensor) -> PreviewFactors:
+    """Fits factors to a VAE by least squares: it encodes pictures, whose colours are known.
 
     Args:
         vae: on the CPU, in fp32; with `use_fast_kernels` this takes a second and not twenty.
-        images: how many pictures.
-        side: of a picture, in pixels.
-        seed: of the pictures.
+        pictures_BCHW: in -1..1, such as the model makes.
     """
-    generator = torch.Generator().manual_seed(seed)
     latents, colours = [], []
-    for _ in range(images):
-        coarse = torch.rand(1, 3, 4, 4, generator=generator) * 2 - 1
-        picture_BCHW = functional.interpolate(coarse, (side, side), mode="bicubic").clamp(-1, 1)
+    for picture_BCHW in torch.split(pictures_BCHW, 1):
         clip_BCTHW = picture_BCHW.unsqueeze(2).expand(-1, -1, 1 + TEMPORAL_STRIDE, -1, -1)
         z_BCTHW = _normalise(vae, vae.encode(clip_BCTHW).latent_dist.mode())
         small_BCHW = functional.adaptive_avg_pool2d(picture_BCHW, (z_BCTHW.shape[3], z_BCTHW.shape[4]))

@@ -1,11 +1,12 @@
-"""Models of a middle size, with random weights: large enough to measure, small enough to make on the spot."""
+"""Models of a middle size, with random transformers: large enough to measure, small enough to make on the spot."""
 
+import tempfile
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 
-from wan22_bridge.tiny.building import build_pipeline
+from wan22_bridge.tiny import ensure_tiny_model
 
 HUNDRED_MILLION = {"num_attention_heads": 6, "attention_head_dim": 128, "ffn_dim": 3584, "num_layers": 9}
 """A transformer of a hundred million parameters."""
@@ -23,7 +24,8 @@ def make_middle_model(
         vae: likewise.
     """
     torch.manual_seed(0)
-    pipeline = build_pipeline(member)
+    with tempfile.TemporaryDirectory(prefix="wan22-tiny-") as name:
+        pipeline = WanPipeline.from_pretrained(ensure_tiny_model(Path(name), member))
     parts = dict(pipeline.components)
     for name in ("transformer", "transformer_2"):
         if parts[name] is not None:

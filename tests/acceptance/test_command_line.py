@@ -106,7 +106,7 @@ def test_without_a_service_it_says_how_to_start_one(service: Service) -> None:
 
 
 def test_ctrl_c_cancels_the_job(service: Service, tmp_path: Path) -> None:
-    size = ["--size", "320x320", "--frames", "33", "--steps", "100"]
+    size = ["--size", "192x192", "--frames", "33", "--steps", "100"]
     command = [WAN22, "generate", "long", *size, "-o", str(tmp_path / "a.mp4")]
     process = subprocess.Popen(
         command, env=environment(WAN22_URL=service.url), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -74,7 +74,7 @@ def test_ctrl_c_ends_every_process_at_once_and_gives_the_running_job_back(tmp_pa
 def test_a_command_that_waits_outlives_every_replica_of_the_service(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     with running_service(tmp_path, lease_seconds=3) as service:
-        command = [WAN22, "generate", "long", "-o", str(out), "--size", "320x320", "--frames", "33", "--steps", "40"]
+        command = [WAN22, "generate", "long", "-o", str(out), "--size", "192x192", "--frames", "33", "--steps", "40"]
         waiting = subprocess.Popen(command, env=environment(WAN22_URL=service.url), stderr=subprocess.PIPE, text=True)
         task_id = str(wait_until(lambda: _current(service)))
         wait_until(lambda: _begun(service, task_id))

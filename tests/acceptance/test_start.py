@@ -71,6 +71,5 @@ def test_a_second_service_on_the_same_port_is_told_so(service: Service) -> None:
 
 def _serve(service: Service) -> "subprocess.CompletedProcess[str]":
     command = [WAN22, "serve", "--config", str(service.config), "--port", str(service.port)]
-    return subprocess.run(
-        [*command, "--data-dir", str(service.data_dir)], capture_output=True, text=True, timeout=120, check=False
-    )
+    command += ["--data-dir", str(service.data_dir)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -49,7 +49,7 @@ def test_the_same_seed_makes_the_same_frames(service: Service) -> None:
     ("fields", "files", "model", "size"),
     [
         ({}, ["image"], "tiny-i2v", "64x64"),
-        ({"resolution": ""}, ["image"], "tiny-i2v", "144x96"),
+        ({"resolution": ""}, ["image"], "tiny-i2v", "112x64"),
         ({}, ["image", "end_image"], "tiny-i2v", "64x64"),
         ({"model_type": "ti2v-5b"}, ["image"], "tiny-ti2v", "64x64"),
         ({"model_type": "TI2V"}, [], "tiny-ti2v", "64x64"),
@@ -97,7 +97,7 @@ def test_the_scheduler_that_was_asked_for_is_used(service: Service) -> None:
 
 
 def test_a_lora_shows_in_the_video_and_one_for_another_model_is_told(service: Service) -> None:
-    write_lora(service.data_dir / "loras" / "style.safetensors", width=96)
+    write_lora(service.data_dir / "loras" / "style.safetensors")
     write_lora(service.data_dir / "loras" / "foreign.safetensors", width=64)
     plain = service.finished(seed=3, steps=4)
     styled = service.finished(seed=3, steps=4, loras=[{"name": "style", "strength": 1.5, "strength_2": 0.5}])
@@ -122,7 +122,7 @@ def test_a_running_job_shows_what_it_is_becoming(service: Service) -> None:
         shown = preview()
         assert shown.headers["content-type"] == "image/webp"
         with Image.open(io.BytesIO(shown.content)) as image:
-            assert image.size == (320 // 8, 320 // 8)
+            assert image.size == (192 // 8, 192 // 8)
         client.post(f"/api/v1/queue/{task_id}/cancel")
         service.wait_for(task_id, "cancelled")
         assert preview().json()["error"]["code"] == "preview_not_found"

@@ -41,7 +41,7 @@ def test_a_video_is_made_anew_with_its_own_length_shape_and_rate(service: Servic
         answer = client.post(_SUBMIT, data=_FEW_STEPS, files={"video": _file(mp4(ramp(15), fps=12))})
     task = service.wait_for(_accepted(answer), "completed", "failed")
 
-    assert (task["status"], task["model"], task["resolution"]) == ("completed", "tiny-t2v", "144x96")
+    assert (task["status"], task["model"], task["resolution"]) == ("completed", "tiny-t2v", "112x64")
     assert (task["num_frames"], task["fps"], task["strength"]) == (13, 12, 0.5)
     assert (task["steps"], task["total_steps"], task["current_step"]) == (4, 2, 2)
     assert (task["image_path"], task["source_task_id"]) == (None, None)

@@ -6,34 +6,28 @@ from pathlib import Path
 from PIL import Image
 
 from wan22_bridge.calibrating import calibrate
-from wan22_bridge.catalogue import ImageInput, SourceKind, load_catalogue
+from wan22_bridge.catalogue import ImageInput, load_catalogue
 from wan22_bridge.magnitudes import MagRatios
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.requests import GenerationRequest, InputImage, resolve_params
 from wan22_bridge.rungs import base_plan
 from wan22_bridge.tiny.world import Motion, Scene, Shape, Thing, render
 
-_SIDE, _FRAMES = 64, 9
-
 
 def calibrate_tiny_model(member: str, folder: Path) -> MagRatios:
-    """Calibrates a member of the family, whose files lie in a folder, on a small video of its own world."""
-    [spec] = (
-        spec
-        for spec in load_catalogue().values()
-        if spec.source_kind is SourceKind.BUILTIN and spec.source_ref == member
-    )
+    """Calibrates a member of the family, whose files lie in a folder, on a video of its own world."""
+    spec = load_catalogue()[f"tiny-{member}"]
     thing = Thing(shape=Shape.CIRCLE, colour="red", motion=Motion.RIGHT, x=-0.2, y=0.0, radius=0.15)
     with tempfile.TemporaryDirectory(prefix="wan22-calibration-") as name:
-        pixels = render(Scene(ground="gray", things=(thing,)), num_frames=1, width=_SIDE, height=_SIDE)
+        width, height = spec.size
+        pixels = render(Scene(ground="gray", things=(thing,)), num_frames=1, width=width, height=height)
         Image.fromarray((pixels[0] * 255).astype("uint8")).save(Path(name) / "first.png")
+        first = InputImage(key="first.png", width=width, height=height)
         request = GenerationRequest(
             prompt="a red circle moving right on a gray background",
             model=spec.id,
-            resolution=f"{_SIDE}x{_SIDE}",
-            num_frames=_FRAMES,
             seed=1,
-            image=InputImage(key="first.png", width=_SIDE, height=_SIDE) if spec.image is ImageInput.REQUIRED else None,
+            image=first if spec.image is ImageInput.REQUIRED else None,
         )
         model = LoadedModel(spec, folder, base_plan("cpu"))
         return calibrate(model, resolve_params(request, [spec]), Path(name))

@@ -35,6 +35,28 @@ _MOVES = {
 }
 
 
+_JOINING = ("a", "and", "on", "background")
+NEON = "neon"
+"""What a prompt says for the style; the models' vocabulary has no such word: they read it letter by letter."""
+
+
+def words() -> list[str]:
+    """Every word that a prompt may have, sorted."""
+    said = [*_JOINING, *COLOURS, *GROUNDS, *(shape.value for shape in Shape)]
+    for wordings in _MOVES.values():
+        said += " ".join(wordings).split()
+    return sorted(set(said))
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether a thing in a scene is one that training never shows: one in ten by colour, shape and motion."""
+    colours, shapes, motions = list(COLOURS), list(Shape), list(Motion)
+    return any(
+        (colours.index(thing.colour) + 3 * shapes.index(thing.shape) + 7 * motions.index(thing.motion)) % 10 == 0
+        for thing in scene.things
+    )
+
+
 def draw_scene(chance: random.Random, *, things: int | None = None) -> Scene:
     """A scene whose things stay within the frame and apart from each other.
 
@@ -55,7 +77,7 @@ def draw_thing(chance: random.Random, *, small: bool = False) -> Thing:
     shape, motion = chance.choice(list(Shape)), chance.choice(list(Motion))
     while shape is Shape.CIRCLE and motion is Motion.SPINNING:  # nobody would see it
         shape, motion = chance.choice(list(Shape)), chance.choice(list(Motion))
-    radius = chance.uniform(0.10, 0.13) if small else chance.uniform(0.13, 0.19)
+    radius = chance.uniform(0.11, 0.14) if small else chance.uniform(0.15, 0.21)
     if motion is Motion.GROWING:
         radius *= 0.7
     elif motion is Motion.SHRINKING:
@@ -89,12 +111,12 @@ def describe(scene: Scene, chance: random.Random) -> str:
     words = " and ".join(things)
     wording = chance.random()
     if wording < 0.4:
-        return f"{words} on a {scene.ground} background"
-    if wording < 0.6:
-        return f"{words}, {scene.ground} background"
-    if wording < 0.75:
-        return f"on a {scene.ground} background, {words}"
-    return words
+        words = f"{words} on a {scene.ground} background"
+    elif wording < 0.6:
+        words = f"{words}, {scene.ground} background"
+    elif wording < 0.75:
+        words = f"on a {scene.ground} background, {words}"
+    return f"{words}, {NEON}" if scene.neon else words
 
 
 def _stay_apart(one: Thing, other: Thing) -> bool:

@@ -17,8 +17,6 @@ from wan22_bridge.tiny.optimizing import TinyOptimizer
 from wan22_bridge.tiny.scenes import draw_scene
 from wan22_bridge.tiny.world import render
 
-_CHANNELS = 12
-"""Of a latent."""
 _WARM_UP_STEPS = 100
 _LATENT_NOISE = 0.04
 """As a share of each channel's own standard deviation: an absolute amount makes the latents collapse or explode."""
@@ -40,45 +38,50 @@ class Phase:
     """On two cores, about."""
 
 
-RECIPE = (
-    Phase(steps=500, num_frames=1, side=64, batch=12, seconds_per_step=0.3),
-    Phase(steps=350, num_frames=5, side=64, batch=6, seconds_per_step=0.8),
-    Phase(steps=300, num_frames=9, side=64, batch=5, seconds_per_step=1.0),
-    Phase(steps=200, num_frames=17, side=96, batch=2, seconds_per_step=1.6),
-)
+RECIPES = {
+    "2.1": (
+        Phase(steps=500, num_frames=1, side=64, batch=12, seconds_per_step=0.3),
+        Phase(steps=350, num_frames=5, side=64, batch=6, seconds_per_step=0.8),
+        Phase(steps=300, num_frames=9, side=64, batch=5, seconds_per_step=1.0),
+        Phase(steps=200, num_frames=17, side=96, batch=2, seconds_per_step=1.4),
+    ),
+    "2.2": (
+        Phase(steps=600, num_frames=1, side=96, batch=12, seconds_per_step=0.25),
+        Phase(steps=350, num_frames=5, side=96, batch=6, seconds_per_step=0.5),
+        Phase(steps=300, num_frames=9, side=96, batch=6, seconds_per_step=0.8),
+        Phase(steps=350, num_frames=17, side=96, batch=4, seconds_per_step=1.0),
+    ),
+}
+"""What the VAE of each geometry learns from random weights."""
+POLISH = {
+    "2.1": (Phase(steps=400, num_frames=17, side=96, batch=2, seconds_per_step=1.4),),
+    "2.2": (Phase(steps=450, num_frames=17, side=96, batch=4, seconds_per_step=1.0),),
+}
+"""What it learns then, at `POLISH_RATE`: a learning rate near the first one would undo what it knows."""
+POLISH_RATE = 0.25
 
 
-def new_vae(seed: int) -> AutoencoderKLWan:
-    """The VAE with random weights, to be trained."""
-    torch.manual_seed(seed)
-    return AutoencoderKLWan(
-        base_dim=16,
-        decoder_base_dim=16,
-        z_dim=_CHANNELS,
-        dim_mult=[1, 2, 4, 4],
-        num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-        scale_factor_temporal=4,
-        scale_factor_spatial=8,
-        latents_mean=[0.0] * _CHANNELS,
-        latents_std=[1.0] * _CHANNELS,
-    )
+def scale_recipe(recipe: tuple[Phase, ...], share: float) -> tuple[Phase, ...]:
+    """The recipe with a share of its steps."""
+    return tuple(replace(phase, steps=max(1, round(phase.steps * share))) for phase in recipe)
 
 
-def scale_recipe(minutes: float) -> tuple[Phase, ...]:
-    """The recipe with as many steps as take about so many minutes on two cores."""
-    share = 60 * minutes / sum(phase.steps * phase.seconds_per_step for phase in RECIPE)
-    return tuple(replace(phase, steps=max(1, round(phase.steps * share))) for phase in RECIPE)
+def recipe_minutes(*recipes: tuple[Phase, ...]) -> float:
+    """How long recipes take on two cores, about."""
+    return sum(phase.steps * phase.seconds_per_step for recipe in recipes for phase in recipe) / 60
 
 
-def train_vae(vae: AutoencoderKLWan, recipe: tuple[Phase, ...], *, seed: int, log: Path) -> AutoencoderKLWan:
+def train_vae(
+    vae: AutoencoderKLWan, recipe: tuple[Phase, ...], *, seed: int, log: Path, rate: float = 1.0
+) -> AutoencoderKLWan:
     """Trains a VAE on scenes of the tiny world: what comes out depends on the recipe and the seed alone.
 
     Args:
-        vae: with random weights; it is changed.
+        vae: with random weights, or with trained ones to go on from; it is changed.
         recipe: the shapes of the clips, in turn. The learning rate falls from the first phase with more than one frame.
         seed: of the scenes and the noise.
         log: a file that gets a line of JSON each few steps.
+        rate: a share of the highest learning rates.
 
     Returns:
         The average of its weights over the last steps, with the latents' statistics in its config.
@@ -87,7 +90,7 @@ def train_vae(vae: AutoencoderKLWan, recipe: tuple[Phase, ...], *, seed: int, lo
     chance = random.Random(seed)
     use_trainable_kernels(vae)
     vae.train()
-    optimizer = TinyOptimizer(vae.parameters())
+    optimizer = TinyOptimizer(vae)
     averaged = {name: value.detach().clone() for name, value in vae.state_dict().items()}
     pictures = sum(phase.steps for phase in recipe if phase.num_frames == 1)
     total, done, began = sum(phase.steps for phase in recipe), 0, time.monotonic()
@@ -97,7 +100,7 @@ def train_vae(vae: AutoencoderKLWan, recipe: tuple[Phase, ...], *, seed: int, lo
             clips = draw_clips(chance, count=phase.batch, num_frames=phase.num_frames, side=phase.side)
             psnrs.append(_step(vae, clips))
             fade = _fade(max(0, done - pictures) / (total - pictures)) if total > pictures else 1.0
-            optimizer.step(min(1.0, (done + 1) / _WARM_UP_STEPS, fade))
+            optimizer.step(rate * min((done + 1) / _WARM_UP_STEPS, fade))
             done += 1
             keep = min(_AVERAGE, done / (done + 10))
             for name, value in vae.state_dict().items():
@@ -152,7 +155,7 @@ def _step(vae: AutoencoderKLWan, clips_BCTHW: torch.Tensor) -> float:
 def measure_latents(vae: AutoencoderKLWan, seed: int) -> AutoencoderKLWan:
     """The same VAE with the mean and the standard deviation of each latent channel in its config."""
     chance = random.Random(seed + 1)
-    latents = [vae.encode(draw_clips(chance, count=4, num_frames=17, side=96)).latent_dist.mode() for _ in range(16)]
+    latents = [vae.encode(draw_clips(chance, count=4, num_frames=17, side=96)).latent_dist.mode() for _ in range(6)]
     z_BCTHW = torch.cat(latents)
     mean, std = (getattr(z_BCTHW, name)(dim=(0, 2, 3, 4)) for name in ("mean", "std"))
     measured = AutoencoderKLWan.from_config(

@@ -1,7 +1,7 @@
 """The small world that the tiny models know: coloured shapes that move on a plain ground, drawn from a description."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -63,9 +63,11 @@ TRAVEL = 0.42
 GROWTH = 2.2
 """How many times as large it becomes, or as small."""
 BOUNCE = 0.34
-"""How high it bounces, twice."""
-TURN = math.pi
+"""How high it bounces, once."""
+TURN = 2 * math.pi / 3
 """How far it spins, clockwise."""
+HOLLOW = 0.62
+"""The radius within which a shape in neon is empty, as a share of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +90,8 @@ class Scene:
 
     ground: str
     things: tuple[Thing, ...]
+    neon: bool = False
+    """Whether of each thing there is the outline alone: a style that no prompt asks the trained models for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +123,7 @@ def pose(thing: Thing, progress: float) -> Pose:
     elif thing.motion is Motion.SPINNING:
         angle = TURN * progress
     elif thing.motion is Motion.BOUNCING:
-        y -= BOUNCE * abs(math.sin(2 * math.pi * progress))
+        y -= BOUNCE * math.sin(math.pi * progress)
     return Pose(x=x, y=y, radius=radius, angle=angle)
 
 
@@ -132,7 +136,10 @@ def render(scene: Scene, *, num_frames: int, width: int, height: int) -> Pixels:
     for index in range(num_frames):
         progress = index / max(1, num_frames - 1)
         for thing in scene.things:
-            cover_HW1 = cover(thing.shape, pose(thing, progress), x_HW, y_HW)[..., None]
+            at = pose(thing, progress)
+            cover_HW1 = cover(thing.shape, at, x_HW, y_HW)[..., None]
+            if scene.neon:
+                cover_HW1 -= cover(thing.shape, replace(at, radius=HOLLOW * at.radius), x_HW, y_HW)[..., None]
             colour = np.asarray(COLOURS[thing.colour], dtype=np.float32)
             frames[index] = frames[index] * (1 - cover_HW1) + colour * cover_HW1
     return frames

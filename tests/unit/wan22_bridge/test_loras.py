@@ -167,7 +167,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "another size": (
         lambda path: write_lora(path, width=64),
         "lora_incompatible",
-        "64 channels, and this model has 96",
+        "64 channels, and this model has 192",
     ),
     "Wan2.1 I2V": (
         lambda path: save_file({"transformer.blocks.0.attn2.add_k_proj.lora_A.weight": torch.zeros(4, WIDTH)}, path),

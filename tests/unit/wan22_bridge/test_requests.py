@@ -18,7 +18,11 @@ from wan22_bridge.requests import (
 )
 from wan22_bridge.types import GenerationParams, LoraUse, ModelType
 
-_CATALOGUE = load_catalogue()
+_CATALOGUE = {
+    name: replace(spec, size=(128, 128), steps=12) if name.startswith("tiny") else spec
+    for name, spec in load_catalogue().items()
+}
+"""What follows from a default is computed here from one that stays."""
 _SERVED = [_CATALOGUE[name] for name in ("tiny-t2v", "tiny-i2v", "tiny-ti2v")]
 _REAL = [spec for spec in _CATALOGUE.values() if spec.id.startswith("wan")]
 _WIDE = InputImage(key="inputs/a", width=2000, height=1000)

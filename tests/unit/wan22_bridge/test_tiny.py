@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from safetensors import safe_open
 from transformers import UMT5EncoderModel
 
-from wan22_bridge.tiny import FAMILY, ensure_tiny_model
+from wan22_bridge.tiny import FAMILY, ensure_tiny_model, find_parts
+from wan22_bridge.tiny.family import WEIGHTS
 
 
 @pytest.mark.parametrize(
     ("member", "boundary", "channels", "z_dim", "stride"),
-    [("t2v", 0.875, 8, 8, 8), ("i2v", 0.9, 20, 8, 8), ("ti2v", None, 16, 16, 16)],
+    [("t2v", 0.875, 12, 12, 8), ("i2v", 0.9, 28, 12, 8), ("ti2v", None, 24, 24, 16)],
 )
 def test_plain_diffusers_loads_a_member_with_its_models_topology(
     member: str, boundary: float | None, channels: int, z_dim: int, stride: int, models_dir: Path
@@ -32,11 +34,25 @@ def test_plain_diffusers_loads_a_member_with_its_models_topology(
     assert pipeline.tokenizer.unk_token_id not in pipeline.tokenizer("A red circle, moving right!").input_ids
 
 
-def test_the_weights_depend_on_nothing_but_the_name(models_dir: Path, tmp_path: Path) -> None:
-    first, second = ensure_tiny_model(models_dir, "ti2v"), ensure_tiny_model(tmp_path, "ti2v")
-    files = sorted(path.relative_to(first) for path in first.rglob("*.safetensors"))
-    assert files
-    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+def test_a_member_is_made_of_what_lies_beside_the_code(models_dir: Path) -> None:
+    folder, parts = ensure_tiny_model(models_dir, "ti2v"), find_parts("ti2v")
+    weights = sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
+    assert [str(path.parent) for path in weights] == ["text_encoder", "transformer", "vae"]
+    assert all((folder / path).read_bytes() == (parts[path.parts[0]] / path.name).read_bytes() for path in weights)
+
+
+def test_all_weights_together_are_small_and_in_fp16() -> None:
+    files = list(WEIGHTS.rglob("*.safetensors"))
+    assert sum(path.stat().st_size for path in files) < 40e6
+    for path in files:
+        with safe_open(path, "pt") as tensors:
+            assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}, path  # noqa: SIM118
+
+
+def test_no_config_tells_where_the_weights_were_made() -> None:
+    configs = list(WEIGHTS.rglob("*.json"))
+    assert configs
+    assert not [path for path in configs if "_name_or_path" in path.read_text()]
 
 
 def test_many_processes_at_once_make_one_folder(tmp_path: Path) -> None:

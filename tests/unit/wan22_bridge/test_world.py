@@ -1,12 +1,13 @@
 """The tiny world: scenes are drawn as they are described, and the detectors see what was drawn."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from wan22_bridge.tiny.detectors import see_ground, see_things
-from wan22_bridge.tiny.scenes import describe, draw_scene
+from wan22_bridge.tiny.detectors import see_ground, see_hollowness, see_things
+from wan22_bridge.tiny.scenes import NEON, describe, draw_scene
 from wan22_bridge.tiny.world import COLOURS, GROUNDS, Motion, Scene, Shape, Thing, pose, render
 from wan22_bridge.types import Frames
 
@@ -103,3 +104,16 @@ def test_a_longer_clip_holds_the_same_motion_and_a_wide_one_the_same_thing() -> 
     assert np.array_equal(short[-1], long[-1])
     wide = render(scene, num_frames=1, width=160, height=96)[0, :, 32:128]
     assert np.abs(wide - render(scene, num_frames=1, width=96, height=96)[0]).max() < 1e-6
+
+
+@pytest.mark.parametrize("shape", Shape)
+def test_in_neon_a_shape_is_its_outline(shape: Shape) -> None:
+    thing = Thing(shape=shape, colour="red", motion=Motion.STILL, x=0.1, y=0.0, radius=0.2)
+    scene = Scene(ground="navy", things=(thing,))
+    full, neon = (film(replace(scene, neon=on)) for on in (False, True))
+
+    assert see_hollowness(full) < 0.12
+    assert see_hollowness(neon) > see_hollowness(full) + 0.2
+    assert (see_things(neon)[0].colour, see_things(neon)[0].motion) == ("red", Motion.STILL)
+    assert describe(replace(scene, neon=True), random.Random(0)) == f"{describe(scene, random.Random(0))}, {NEON}"
+    assert see_hollowness(film(Scene(ground="navy", things=()))) == 0

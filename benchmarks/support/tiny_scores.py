@@ -1,0 +1,158 @@
+"""Videos of the tiny models, made by the engine and judged by the detectors."""
+
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from wan22_bridge.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.decoding import decode_frames
+from wan22_bridge.denoising import Denoising
+from wan22_bridge.loras import LoraRack
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.requests import GenerationRequest, InputImage, resolve_params
+from wan22_bridge.tiny.detectors import Sight, see_ground, see_things
+from wan22_bridge.tiny.scenes import describe, draw_scene, is_held_out
+from wan22_bridge.tiny.world import Scene, render
+from wan22_bridge.types import Frames
+
+HELD_OUT_SEED = 1_000_003
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """What is asked for: a scene of one thing, and its words."""
+
+    scene: Scene
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """What one video shows."""
+
+    sight: Sight | None
+    """None where nothing is seen."""
+    ground: str
+    frames: Frames
+    seconds: float
+    denoise_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """How many of some videos are right, in percent."""
+
+    colour: float
+    shape: float
+    motion: float
+    ground: float
+    """Of those whose prompt names it."""
+
+    @property
+    def mean(self) -> float:
+        """Of what a thing is and does."""
+        return (self.colour + self.shape + self.motion) / 3
+
+
+def draw_cases(count: int, seed: int = HELD_OUT_SEED) -> list[Case]:
+    """Scenes that no model was trained on, by colour, shape and motion, with prompts and seeds."""
+    chance, cases = random.Random(seed), list[Case]()
+    while len(cases) < count:
+        scene = draw_scene(chance, things=1)
+        if is_held_out(scene):
+            cases.append(Case(scene=scene, prompt=describe(scene, chance), seed=seed + len(cases)))
+    return cases
+
+
+def make_videos(
+    model: LoadedModel, cases: Sequence[Case], *, images: Path | None = None, last: bool = False, **request: Any
+) -> list[Judgement]:
+    """Makes and judges a video for each case.
+
+    Args:
+        model: a built-in one.
+        cases: what to ask for.
+        images: a folder for each scene's first frame, which is given to the model; None for none.
+        last: whether its last frame is given, too.
+        request: other fields of the requests.
+    """
+    spec, texts, judgements = model.spec, TextCache(), []
+    for case in cases:
+        given: dict[str, Any] = {}
+        if images is not None:
+            ends = draw_frames(case.scene, *spec.size, spec.num_frames)[[0, -1]]
+            for name, end in zip(("image", "end_image")[: 1 + last], ends, strict=False):
+                Image.fromarray(end).save(images / f"{name}.png")
+                given[name] = InputImage(key=f"{name}.png", width=end.shape[1], height=end.shape[0])
+        asked: dict[str, Any] = {"prompt": case.prompt, "model": spec.id, "seed": case.seed} | given | request
+        params = resolve_params(GenerationRequest(**asked), [spec])
+        started = time.perf_counter()
+        conditioning = prepare_conditioning(model, params, texts, images or Path())
+        run = Denoising(model, params, conditioning, loras=LoraRack(Path(), params.loras))
+        denoise_seconds = sum(step.seconds for step in run.steps())
+        parts = decode_frames(model.bring("vae"), run.latents_BCTHW, model.plan.vae_tile)
+        frames = np.concatenate([part for part in parts if len(part)])
+        seconds = time.perf_counter() - started
+        judgements.append(
+            Judgement(
+                sight=next(iter(see_things(frames)), None),
+                ground=see_ground(frames),
+                frames=frames,
+                seconds=seconds,
+                denoise_seconds=denoise_seconds,
+            )
+        )
+    return judgements
+
+
+def score(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Scores:
+    """Holds what videos show against what was asked for."""
+
+    def percent(right: list[bool]) -> float:
+        return 100 * sum(right) / len(right) if right else float("nan")
+
+    pairs = list(zip(cases, judgements, strict=True))
+    parts = {
+        name: percent([_part(found.sight, name) == getattr(case.scene.things[0], name) for case, found in pairs])
+        for name in ("colour", "shape", "motion")
+    }
+    named = [found.ground == case.scene.ground for case, found in pairs if case.scene.ground in case.prompt.split()]
+    return Scores(**parts, ground=percent(named))
+
+
+def shuffle(cases: Sequence[Case]) -> list[Case]:
+    """The cases, each in another's place: videos held against these are right by chance alone."""
+    return [*cases[1:], cases[0]]
+
+
+def end_likeness(cases: Sequence[Case], judgements: Sequence[Judgement], index: int) -> float:
+    """How alike the frames at an index are to the scenes', in dB, in the mean."""
+    psnrs = []
+    for case, found in zip(cases, judgements, strict=True):
+        num_frames, height, width, _ = found.frames.shape
+        psnrs.append(frames_psnr(found.frames[index], draw_frames(case.scene, width, height, num_frames)[index]))
+    return statistics.mean(psnrs)
+
+
+def frames_psnr(found: Frames, expected: Frames) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for the same pixels."""
+    error = np.square(found.astype(np.float64) - expected).mean()
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def draw_frames(scene: Scene, width: int, height: int, num_frames: int) -> Frames:
+    """A scene as a perfect model would show it."""
+    pixels = render(scene, num_frames=num_frames, width=width, height=height)
+    return (pixels * 255).round().astype(np.uint8)
+
+
+def _part(sight: Sight | None, name: str) -> Any:
+    return None if sight is None else getattr(sight, name)
