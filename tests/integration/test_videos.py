@@ -48,7 +48,7 @@ def test_a_video_is_made_anew_with_its_own_length_shape_and_rate(service: Servic
     assert task["video_path"] in [path.name for path in (service.data_dir / "inputs").iterdir()]
     (tmp_path / "a.mp4").write_bytes(httpx.get(service.url + task["output_path"]).content)
     info = read_video_info(tmp_path / "a.mp4")
-    assert (info.width, info.height, info.num_frames, info.fps) == (144, 96, 13, 12.0)
+    assert (info.width, info.height, info.num_frames, info.fps) == (112, 64, 13, 12.0)
     assert info.parameters["strength"] == 0.5
 
 

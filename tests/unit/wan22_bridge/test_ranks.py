@@ -133,7 +133,7 @@ def test_a_run_that_is_left_does_not_disturb_the_next(load_together: LoadTogethe
 def write_lora_on_the_last_layer(path: Path) -> Path:
     weights = load_file(write_lora(path))
     generator = torch.Generator().manual_seed(9)
-    for part, shape in (("A", (4, WIDTH)), ("B", (32, 4))):
+    for part, shape in (("A", (4, WIDTH)), ("B", (48, 4))):
         weights[f"transformer.proj_out.lora_{part}.weight"] = 0.3 * torch.randn(shape, generator=generator)
     save_file(weights, path)
     return path
