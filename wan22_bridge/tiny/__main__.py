@@ -47,10 +47,14 @@ def main() -> None:
     else:
         from wan22_bridge.tiny.training import train_part
 
-        for folder in train_part(
-            arguments.part, arguments.out, minutes=arguments.minutes, seed=arguments.seed, weights=arguments.weights
-        ):
-            print(folder)
+        try:
+            made = train_part(
+                arguments.part, arguments.out, minutes=arguments.minutes, seed=arguments.seed, weights=arguments.weights
+            )
+        except OSError as exc:
+            parser.error(str(exc).partition("\n")[0])
+        for path in made:
+            print(path)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,16 @@ def test_i2v_begins_as_what_t2v_has_learnt() -> None:
     found_BCTHW = wide(hidden_states=torch.cat([latents_BCTHW, image_BCTHW], dim=1), **inputs)[0]
 
     torch.testing.assert_close(found_BCTHW, expected_BCTHW)
+
+
+def test_parts_that_are_missing_are_told_in_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wan22_bridge.tiny", "train", "--part", "ti2v", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--weights", str(tmp_path / "none")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "none" in done.stderr.splitlines()[-1]
 
 
 def test_every_part_is_trained_from_the_parts_before_it(tmp_path: Path) -> None:
