@@ -1,11 +1,12 @@
 """What a model makes of noise, to be learnt by one that shall make the same of it in a few steps."""
 
+from dataclasses import replace
+
 import torch
 from diffusers import WanTransformer3DModel
-from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.tiny.flow_training import BATCH, BiasedAttention, TextReader, in_bf16
+from wan22_bridge.tiny.flow_training import BATCH, TextReader, few_tokens, in_bf16
 from wan22_bridge.tiny.latents import Batch, LatentPool
 from wan22_bridge.tiny.networks import BOUNDARY_RATIO, new_scheduler
 
@@ -50,35 +51,23 @@ class TeacherPool:
 
     @torch.no_grad()
     def _teach(self, batch: Batch) -> Batch:
-        attention = BiasedAttention()
-        for expert in self._experts:
-            for block in expert.blocks:
-                block.attn2.set_processor(attention)
         x_BCTHW = batch.noise_BCTHW
         with in_bf16():
             embeds_BLD, bias = self._text.read([*batch.prompts, *[""] * BATCH])
-        attention.bias = bias.to(torch.bfloat16)
         scheduler = new_scheduler(self._spec.flow_shift)
         scheduler.set_timesteps(self._spec.steps)
         boundary = 1000 * (BOUNDARY_RATIO[self._spec.source_ref] or 0)
-        for timestep in scheduler.timesteps:
-            x_BCTHW = torch.where(_given(batch), batch.latents_BCTHW, x_BCTHW)
-            high_noise = timestep >= boundary
-            expert = self._experts[0 if high_noise else -1]
-            guidance = self._spec.guidance_scale if high_noise else self._spec.guidance_scale_2
-            velocity_BCTHW = self._guide(expert, batch, x_BCTHW, timestep, embeds_BLD, guidance or 1.0)
-            x_BCTHW = scheduler.step(velocity_BCTHW, timestep, x_BCTHW, return_dict=False)[0]
-        for expert in self._experts:
-            for block in expert.blocks:
-                block.attn2.set_processor(WanAttnProcessor())
+        with few_tokens(*self._experts) as attention:
+            attention.bias = bias.to(torch.bfloat16)
+            for timestep in scheduler.timesteps:
+                x_BCTHW = torch.where(_given(batch), batch.latents_BCTHW, x_BCTHW)
+                high_noise = timestep >= boundary
+                expert = self._experts[0 if high_noise else -1]
+                guidance = self._spec.guidance_scale if high_noise else self._spec.guidance_scale_2
+                velocity_BCTHW = self._guide(expert, batch, x_BCTHW, timestep, embeds_BLD, guidance or 1.0)
+                x_BCTHW = scheduler.step(velocity_BCTHW, timestep, x_BCTHW, return_dict=False)[0]
         made_BCTHW = torch.where(_given(batch), batch.latents_BCTHW, x_BCTHW)
-        return Batch(
-            latents_BCTHW=made_BCTHW,
-            noise_BCTHW=batch.noise_BCTHW,
-            prompts=batch.prompts,
-            images_BCTHW=batch.images_BCTHW,
-            given_B=batch.given_B,
-        )
+        return replace(batch, latents_BCTHW=made_BCTHW)
 
     def _guide(
         self,

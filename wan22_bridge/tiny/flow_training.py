@@ -95,6 +95,20 @@ class BiasedAttention:
 
 
 @contextmanager
+def few_tokens(*transformers: WanTransformer3DModel) -> Iterator[BiasedAttention]:
+    """Lets transformers attend to what a `TextReader` reads: what is yielded takes its bias."""
+    attention = BiasedAttention()
+    layers = [block.attn2 for transformer in transformers for block in transformer.blocks]
+    for layer in layers:
+        layer.set_processor(attention)
+    try:
+        yield attention
+    finally:
+        for layer in layers:
+            layer.set_processor(WanAttnProcessor())
+
+
+@contextmanager
 def in_bf16() -> Iterator[None]:
     """Computes in bf16 where that is enough, without the warning that norms are in fp32."""
     with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
@@ -122,9 +136,6 @@ def train_flow(
         log: a file that gets a line of JSON each few steps.
     """
     chance = torch.Generator().manual_seed(seed)
-    attention = BiasedAttention()
-    for block in transformer.blocks:
-        block.attn2.set_processor(attention)
     learnt = [transformer] + [text.encoder] * any(p.requires_grad for p in text.encoder.parameters())
     optimizer = TinyOptimizer(*learnt)
     averages = [{name: value.detach().clone() for name, value in module.state_dict().items()} for module in learnt]
@@ -133,7 +144,7 @@ def train_flow(
     for done in range(course.steps):
         batch = pool.draw(BATCH, empty=course.empty)
         # Attention in plain steps: PyTorch's fused one takes twice as long for the gradient of so few tokens.
-        with in_bf16(), sdpa_kernel(SDPBackend.MATH):
+        with few_tokens(transformer) as attention, in_bf16(), sdpa_kernel(SDPBackend.MATH):
             embeds_BLD, bias = text.read(batch.prompts)
             attention.bias = bias.to(torch.bfloat16)
             loss = _loss(transformer, batch, embeds_BLD, course, chance)
@@ -157,8 +168,6 @@ def train_flow(
             losses = []
     for module, average in zip(learnt, averages, strict=True):
         module.load_state_dict(average)
-    for block in transformer.blocks:
-        block.attn2.set_processor(WanAttnProcessor())
 
 
 def _loss(
