@@ -109,7 +109,7 @@ class _DividedPass:
         )
         self._division.prepare(self._tokens)
         self._hook_last_layer(expert.proj_out)
-        _agree_on_skipping(expert.blocks[0])
+        _judge_whole_change(expert.blocks[0])
         timestep = named["timestep"]
         return given, {**named, "timestep": timestep if timestep.ndim == 1 else self._division.part(timestep)}
 
@@ -125,24 +125,33 @@ class _DividedPass:
         )
 
 
-class _Agreement:
-    """A first-block cache's choice, made by all processes alike: who skips alone would let the others wait."""
+class _WholeChange:
+    """What a first-block cache skips by, told from all processes' parts: each of them comes to the same choice.
+
+    Who skips alone would let the others wait; and each part by itself changes otherwise than the whole does.
+    Follows `FBCHeadBlockHook._should_compute_remaining_blocks` of diffusers 0.42.1.
+    """
 
     def __init__(self, hook: FBCHeadBlockHook) -> None:
-        self._choose = hook._should_compute_remaining_blocks
+        self._state_manager = hook.state_manager
+        self._threshold = hook.threshold
 
-    def __call__(self, residual: torch.Tensor) -> bool:
-        """Whether to compute the other blocks: one whose part has changed is enough."""
-        changed = torch.tensor(int(self._choose(residual)))
-        dist.all_reduce(changed, dist.ReduceOp.MAX)
-        return bool(changed)
+    def __call__(self, residual_BSD: torch.Tensor) -> bool:
+        """Whether the first block's residual has changed enough for the other blocks to be computed."""
+        previous_BSD = self._state_manager.get_state().head_block_residual
+        if previous_BSD is None:
+            return True
+        change = (residual_BSD - previous_BSD).abs().sum(dtype=torch.float32)
+        sums = torch.stack([change, previous_BSD.abs().sum(dtype=torch.float32)])
+        dist.all_reduce(sums)
+        return bool(sums[0] > self._threshold * sums[1])
 
 
-def _agree_on_skipping(first_block: torch.nn.Module) -> None:
+def _judge_whole_change(first_block: torch.nn.Module) -> None:
     registry = getattr(first_block, "_diffusers_hook", None)
     for hook in registry.hooks.values() if registry is not None else ():
-        if isinstance(hook, FBCHeadBlockHook) and not isinstance(hook._should_compute_remaining_blocks, _Agreement):
-            hook._should_compute_remaining_blocks = _Agreement(hook)
+        if isinstance(hook, FBCHeadBlockHook) and not isinstance(hook._should_compute_remaining_blocks, _WholeChange):
+            hook._should_compute_remaining_blocks = _WholeChange(hook)
 
 
 def _check_backend(backend: AttentionBackendName | None) -> None:
