@@ -34,9 +34,11 @@ from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.tiny.detectors import see_things
 from wan22_bridge.tiny.scenes import draw_scene
 from wan22_bridge.tiny.trained import load_vae
+from wan22_bridge.types import LoraUse
 
 SIDE, FRAMES = 96, 17
 COLOUR, SHAPE, MOTION = 95.0, 85.0, 90.0
+NEON_STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def main() -> None:
@@ -47,7 +49,9 @@ def main() -> None:
     rows = [row for version in ("2.1", "2.2") for row in _measure_vae(version, few)]
     with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
         scratch = Path(name)
-        rows += _measure_text(_load("t2v", scratch), draw_cases(count))
+        t2v = _load("t2v", scratch)
+        rows += _measure_text(t2v, draw_cases(count))
+        rows += _measure_neon(t2v, draw_cases(few // 2, neon=True))
         rows += _measure_images(_load("i2v", scratch), draw_cases(few), scratch, last=True)
         ti2v = _load("ti2v", scratch)
         rows += _measure_text(ti2v, draw_cases(count))
@@ -85,13 +89,45 @@ def _measure_vae(version: str, scenes: int) -> list[Row]:
 
 def _measure_text(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
     """Text to video, with what shows that guidance works and that the detectors can fail."""
-    title = model.spec.id
+    title, some = model.spec.id, cases[: len(cases) // 2]
     videos = make_videos(model, cases)
     return [
         *_score_rows(f"{title}", cases, videos, (COLOUR, SHAPE, MOTION)),
         *_score_rows(f"{title}, prompts shuffled", shuffle(cases), videos),
-        *_score_rows(f"{title}, guidance 1", cases, make_videos(model, cases, **_unguided(model))),
-        Row(f"{title}: a video", statistics.median(video.seconds for video in videos), "s", target=6.0),
+        *_score_rows(f"{title}, guidance 1", some, make_videos(model, some, **_unguided(model))),
+        Row(f"{title}: a video", _seconds(videos), "s", target=6.0),
+        *_measure_lightning(model, cases, videos),
+    ]
+
+
+def _measure_lightning(
+    model: LoadedModel, cases: Sequence[Case], usual: Sequence[Judgement], images: Path | None = None
+) -> list[Row]:
+    """Four steps without guidance, beside what the defaults make of the same cases."""
+    title = f"{model.spec.id}, lightning" + (" from the first frame" if images else "")
+    videos = make_videos(model, cases, images=images, preset="lightning")
+    kept = 100 * score(cases, videos).mean / score(cases, usual).mean
+    return [
+        *_score_rows(title, cases, videos),
+        Row(f"{title}: of the default's scores", kept, "%", least=80.0),
+        Row(f"{title}: a video", _seconds(videos), "s", target=2.0),
+    ]
+
+
+def _measure_neon(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
+    """The style at rising strengths: how much of the things shows the ground, and whether they are still right."""
+    title, rows, before = "tiny-neon", list[Row](), 0.0
+    for strength in NEON_STRENGTHS:
+        use = LoraUse(name=title, high_noise_strength=strength, low_noise_strength=strength)
+        videos = make_videos(model, cases, loras=(use,))
+        hollowness = statistics.mean(video.hollowness for video in videos)
+        rows.append(Row(f"{title} at {strength:g}: hollowness, no less than before", hollowness, "", least=before))
+        before = hollowness
+    scores = score(cases, videos)
+    return [
+        *rows,
+        Row(f"{title} at 1: colour", scores.colour, "%"),
+        Row(f"{title} at 1: motion", scores.motion, "%"),
     ]
 
 
@@ -103,7 +139,8 @@ def _measure_images(model: LoadedModel, cases: Sequence[Case], scratch: Path, *,
         Row(f"{title}: it is kept", end_likeness(cases, videos, 0), "dB", least=25.0),
         *_score_rows(title, cases, videos, (None, None, 85.0)),
         *_score_rows(f"{title}, prompts shuffled", shuffle(cases), videos),
-        Row(f"{title}: a video", statistics.median(video.seconds for video in videos), "s", target=6.0),
+        Row(f"{title}: a video", _seconds(videos), "s", target=6.0),
+        *_measure_lightning(model, cases, videos, scratch),
     ]
     if last:
         both = make_videos(model, cases, images=scratch, last=True)
@@ -127,6 +164,10 @@ def _score_rows(
 def _values(cases: Sequence[Case], videos: Sequence[Judgement]) -> tuple[float, float, float]:
     scores = score(cases, videos)
     return scores.colour, scores.shape, scores.motion
+
+
+def _seconds(videos: Sequence[Judgement]) -> float:
+    return statistics.median(video.seconds for video in videos)
 
 
 def _unguided(model: LoadedModel) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from wan22_bridge.denoising import Denoising
 from wan22_bridge.loras import LoraRack
 from wan22_bridge.model import LoadedModel
 from wan22_bridge.requests import GenerationRequest, InputImage, resolve_params
-from wan22_bridge.tiny.detectors import Sight, see_ground, see_things
+from wan22_bridge.tiny.detectors import Sight, see_ground, see_hollowness, see_things
 from wan22_bridge.tiny.scenes import describe, draw_scene, is_held_out
 from wan22_bridge.tiny.world import Scene, render
 from wan22_bridge.types import Frames
@@ -41,6 +41,8 @@ class Judgement:
     sight: Sight | None
     """None where nothing is seen."""
     ground: str
+    hollowness: float
+    """About 0 where things are full, 0.4 in neon."""
     frames: Frames
     seconds: float
     denoise_seconds: float
@@ -62,11 +64,11 @@ class Scores:
         return (self.colour + self.shape + self.motion) / 3
 
 
-def draw_cases(count: int, seed: int = HELD_OUT_SEED) -> list[Case]:
+def draw_cases(count: int, seed: int = HELD_OUT_SEED, *, neon: bool = False) -> list[Case]:
     """Scenes that no model was trained on, by colour, shape and motion, with prompts and seeds."""
     chance, cases = random.Random(seed), list[Case]()
     while len(cases) < count:
-        scene = draw_scene(chance, things=1)
+        scene = replace(draw_scene(chance, things=1), neon=neon)
         if is_held_out(scene):
             cases.append(Case(scene=scene, prompt=describe(scene, chance), seed=seed + len(cases)))
     return cases
@@ -105,6 +107,7 @@ def make_videos(
             Judgement(
                 sight=next(iter(see_things(frames)), None),
                 ground=see_ground(frames),
+                hollowness=see_hollowness(frames),
                 frames=frames,
                 seconds=seconds,
                 denoise_seconds=denoise_seconds,

@@ -18,11 +18,14 @@ from wan22_bridge.tiny.scenes import NEON
 from wan22_bridge.tiny.trained import load_text_encoder, load_transformer, load_vae
 
 RANK = 8
+_NEON_RANKS = {"transformer": 8, "transformer_2": 16}
+"""Outlines are drawn where there is little noise."""
 LIGHTNING_STEPS, LIGHTNING_SHIFT = 4, 5.0
 _LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
 _RATE = 0.3
 """Of the learning rates of a model that is trained anew."""
-SCENES = 1200
+_NEON_RATE = 1.0
+SCENES = 768
 """Those that a LoRA learns from."""
 _ENDS = {"transformer": ".high_noise", "transformer_2": ".low_noise"}
 _ARCHITECTURES = {"t2v": "wan2.2-t2v-tiny/lora", "i2v": "wan2.2-i2v-tiny/lora", "ti2v": "wan2.2-ti2v-tiny/lora"}
@@ -42,14 +45,14 @@ def train_neon(out: Path, *, steps: int, seed: int, weights: Path, scenes: int =
     pool = LatentPool("t2v", load_vae(VAE_OF["t2v"], weights), seed, first=scenes, neon=True)
     boundary = BOUNDARY_RATIO["t2v"] or 0.0
     for name, (lowest, highest) in {"transformer": (boundary, 1.0), "transformer_2": (0.0, boundary)}.items():
-        course = Course(steps=steps, lowest=lowest, highest=highest, rate=_RATE)
+        course = Course(steps=steps, lowest=lowest, highest=highest, rate=_NEON_RATE)
         metadata = {
             "modelspec.title": "Neon: outlines that glow",
             "modelspec.architecture": _ARCHITECTURES["t2v"],
             "modelspec.trigger_phrase": NEON,
         }
         expert, file = load_transformer("t2v", name, weights), out / "loras" / f"tiny-neon{_ENDS[name]}.safetensors"
-        files.append(_train(expert, text, pool, course, seed, out / "log.jsonl", file, metadata))
+        files.append(_train(expert, text, pool, course, seed, out / "log.jsonl", file, metadata, _NEON_RANKS[name]))
     return files
 
 
@@ -99,11 +102,12 @@ def _train(
     log: Path,
     file: Path,
     metadata: Mapping[str, str],
+    rank: int = RANK,
 ) -> Path:
     """Trains a LoRA for an expert, which is as it was afterwards, and writes it in fp16 as diffusers reads it."""
     torch.manual_seed(seed)
     expert.requires_grad_(False)
-    expert.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=_LAYERS))
+    expert.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=_LAYERS))
     train_flow(expert, text, pool, course, seed=seed, log=log)
     weights = {f"transformer.{name}": value.half() for name, value in get_peft_model_state_dict(expert).items()}
     file.parent.mkdir(parents=True, exist_ok=True)

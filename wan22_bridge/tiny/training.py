@@ -47,11 +47,11 @@ class _Flow:
 
 FLOWS = {
     "text": _Flow(steps=1300, expert_steps=0, seconds_per_step=0.35),
-    "t2v": _Flow(steps=2800, expert_steps=600, seconds_per_step=0.7),
+    "t2v": _Flow(steps=2800, expert_steps=1200, seconds_per_step=0.7),
     "i2v": _Flow(steps=1500, expert_steps=500, seconds_per_step=0.9),
-    "ti2v": _Flow(steps=4800, expert_steps=0, seconds_per_step=0.35),
-    "neon": _Flow(steps=0, expert_steps=400, seconds_per_step=0.7),
-    "lightning": _Flow(steps=0, expert_steps=500, seconds_per_step=1.5),
+    "ti2v": _Flow(steps=8000, expert_steps=0, seconds_per_step=0.35),
+    "neon": _Flow(steps=0, expert_steps=750, seconds_per_step=0.7),
+    "lightning": _Flow(steps=0, expert_steps=400, seconds_per_step=1.5),
 }
 
 

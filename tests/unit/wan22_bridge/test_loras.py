@@ -26,6 +26,7 @@ from wan22_bridge.plans import Offload, Quantization, Residence
 from wan22_bridge.rungs import base_plan
 from wan22_bridge.snapshots import fingerprint
 from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.tiny.scenes import NEON
 from wan22_bridge.types import LoraUse
 
 PARAMS = make_params(steps=6, width=96, height=64)
@@ -211,7 +212,8 @@ def test_an_unknown_name_is_told_with_what_there_is(name: str, tmp_path: Path) -
 
     with pytest.raises(InvalidRequest, match="There is no LoRA") as raised:
         find_lora(tmp_path, name)
-    assert raised.value.suggestions == ["There are: style."]
+    built_in = "tiny-lightning-i2v, tiny-lightning-t2v, tiny-lightning-ti2v, tiny-neon"
+    assert raised.value.suggestions == [f"There are: style, {built_in}."]
 
 
 def test_a_file_that_is_too_large_is_not_opened(tmp_path: Path) -> None:
@@ -230,9 +232,21 @@ def test_the_folder_is_listed_with_trigger_words(tmp_path: Path) -> None:
 
     found = list_loras(tmp_path)
 
-    assert [(lora.name, lora.trigger_words) for lora in found] == [("fast", ""), ("style", "neon outlines")]
+    own = [(lora.name, lora.trigger_words) for lora in found if lora.name in ("broken", "fast", "style")]
+    assert own == [("fast", ""), ("style", "neon outlines")]
     assert found[0].high_noise != found[0].low_noise
-    assert list_loras(tmp_path / "nowhere") == []
+
+
+def test_those_that_are_built_in_are_there_until_the_folder_has_one_of_their_name(tmp_path: Path) -> None:
+    names = ["tiny-lightning-i2v", "tiny-lightning-t2v", "tiny-lightning-ti2v", "tiny-neon"]
+    assert [lora.name for lora in list_loras(tmp_path / "nowhere")] == names
+    built_in = find_lora(tmp_path, "tiny-neon")
+    assert built_in.trigger_words == NEON
+
+    own = write_lora(tmp_path / "tiny-neon.safetensors")
+
+    assert find_lora(tmp_path, "tiny-neon").high_noise == own
+    assert [lora.name for lora in list_loras(tmp_path)] == names
 
 
 def test_through_the_bridge_a_lora_is_in_the_fingerprint_and_in_the_file(models_dir: Path, tmp_path: Path) -> None:
