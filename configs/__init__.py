@@ -17,3 +17,8 @@ def architectures_file() -> Traversable:
 def previews_file() -> Traversable:
     """The factors of previews, by VAE."""
     return files(__name__) / "previews.yaml"
+
+
+def times_file() -> Traversable:
+    """How long models run and load, for simulations."""
+    return files(__name__) / "times.yaml"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,16 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
+from deployments.costs import estimate_seconds
 from deployments.follower import INTERRUPTED, Follower
-from deployments.jobs.job import Job, JobState, LeaseLost
+from deployments.jobs.job import Job, LeaseLost
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
-from deployments.scheduling import Slots, choose_next, types_with_room
+from deployments.scheduling import Ledger, Need, Policy, Queue, Waiting
+from deployments.slots import Slots
 from deployments.storage import Storage
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.types import ModelType
+from wan22_bridge.types import GenerationParams, ModelType
 
 logger = logging.getLogger("ray.serve")
 
@@ -28,15 +31,21 @@ STORE_AWAY_SECONDS = 1.0
 UNAVAILABLE_SECONDS = 10.0
 """How long a model type gets no job after its deployment could not start."""
 TIDY_SECONDS = 3600.0
-PENDING_SEEN = 200
-"""How many pending jobs the scheduler looks at."""
+PENDING_SEEN = 1000
+"""How many pending jobs the scheduler looks at: the first ones."""
+_UNKNOWN_COST_SECONDS = 60.0
+"""How long a job is thought to run whose model has made nothing yet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DispatcherConfig:
     """How jobs are moved."""
 
-    slots: Slots
+    slots: int
+    """How many jobs may run at once."""
+    slots_by_type: Mapping[ModelType, int]
+    """Of each model type."""
+    policy: Policy
     lease_seconds: float
     """A job whose dispatcher is silent for so long goes to another."""
     max_attempts: int
@@ -68,7 +77,10 @@ class Dispatcher:
         self._changes = self._store.database.watch()
         self._served = served
         self._generators = generators
-        self._following: dict[asyncio.Task[None], Follower] = {}
+        self._following: dict[asyncio.Task[None], tuple[Follower, int]] = {}
+        """Each with its slot."""
+        self._slots = Slots(config.slots)
+        self._ledger = Ledger()
         self._unavailable: dict[ModelType, float] = {}
         self._stopping = False
         self._wake = asyncio.Event()
@@ -86,7 +98,7 @@ class Dispatcher:
         """
         self._stopping = True
         self._wake.set()
-        for follower in self._following.values():
+        for follower, _ in self._following.values():
             follower.stop()
         await asyncio.gather(self._loop, *self._following, return_exceptions=True)
 
@@ -100,19 +112,19 @@ class Dispatcher:
                 if time.monotonic() >= tidy_at:
                     tidy_at = time.monotonic() + TIDY_SECONDS
                     await asyncio.to_thread(self._service.tidy)
-                job = await asyncio.to_thread(self._claim_next)
+                claimed = await self._claim()
             except (SQLAlchemyError, OSError):
                 logger.exception("The store did not answer", extra={"action": "store_failed"})
                 await asyncio.sleep(STORE_AWAY_SECONDS)
                 continue
-            if job is None:
+            for job, slot in claimed:
+                extra = {"action": "job_claimed", "job_id": job.id, "attempt": job.attempt, "slot": slot}
+                logger.info("Job %s claimed", job.id, extra=extra)
+                self._follow(job, slot)
+            if not claimed:
                 await self._wait(until=beat_at)
-                continue
-            extra = {"action": "job_claimed", "job_id": job.id, "attempt": job.attempt}
-            logger.info("Job %s claimed", job.id, extra=extra)
-            self._follow(job)
 
-    def _follow(self, job: Job) -> None:
+    def _follow(self, job: Job, slot: int) -> None:
         follower = Follower(
             job,
             self._store,
@@ -124,11 +136,12 @@ class Dispatcher:
         if self._stopping:
             follower.stop()
         task = asyncio.create_task(follower.run())
-        self._following[task] = follower
+        self._following[task] = follower, slot
         task.add_done_callback(self._unfollow)
 
     def _unfollow(self, task: "asyncio.Task[None]") -> None:
-        follower = self._following.pop(task)
+        follower, slot = self._following.pop(task)
+        self._slots.end(slot, holds=follower.ended, load_seconds=follower.load_seconds)
         if follower.unavailable:
             self._unavailable[follower.job.params.model_type] = time.monotonic() + UNAVAILABLE_SECONDS
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -138,7 +151,7 @@ class Dispatcher:
 
     async def _wait(self, *, until: float) -> None:
         """Until it is worth asking the store again: a slot became free, or, with one free, the store has changed."""
-        full = len(self._following) >= self._config.slots.total
+        full = len(self._following) >= self._config.slots
         while (left := until - time.monotonic()) > 0 and not self._wake.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left if full else min(left, self._changes.interval_seconds)):
@@ -151,7 +164,7 @@ class Dispatcher:
         """Renews the leases of what runs here, and only then takes back what ran out: a clock that jumped ahead,
         as on a machine that slept, must not cost the own jobs their leases.
         """
-        followers = list(self._following.values())
+        followers = [follower for follower, _ in self._following.values()]
         renewed = await asyncio.to_thread(self._renew_and_reclaim, [follower.job for follower in followers])
         for follower, job in zip(followers, renewed, strict=True):
             if job is None or (job.cancel_requested and not follower.begun):
@@ -170,11 +183,58 @@ class Dispatcher:
             logger.warning("Job %s reclaimed from a dead process", job.id, extra=extra)
         return renewed
 
-    def _claim_next(self) -> Job | None:
+    async def _claim(self) -> list[tuple[Job, int]]:
+        """Claims what the free slots are to begin."""
+        now = time.time()
+        for follower, slot in self._following.values():
+            if follower.ends_at is not None:
+                self._slots.expect(slot, ends_at=follower.ends_at)
+        running = await asyncio.to_thread(self._store.running_by_model)
+        room = self._room(running)
+        free = self._slots.free(self._config.slots - sum(running.values()))
+        if not free or not room:
+            return []
+        pending = await asyncio.to_thread(self._read_pending, [spec.id for spec in self._served if spec.type in room])
+        queue = Queue(self._config.policy, self._ledger, [waiting for _, waiting in pending.values()])
+        claimed = []
+        for chosen, slot in queue.assign(free, now, room=room, soon=self._slots.soon(now)):
+            waits, _ = pending[chosen.number]
+            job = await asyncio.to_thread(self._store.claim, waits.id, lease_seconds=self._config.lease_seconds)
+            if job is not None:
+                self._slots.begin(slot, chosen.need, ends_at=now + chosen.cost_seconds)
+                claimed.append((job, slot))
+        return claimed
+
+    def _read_pending(self, models: Sequence[str]) -> dict[int, tuple[Job, Waiting]]:
+        """The first pending jobs of some models, by their numbers, and as the scheduler takes them."""
+        jobs = self._store.next_pending(models, limit=PENDING_SEEN)
+        history = {model: self._store.run_times(model) for model in {job.params.model for job in jobs}}
+        return {job.number: (job, _to_waiting(job, history[job.params.model])) for job in jobs}
+
+    def _room(self, running: Mapping[str, int]) -> dict[str, int]:
+        """How many jobs of each model type could begin."""
         now = time.monotonic()
-        available = {kind for kind in self._generators if self._unavailable.get(kind, 0.0) <= now}
-        running = self._store.page(states=[JobState.PROCESSING])
-        room = types_with_room(running, self._config.slots) & available
-        models = [spec.id for spec in self._served if spec.type in room]
-        job = choose_next(self._store.next_pending(models, limit=PENDING_SEEN)) if models else None
-        return job and self._store.claim(job.id, lease_seconds=self._config.lease_seconds)
+        types = {spec.id: spec.type for spec in self._served}
+        busy = Counter({kind: 0 for kind in self._generators})
+        for model, count in running.items():
+            if model in types:
+                busy[types[model]] += count
+        return {
+            kind: self._config.slots_by_type[kind] - count
+            for kind, count in busy.items()
+            if count < self._config.slots_by_type[kind] and self._unavailable.get(kind, 0.0) <= now
+        }
+
+
+def _to_waiting(job: Job, history: Sequence[tuple[GenerationParams, float]]) -> Waiting:
+    params = job.params
+    cost_seconds = estimate_seconds(params, history)
+    return Waiting(
+        number=job.number,
+        owner=job.owner,
+        priority=job.priority,
+        need=Need(params.model_type, params.model, tuple(sorted(use.name for use in params.loras))),
+        since=job.created_at,
+        cost_seconds=_UNKNOWN_COST_SECONDS if cost_seconds is None else cost_seconds,
+        rank=job.rank,
+    )

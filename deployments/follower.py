@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Completed, Failed, Message
 from deployments.storage import Storage
 from wan22_bridge.errors import GenerationFailed, NotReady
+from wan22_bridge.types import Progress, Stage
 
 logger = logging.getLogger("ray.serve")
 
@@ -48,6 +50,12 @@ class Follower:
         self.job = job
         self.begun = False
         """Whether a generator has the job: from then on it looks by itself whether it is still wanted."""
+        self.ended = False
+        """Whether the generator has told how the job ended: it is alive, with what the job needed."""
+        self.ends_at: float | None = None
+        """When the job is thought to end, in seconds since the epoch; None while that is not known."""
+        self.load_seconds: float | None = None
+        """What went by until a generator had the model ready; None while it has not."""
         self.unavailable = False
         """Whether the deployment could not start."""
         self._store = store
@@ -56,6 +64,7 @@ class Follower:
         self._start_timeout_seconds = start_timeout_seconds
         self._max_attempts = max_attempts
         self._stop = asyncio.Event()
+        self._claimed_at = time.time()
 
     def stop(self) -> None:
         """Gives the job back, or, where it was cancelled, ends it."""
@@ -107,11 +116,19 @@ class Follower:
                 message = said.result()
                 self.begun = True
                 if not isinstance(message, Advanced):
+                    self.ended = True
                     await self._write(self._end, message)
                     return
+                self._note(message.progress)
                 await self._write(self._store.record_progress, self.job.id, self.job.fencing_token, message.progress)
         finally:
             stop.cancel()
+
+    def _note(self, progress: Progress) -> None:
+        if self.load_seconds is None and progress.stage is not Stage.LOADING_MODEL:
+            self.load_seconds = time.time() - self._claimed_at
+        if progress.eta_seconds is not None:
+            self.ends_at = time.time() + progress.eta_seconds
 
     def _end(self, message: Message) -> None:
         job_id, token = self.job.id, self.job.fencing_token

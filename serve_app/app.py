@@ -5,7 +5,7 @@ from ray import serve
 from deployments.dispatcher import Dispatcher, DispatcherConfig
 from deployments.downloader import Downloader
 from deployments.generator import Generator
-from deployments.scheduling import Slots
+from deployments.scheduling import Policy
 from serve_app.ingress import Ingress
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
@@ -43,7 +43,11 @@ def build_app(args: Settings) -> serve.Application:
         settings.database_url,
         settings.data_dir,
         DispatcherConfig(
-            slots=Slots(total=settings.max_running_jobs, by_type=dict.fromkeys(types, settings.generator.max_replicas)),
+            slots=settings.max_running_jobs,
+            slots_by_type=dict.fromkeys(types, settings.generator.max_replicas),
+            policy=Policy(
+                age_seconds=settings.scheduling.age_seconds, patience_seconds=settings.scheduling.patience_seconds
+            ),
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
             start_timeout_seconds=settings.start_timeout_seconds,

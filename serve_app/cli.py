@@ -20,6 +20,7 @@ from serve_app.client import DEFAULT_URL, Client, ClientError
 from serve_app.doctor import doctor
 from serve_app.following import follow_job
 from serve_app.planning import plan
+from serve_app.simulation import simulate
 
 app = typer.Typer(
     name="wan22", help="Wan2.2 video generation on your own machines.", no_args_is_help=True, add_completion=False
@@ -170,6 +171,7 @@ def models(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
 app.command()(plan)
 app.command()(doctor)
 app.command()(calibrate)
+app.command()(simulate)
 
 
 @app.command()

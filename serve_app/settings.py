@@ -76,6 +76,16 @@ class GeneratorSettings(_Strict):
         )
 
 
+class SchedulingSettings(_Strict):
+    """Which job goes next: by priority, then by what is loaded, within bounds, then by equal shares for all owners."""
+
+    age_seconds: float = Field(default=600, gt=0)
+    """After waiting for so long without one of its class begun, a job goes before the next higher class."""
+    patience_seconds: float = Field(default=300, ge=0)
+    """A job that needs a model loaded is overtaken by jobs that don't and were submitted at most so long after it, or
+    as long after it as six jobs take, where that is more."""
+
+
 class Settings(_Strict):
     """Everything that a deployment of this service may choose."""
 
@@ -88,6 +98,7 @@ class Settings(_Strict):
     )
     """What is served. The first of a type is what a request gets that names the type."""
     generator: GeneratorSettings = GeneratorSettings()
+    scheduling: SchedulingSettings = SchedulingSettings()
     max_running_jobs: int = Field(default=1, ge=1)
     """Jobs that run at once, over all types."""
     max_attempts: int = Field(default=3, ge=1)

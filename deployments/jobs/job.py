@@ -62,6 +62,8 @@ class NewJob:
     """Of the whole request: an idempotency key comes with one request only."""
     source_job_id: str | None = None
     """The job whose video, or whose parameters, this one is made from."""
+    owner: str = ""
+    """Whose it is: owners get equal shares."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,9 @@ class Job:
     metadata: dict[str, str]
     source_job_id: str | None
     """The job whose video, or whose parameters, this one is made from; it may be gone."""
+    owner: str
+    rank: int
+    """Its place among the pending jobs: its number, or that of the one in whose place a user put it."""
     attempt: int
     """How often it was begun, not counting those that a shutdown broke off."""
     fencing_token: int

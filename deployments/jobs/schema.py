@@ -20,6 +20,8 @@ jobs = Table(
     Column("idempotency_key", String(255), unique=True),
     Column("request_hash", String(64), nullable=False),
     Column("source_job_id", String(64)),
+    Column("owner", String(128), nullable=False, server_default=""),
+    Column("rank", BigInteger),
     Column("attempt", Integer, nullable=False),
     Column("fencing_token", Integer, nullable=False),
     Column("lease_expires_at", Float(53)),

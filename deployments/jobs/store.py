@@ -6,31 +6,29 @@ the job's end, raises LeaseLost and changes nothing.
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import (
     JOB_ID_PREFIX,
-    ClaimState,
     IdempotencyConflict,
     Job,
     JobEnded,
-    JobNotFound,
     JobState,
     LeaseLost,
     NewJob,
-    Priority,
 )
+from deployments.jobs.reading import JobReader, one_row, to_job, to_jobs
 from deployments.jobs.schema import jobs
-from wan22_bridge.types import INPUTS, GenerationParams, Progress, Stage
+from wan22_bridge.types import Progress, Stage
 
 
-class JobStore:
+class JobStore(JobReader):
     """Jobs and their events in SQLite or PostgreSQL."""
 
     def __init__(self, url: str, *, migrate: bool = True, clock: Callable[[], float] = time.time) -> None:
@@ -73,6 +71,7 @@ class JobStore:
                         idempotency_key=new.idempotency_key,
                         request_hash=new.request_hash,
                         source_job_id=new.source_job_id,
+                        owner=new.owner,
                         attempt=0,
                         fencing_token=0,
                         cancel_requested=False,
@@ -84,7 +83,7 @@ class JobStore:
                     )
                     .returning(jobs)
                 ).one()
-                job = _to_job(row)
+                job = to_job(row)
                 self.events.append(connection, job)
                 return job
         except IntegrityError:
@@ -97,79 +96,7 @@ class JobStore:
                     "This idempotency key was used with another request.",
                     suggestions=["Use a new key for a new request."],
                 ) from None
-            return _to_job(row)
-
-    def get(self, job_id: str) -> Job:
-        """Reads one job.
-
-        Raises:
-            JobNotFound: there is none of that id.
-        """
-        with self.database.reading() as connection:
-            return _to_job(_one(connection, job_id))
-
-    def page(
-        self,
-        *,
-        states: Sequence[JobState] = (),
-        after: str | None = None,
-        limit: int = 100,
-        newest_first: bool = True,
-    ) -> list[Job]:
-        """Reads a page of jobs.
-
-        Args:
-            states: only these; none is all.
-            after: the id of the last job of the page before.
-            limit: how many at the most.
-            newest_first: the order of submission, or its reverse.
-
-        Raises:
-            JobNotFound: there is no job `after`.
-        """
-        order = jobs.c.number.desc() if newest_first else jobs.c.number.asc()
-        query = select(jobs).order_by(order).limit(limit)
-        if states:
-            query = query.where(jobs.c.state.in_(states))
-        with self.database.reading() as connection:
-            if after is not None:
-                number = _one(connection, after).number
-                query = query.where(jobs.c.number < number if newest_first else jobs.c.number > number)
-            return _to_jobs(connection, query)
-
-    def count(self) -> dict[JobState, int]:
-        """How many jobs there are in each state."""
-        with self.database.reading() as connection:
-            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
-        return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
-
-    def output_bytes(self) -> int:
-        """The size of all videos together."""
-        size = jobs.c.output["file_size_bytes"].as_integer()
-        with self.database.reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.sum(size), 0))).scalar_one())
-
-    def queue_positions(self) -> dict[str, int]:
-        """The pending jobs in the order in which they go, 1 for the next."""
-        with self.database.reading() as connection:
-            ids = connection.execute(_in_turn(select(jobs.c.id))).scalars()
-            return {job_id: position for position, job_id in enumerate(ids, 1)}
-
-    def typical_minutes(self, params: GenerationParams) -> float | None:
-        """How long a job like this one took lately; None where nothing is known.
-
-        The last completed job of the same model is scaled by steps and pixels.
-        """
-        last = select(jobs.c.params, jobs.c.result).where(
-            jobs.c.state == JobState.COMPLETED, jobs.c.model == params.model
-        )
-        with self.database.reading() as connection:
-            row = connection.execute(last.order_by(jobs.c.number.desc()).limit(1)).one_or_none()
-        if row is None:
-            return None
-        before = GenerationParams.from_dict(row.params)
-        seconds: float = row.result["generation_time_seconds"] * _work(params) / _work(before)
-        return round(seconds / 60, 3)
+            return to_job(row)
 
     def request_cancel(self, job_id: str) -> Job:
         """Cancels a pending job at once; asks the one who runs it to stop a processing job.
@@ -179,12 +106,26 @@ class JobStore:
             JobEnded: it is already over.
         """
         with self.database.writing() as connection:
-            job = _to_job(_one(connection, job_id, lock=True))
+            job = to_job(one_row(connection, job_id, lock=True))
             if job.state.ended:
                 raise JobEnded(f"The job is already {job.state}.", suggestions=["There is nothing left to cancel."])
             if job.state is JobState.PENDING:
                 return self._change(connection, job_id, **_ended(JobState.CANCELLED, self._clock()))
             return self._change(connection, job_id, cancel_requested=True)
+
+    def reorder(self, job_ids: Sequence[str]) -> None:
+        """Puts pending jobs into an order: they take each other's places, and the others keep theirs.
+
+        A job that is no longer pending is passed over. A higher priority goes first all the same.
+        """
+        with self.database.writing() as connection:
+            asked = [job_id for job_id in job_ids if "\x00" not in job_id]  # which PostgreSQL refuses to compare with
+            query = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.id.in_(asked))
+            found = {job.id: job for job in to_jobs(connection, query.with_for_update())}
+            pending = [job_id for job_id in dict.fromkeys(job_ids) if job_id in found]
+            for job_id, rank in zip(pending, sorted(job.rank for job in found.values()), strict=True):
+                if found[job_id].rank != rank:
+                    self._change(connection, job_id, rank=rank)
 
     def delete(self, job_id: str) -> None:
         """Removes a job. Whoever runs it finds its lease lost and stops.
@@ -193,17 +134,11 @@ class JobStore:
             JobNotFound: there is no such job.
         """
         with self.database.writing() as connection:
-            job = _to_job(_one(connection, job_id, lock=True))
+            job = to_job(one_row(connection, job_id, lock=True))
             connection.execute(delete(jobs).where(jobs.c.number == job.number))
             self.events.append(connection, job, "deleted")
 
     # The dispatcher and the generators: who runs jobs.
-
-    def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
-        """The first pending jobs of some models, in the order in which they go."""
-        query = _in_turn(select(jobs)).where(jobs.c.model.in_(models)).limit(limit)
-        with self.database.reading() as connection:
-            return _to_jobs(connection, query)
 
     def claim(self, job_id: str, *, lease_seconds: float) -> Job | None:
         """Takes a pending job under a new fencing token; None if it is no longer pending."""
@@ -224,7 +159,7 @@ class JobStore:
             ).one_or_none()
             if row is None:
                 return None
-            job = _to_job(row)
+            job = to_job(row)
             self.events.append(connection, job)
             return job
 
@@ -240,17 +175,6 @@ class JobStore:
                 update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=self._clock() + lease_seconds)
             )
             return job
-
-    def claim_state(self, job_id: str, fencing_token: int) -> ClaimState:
-        """Whether the claim still stands: what a generator asks while it works."""
-        with self.database.reading() as connection:
-            row = connection.execute(
-                select(jobs.c.state, jobs.c.fencing_token, jobs.c.cancel_requested).where(jobs.c.id == job_id)
-            ).one_or_none()
-        if row is None or row.fencing_token != fencing_token or row.cancel_requested:
-            return ClaimState.LOST
-        states = {JobState.PROCESSING: ClaimState.HELD, JobState.PENDING: ClaimState.GIVEN_BACK}
-        return states.get(JobState(row.state), ClaimState.LOST)
 
     def record_progress(self, job_id: str, fencing_token: int, progress: Progress) -> None:
         """Writes how far a running job is.
@@ -315,7 +239,7 @@ class JobStore:
             now = self._clock()
             expired = select(jobs).where(jobs.c.state == JobState.PROCESSING, jobs.c.lease_expires_at < now)
             changed = []
-            for job in _to_jobs(connection, expired.with_for_update(skip_locked=True)):
+            for job in to_jobs(connection, expired.with_for_update(skip_locked=True)):
                 values = _pending_again(job, count_attempt=True)
                 if job.cancel_requested:
                     values = _ended(JobState.CANCELLED, now)
@@ -324,12 +248,6 @@ class JobStore:
                 changed.append(self._change(connection, job.id, **values))
             return changed
 
-    def input_keys(self) -> set[str]:
-        """The storage keys of every input that a job refers to."""
-        with self.database.reading() as connection:
-            parameters = connection.execute(select(jobs.c.params)).scalars()
-            return {params[name] for params in parameters for name in INPUTS if params.get(name)}
-
     # Inside a transaction.
 
     def _held(self, connection: Connection, job_id: str, fencing_token: int) -> Job:
@@ -337,7 +255,7 @@ class JobStore:
         row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
         if row is None or row.state != JobState.PROCESSING or row.fencing_token != fencing_token:
             raise LeaseLost
-        return _to_job(row)
+        return to_job(row)
 
     def _end(self, job_id: str, fencing_token: int, state: JobState, **values: Any) -> Job:
         with self.database.writing() as connection:
@@ -347,18 +265,9 @@ class JobStore:
     def _change(self, connection: Connection, job_id: str, **values: Any) -> Job:
         """Writes values and the event that tells of them."""
         row = connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)).one()
-        job = _to_job(row)
+        job = to_job(row)
         self.events.append(connection, job)
         return job
-
-
-def _in_turn(query: Select[Any]) -> Select[Any]:
-    """The pending jobs as the queue orders them: the highest priority first, then the oldest."""
-    return query.where(jobs.c.state == JobState.PENDING).order_by(jobs.c.priority.desc(), jobs.c.number)
-
-
-def _work(params: GenerationParams) -> int:
-    return params.steps_to_run * params.width * params.height * params.num_frames
 
 
 def _ended(state: JobState, now: float) -> dict[str, Any]:
@@ -382,27 +291,3 @@ def _pending_again(job: Job, count_attempt: bool) -> dict[str, Any]:
         "lease_expires_at": None,
         "attempt": job.attempt if count_attempt else job.attempt - 1,
     }
-
-
-def _one(connection: Connection, job_id: str, *, lock: bool = False) -> Row[Any]:
-    query = select(jobs).where(jobs.c.id == job_id)
-    row = None
-    if "\x00" not in job_id:  # which PostgreSQL refuses to compare with
-        row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
-        raise JobNotFound(f"There is no job {job_id[:80]!r}.", suggestions=["List the jobs to find its id."])
-    return row
-
-
-def _to_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
-    return [_to_job(row) for row in connection.execute(query)]
-
-
-def _to_job(row: Row[Any]) -> Job:
-    values = dict(row._mapping)
-    for name in ("model", "idempotency_key", "request_hash"):
-        del values[name]
-    values["state"] = JobState(values["state"])
-    values["priority"] = Priority(values["priority"])
-    values["params"] = GenerationParams.from_dict(values["params"])
-    return Job(**values)

@@ -6,12 +6,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from deployments.costs import estimate_seconds
 from deployments.jobs.job import Job, JobState
 from serve_app.api.bodies import Body, read_body
 from serve_app.api.errors import invalid_fields
-from serve_app.api.schemas import Message, QueueAnswer, SubmitAnswer, SubmitRequest, TaskInfo, Upload
+from serve_app.api.schemas import Message, QueueAnswer, ReorderRequest, SubmitAnswer, SubmitRequest, TaskInfo, Upload
 from serve_app.api.services import Services, Serving
 from wan22_bridge.errors import InvalidRequest, NotFound
+from wan22_bridge.types import GenerationParams
 
 router = APIRouter(prefix="/api/v1", tags=["native"])
 
@@ -54,8 +56,13 @@ async def submit(request: Request, serving: Serving, idempotency_key: Idempotenc
         task_id=job.id,
         status=job.state.value,
         message=f"Queued: {job.params.num_frames} frames at {job.params.width}x{job.params.height}.",
-        estimated_time_minutes=await run_in_threadpool(serving.store.typical_minutes, job.params),
+        estimated_time_minutes=await run_in_threadpool(_estimate_minutes, serving, job.params),
     )
+
+
+def _estimate_minutes(serving: Services, params: GenerationParams) -> float | None:
+    seconds = estimate_seconds(params, serving.store.run_times(params.model))
+    return None if seconds is None else round(seconds / 60, 3)
 
 
 def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, seconds: float | None = None) -> Job:
@@ -125,6 +132,13 @@ def read_preview(task_id: str, serving: Serving) -> Response:
             suggestions=["A preview comes with the first step and goes with the end."],
         ) from None
     return Response(content, media_type="image/webp", headers={"Cache-Control": "no-store"})
+
+
+@router.post("/queue/reorder")
+def reorder(order: ReorderRequest, serving: Serving) -> Message:
+    """Puts pending jobs into an order: they take each other's places, and the others keep theirs."""
+    serving.store.reorder(order.task_ids)
+    return Message(message="Reordered.")
 
 
 @router.get("/queue")

@@ -309,6 +309,14 @@ class Upload(BaseModel):
         )
 
 
+class ReorderRequest(BaseModel):
+    """Which of the pending jobs go before which."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task_ids: list[str] = Field(min_length=1, max_length=1000)
+
+
 class Message(BaseModel):
     """It was done."""
 

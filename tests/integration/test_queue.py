@@ -37,6 +37,27 @@ def test_the_queue_tells_who_waits_and_who_runs(service: Service, running: str) 
     assert service.task(low)["status"] == "cancelled"
 
 
+def test_what_is_loaded_goes_before_what_is_older(service: Service, running: str) -> None:
+    older, loaded = service.submit(model_type="TI2V-5B"), service.submit()
+    with service.client() as client:
+        client.post(f"/api/v1/queue/{running}/cancel")
+    tasks = [service.wait_for(task_id, "completed") for task_id in (loaded, older)]
+    assert tasks[0]["started_at"] < tasks[1]["started_at"]
+
+
+def test_pending_jobs_are_put_into_another_order(service: Service, running: str) -> None:
+    first, second = service.submit(), service.submit()
+    with service.client() as client:
+        order = {"task_ids": [second, first, running, "video_none"]}
+        assert client.post("/api/v1/queue/reorder", json=order).json() == {"message": "Reordered."}
+        assert [service.task(task_id)["queue_position"] for task_id in (first, second)] == [2, 1]
+        refused = client.post("/api/v1/queue/reorder", json={"task_ids": []})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "task_ids")
+        client.post(f"/api/v1/queue/{running}/cancel")
+    tasks = [service.wait_for(task_id, "completed") for task_id in (second, first)]
+    assert tasks[0]["started_at"] < tasks[1]["started_at"]
+
+
 def test_a_running_job_is_cancelled_within_a_step_and_leaves_no_file(service: Service, running: str) -> None:
     with service.client() as client:
         began = time.monotonic()

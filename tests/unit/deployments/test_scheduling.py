@@ -1,69 +1,210 @@
-"""The next job: the highest priority, then the oldest, where its type has room."""
+"""Which job goes next: priorities, what is loaded, equal shares, a user's order; and none of them starves a job."""
 
-from dataclasses import replace
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from deployments.jobs.job import Job, JobState, Priority
-from deployments.scheduling import Slots, choose_next, types_with_room
-from tests.jobs import make_params
-from wan22_bridge.types import ModelType
+from deployments.scheduling import Ledger, Need, Policy, Queue, Waiting
 
-_SLOTS = Slots(total=2, by_type={ModelType.T2V: 1, ModelType.I2V: 1})
+A, B, C = (Need(kind, f"{kind}-bf16") for kind in ("A", "B", "C"))
+A_FP8 = Need("A", "A-fp8")
+A_STYLE = Need("A", "A-bf16", ("style",))
+POLICY = Policy(age_seconds=600, patience_seconds=300, patience_jobs=4)
 
 
-def _job(number: int, model_type: ModelType = ModelType.T2V, priority: Priority = Priority.NORMAL) -> Job:
-    return Job(
-        source_job_id=None,
-        number=number,
-        id=f"video_{number}",
-        state=JobState.PENDING,
-        params=make_params(model_type=model_type),
-        priority=priority,
-        metadata={},
-        attempt=0,
-        fencing_token=0,
-        lease_expires_at=None,
-        cancel_requested=False,
-        stage="queued",
-        progress=0.0,
-        current_step=0,
-        total_steps=2,
-        eta_seconds=None,
-        created_at=0.0,
-        started_at=None,
-        completed_at=None,
-        output=None,
-        result=None,
-        error=None,
-    )
+def waits(number: int, need: Need = A, **changes: Any) -> Waiting:
+    """A job of ten seconds that was submitted at second `number`."""
+    usual: dict[str, Any] = {
+        "owner": "ann",
+        "priority": 0,
+        "since": float(number),
+        "cost_seconds": 10.0,
+        "rank": number,
+    }
+    return Waiting(number=number, need=need, **(usual | changes))
+
+
+def order(
+    jobs: Sequence[Waiting], held: Need | None = None, *, now: float = 0.0, ledger: Ledger | None = None
+) -> list[int]:
+    """The numbers of the jobs as one slot begins them, at one moment."""
+    queue, numbers = Queue(POLICY, ledger or Ledger(), jobs), []
+    while len(queue):
+        [(job, _)] = queue.assign({held: [0]}, now)
+        numbers.append(job.number)
+        held = job.need
+    return numbers
 
 
 def test_the_oldest_goes_first() -> None:
-    assert choose_next([_job(2), _job(1)]) == _job(1)
+    assert order([waits(2), waits(1), waits(3)]) == [1, 2, 3]
 
 
-def test_a_higher_priority_overtakes() -> None:
-    high = _job(3, priority=Priority.HIGH)
-    assert choose_next([_job(1), _job(2, priority=Priority.LOW), high]) == high
+def test_a_higher_priority_goes_first_whatever_is_loaded() -> None:
+    assert order([waits(1), waits(2, priority=-1), waits(3, B, priority=1)], held=A) == [3, 1, 2]
 
 
-def test_nothing_pending_is_nothing() -> None:
-    assert choose_next([]) is None
+def test_a_lower_priority_goes_once_it_has_waited_long_enough() -> None:
+    jobs = [waits(0, priority=-1), *(waits(number, priority=0) for number in range(1, 9))]
+    assert order(jobs, now=590)[0] == 1
+    ledger = Ledger(begun={0: 700.0})
+    assert order(jobs, now=1250, ledger=ledger)[0] == 0, "two classes of age against none"
 
 
 @pytest.mark.parametrize(
-    ("running", "room"),
-    [
-        ([], {ModelType.T2V, ModelType.I2V}),
-        ([_job(1)], {ModelType.I2V}),
-        ([_job(1), _job(2, ModelType.I2V)], set()),
-    ],
+    ("held", "first"),
+    [(A, 2), (A_FP8, 4), (A_STYLE, 3), (B, 1), (C, 1), (None, 1)],
 )
-def test_a_busy_type_leaves_room_for_others_up_to_the_total(running: list[Job], room: set[ModelType]) -> None:
-    assert types_with_room(running, _SLOTS) == room
+def test_what_is_loaded_goes_first(held: Need | None, first: int) -> None:
+    assert order([waits(1, B), waits(2, A), waits(3, A_STYLE), waits(4, A_FP8)], held)[0] == first
 
 
-def test_a_type_with_a_slot_of_its_own_still_waits_for_the_total() -> None:
-    running = [_job(1), _job(2)]
-    assert types_with_room(running, replace(_SLOTS, by_type={ModelType.T2V: 9})) == set()
+def test_one_type_waits_for_another_only_within_the_patience() -> None:
+    jobs = [waits(0, B), waits(290, A), waits(310, A)]
+    assert order(jobs, held=A, now=310) == [290, 0, 310]
+
+
+def test_patience_grows_with_the_length_of_jobs() -> None:
+    long = {"cost_seconds": 1000.0}
+    assert order([waits(0, B, **long), waits(3900, A, **long), waits(4100, A, **long)], held=A, now=4100) == [
+        3900,
+        0,
+        4100,
+    ]
+
+
+def test_owners_get_equal_shares_of_the_time() -> None:
+    jobs = [waits(number, owner="heavy") for number in range(20)] + [
+        waits(20 + number, owner="light") for number in range(3)
+    ]
+    assert order(jobs)[:6] == [0, 20, 1, 21, 2, 22]
+
+
+def test_who_was_away_gains_nothing_by_it() -> None:
+    ledger = Ledger()
+    order([waits(number, owner="busy") for number in range(10)], ledger=ledger)
+    jobs = [
+        waits(10 + number, owner=owner) for number, owner in enumerate(["busy", "busy", "new", "new", "new", "new"])
+    ]
+    assert order(jobs, ledger=ledger)[:4] in ([12, 10, 13, 11], [12, 13, 10, 14]), (
+        "the new one is not ahead by ten jobs"
+    )
+
+
+def test_a_users_own_order_is_kept_also_against_what_is_loaded() -> None:
+    jobs = [waits(1, A, rank=3), waits(2, B, rank=1), waits(3, A, rank=2)]
+    assert order(jobs, held=A) == [2, 3, 1]
+
+
+def test_slots_get_what_they_hold() -> None:
+    queue = Queue(POLICY, Ledger(), [waits(1, A), waits(2, B), waits(3, C)])
+    found = queue.assign({B: [7], A: [8], None: [9]}, now=3)
+    assert {job.number: slot for job, slot in found} == {1: 8, 2: 7, 3: 9}
+
+
+def test_a_job_waits_for_a_slot_that_is_free_sooner_than_another_could_load_it() -> None:
+    queue = Queue(POLICY, Ledger(), [waits(1, B), waits(2, B)])
+    assert [job.number for job, _ in queue.assign({A: [0, 1]}, now=2, soon={"B": 1})] == [1]
+    assert queue.assign({A: [1]}, now=2, soon={"B": 1}) == []
+    assert [job.number for job, _ in queue.assign({A: [1]}, now=2)] == [2]
+
+
+def test_a_type_begins_no_more_jobs_than_it_has_room_for() -> None:
+    queue = Queue(POLICY, Ledger(), [waits(1, A), waits(2, A), waits(3, B)])
+    assert [job.number for job, _ in queue.assign({None: [0, 1, 2]}, now=3, room={"A": 1})] == [1]
+
+
+jobs_strategy = st.lists(
+    st.builds(
+        lambda need, owner, priority, cost, gap: (need, owner, priority, cost, gap),
+        st.sampled_from([A, A_FP8, A_STYLE, B, C]),
+        st.sampled_from(["ann", "bob", "cy"]),
+        st.sampled_from([-1, 0, 1]),
+        st.floats(1, 500),
+        st.floats(0, 200),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+def submitted(drawn: list[tuple[Need, str, int, float, float]]) -> list[Waiting]:
+    at, jobs = 0.0, []
+    for number, (need, owner, priority, cost, gap) in enumerate(drawn):
+        at += gap
+        jobs.append(waits(number, need, owner=owner, priority=priority, cost_seconds=cost, since=at))
+    return jobs
+
+
+def replay(jobs: Sequence[Waiting], slots: int) -> dict[int, tuple[float, int]]:
+    """When each job began, and on which slot: jobs come in when they are submitted, and run as long as they cost."""
+    queue, began, held = Queue(POLICY, Ledger()), dict[int, tuple[float, int]](), dict[int, Need | None]()
+    free_at = dict.fromkeys(range(slots), 0.0)
+    moments = sorted({job.since for job in jobs})
+    now = 0.0
+    left = list(jobs)
+    while left or len(queue):
+        while left and left[0].since <= now:
+            queue.add(left.pop(0))
+        free: dict[Need | None, list[int]] = {}
+        for slot, at in free_at.items():
+            if at <= now:
+                free.setdefault(held.get(slot), []).append(slot)
+        idle = sum(map(len, free.values()))
+        given_now = queue.assign(free, now)
+        assert len(given_now) == idle or not len(queue), "a slot is idle while a job waits"
+        for job, slot in given_now:
+            assert job.number not in began, "given twice"
+            began[job.number] = now, slot
+            held[slot] = job.need
+            free_at[slot] = now + job.cost_seconds
+        now = min([at for at in free_at.values() if at > now] + [at for at in moments if at > now], default=math.inf)
+    return began
+
+
+@given(jobs_strategy, st.integers(1, 4))
+def test_each_job_is_given_once_and_no_slot_idles(drawn: list[tuple[Need, str, int, float, float]], slots: int) -> None:
+    jobs = submitted(drawn)
+    assert set(replay(jobs, slots)) == {job.number for job in jobs}
+
+
+@given(jobs_strategy)
+def test_the_order_does_not_depend_on_how_the_jobs_were_put_in(
+    drawn: list[tuple[Need, str, int, float, float]],
+) -> None:
+    jobs = submitted(drawn)
+    now = jobs[-1].since
+    assert order(jobs, now=now) == order(jobs[::-1], now=now)
+
+
+@given(jobs_strategy)
+def test_equal_jobs_keep_the_order_of_their_submission(drawn: list[tuple[Need, str, int, float, float]]) -> None:
+    jobs = submitted(drawn)
+    began = replay(jobs, 1)
+    alike = dict[tuple[Need, str, int], list[float]]()
+    for job in jobs:
+        alike.setdefault((job.need, job.owner, job.priority), []).append(began[job.number][0])
+    assert all(times == sorted(times) for times in alike.values())
+
+
+@given(st.integers(1, 3), st.sampled_from([-1, 0]), st.sampled_from([A, B]))
+def test_no_job_starves_under_a_stream_of_what_goes_before_it(others: int, priority: int, need: Need) -> None:
+    """One job of low class among owners who keep a slot busy for ever with jobs of the highest class."""
+    cost, number = 50.0, 0
+    queue, ledger = Queue(POLICY, Ledger()), Ledger()
+    queue = Queue(POLICY, ledger, [waits(0, need, owner="low", priority=priority)])
+    now, held = 0.0, C
+    bound = (1 - priority) * POLICY.age_seconds + POLICY.patience(3, cost) * others + cost * (others + 1)
+    while now <= bound:
+        for owner in range(others):
+            number += 1
+            queue.add(waits(number, C, owner=str(owner), priority=1, since=now, cost_seconds=cost))
+        [(job, _)] = queue.assign({held: [0]}, now)
+        if job.number == 0:
+            return
+        now += cost
+    pytest.fail(f"it still waits after {bound:.0f} s")

@@ -246,6 +246,35 @@ def test_the_highest_priority_goes_first_however_many_wait(store: JobStore) -> N
     assert store.queue_positions() == {high: 1, waiting[0]: 2, waiting[1]: 3, waiting[2]: 4, low: 5}
 
 
+def test_pending_jobs_take_each_others_places_and_the_others_keep_theirs(store: JobStore) -> None:
+    first, second, third, fourth = (store.submit(make_job()).id for _ in range(4))
+    begun = store.submit(make_job()).id
+    store.claim(begun, lease_seconds=10)
+
+    store.reorder([fourth, begun, "video_none", "\x00", first, fourth, second])
+
+    assert [job.id for job in store.next_pending(["tiny-t2v"], limit=9)] == [fourth, first, third, second]
+    assert store.queue_positions() == {fourth: 1, first: 2, third: 3, second: 4}
+    assert [job.rank == job.number for job in map(store.get, (first, second, third, fourth))] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_what_ran_is_known_for_what_is_to_run(store: JobStore) -> None:
+    for seconds in (3.0, 4.0):
+        job = store.submit(make_job())
+        store.claim(job.id, lease_seconds=10)
+        assert store.running_by_model() == {"tiny-t2v": 1}
+        store.complete(job.id, 1, output={}, result={"generation_time_seconds": seconds})
+
+    assert [seconds for _, seconds in store.run_times("tiny-t2v")] == [4.0, 3.0]
+    assert store.run_times("tiny-i2v") == []
+    assert store.running_by_model() == {}
+
+
 def test_pages_of_jobs_join_without_gap(store: JobStore) -> None:
     ids = [store.submit(make_job()).id for _ in range(5)]
     first = store.page(limit=2)

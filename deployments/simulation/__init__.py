@@ -1,0 +1,1 @@
+"""Traces of jobs in virtual time, scheduled by the code that schedules real ones."""

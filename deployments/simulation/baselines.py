@@ -1,0 +1,142 @@
+"""What the scheduler is held against: first come first served, and Serve's own scaling with nothing coordinated."""
+
+import heapq
+import math
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+
+from deployments.scheduling import Need, Waiting
+from deployments.simulation.replay import Run
+from deployments.simulation.traces import ModelTimes, TraceJob
+
+_JOBS_PER_REPLICA, _UPSCALE_SECONDS, _DOWNSCALE_SECONDS = 2, 30.0, 600.0
+
+
+class FirstComeFirstServed:
+    """A baseline: the oldest job takes the slot that has been free the longest."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Waiting] = deque()
+        self._order: dict[int, int] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: Waiting) -> None:
+        """Takes a job in."""
+        self._jobs.append(job)
+
+    def assign(
+        self,
+        free: dict[Need | None, list[int]],
+        now: float,
+        *,
+        room: Mapping[str, int] | None = None,
+        soon: Mapping[str, int] | None = None,
+    ) -> list[tuple[Waiting, int]]:
+        """Gives jobs to free slots, whatever these hold."""
+        given = []
+        while free and self._jobs:
+            # In each list, the slot that has been free the longest is the first one.
+            held = min(free, key=lambda held: self._order.get(free[held][0], 0))
+            slot = free[held].pop(0)
+            if not free[held]:
+                del free[held]
+            self._count += 1
+            self._order[slot] = self._count
+            given.append((self._jobs.popleft(), slot))
+        return given
+
+
+def replay_uncoordinated(jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTimes]) -> list[Run]:
+    """A baseline: each model type is a deployment that Serve scales by its defaults, and takes what comes.
+
+    A deployment wants a replica for every two jobs that it has; it asks for more once that has held for 30 s, and gives
+    one up once it has wanted fewer for 600 s. A replica starts as soon as a GPU is free, and there is none that would
+    be made free for it. Follows the defaults of `AutoscalingConfig` in Ray 2.60.
+    """
+    return _Uncoordinated(jobs, gpus, times).run()
+
+
+class _Deployment:
+    """One model type's replicas."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[int] = deque()
+        self.idle: list[int] = []
+        self.replicas = 0
+        self.running = 0
+        self.more_since: float | None = None
+        self.fewer_since: float | None = None
+
+    def wanted(self, gpus: int) -> int:
+        return min(gpus, -(-(len(self.waiting) + self.running) // _JOBS_PER_REPLICA))
+
+
+class _Uncoordinated:
+    def __init__(self, jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTimes]) -> None:
+        self._jobs, self._gpus, self._times = jobs, gpus, times
+        self._deployments: defaultdict[str, _Deployment] = defaultdict(_Deployment)
+        self._free = list(range(gpus))
+        self._held: dict[int, Need | None] = {}
+        self._events: list[tuple[float, int, str]] = []
+        """When a slot is free again; slot -1 is a moment to look at a deployment."""
+        self._runs: list[Run] = []
+
+    def run(self) -> list[Run]:
+        coming = 0
+        while coming < len(self._jobs) or self._events:
+            now = self._events[0][0] if self._events else math.inf
+            if coming < len(self._jobs) and self._jobs[coming].at <= now:
+                now, job = self._jobs[coming].at, self._jobs[coming]
+                self._deployments[self._times[job.model].type].waiting.append(coming)
+                coming += 1
+            else:
+                _, slot, kind = heapq.heappop(self._events)
+                if slot >= 0:
+                    self._deployments[kind].running -= 1
+                    self._deployments[kind].idle.append(slot)
+            for kind, deployment in self._deployments.items():
+                self._scale(kind, deployment, now)
+                self._begin(kind, deployment, now)
+        return self._runs
+
+    def _scale(self, kind: str, deployment: _Deployment, now: float) -> None:
+        wanted = deployment.wanted(self._gpus)
+        more, fewer = wanted > deployment.replicas, wanted < deployment.replicas
+        deployment.more_since = self._since(deployment.more_since, more, kind, now, _UPSCALE_SECONDS)
+        deployment.fewer_since = self._since(deployment.fewer_since, fewer, kind, now, _DOWNSCALE_SECONDS)
+        if deployment.more_since is not None and now - deployment.more_since >= _UPSCALE_SECONDS:
+            while self._free and deployment.replicas < wanted:
+                slot = self._free.pop()
+                self._held[slot] = None
+                deployment.idle.append(slot)
+                deployment.replicas += 1
+        if deployment.fewer_since is not None and now - deployment.fewer_since >= _DOWNSCALE_SECONDS:
+            while deployment.idle and deployment.replicas > wanted:
+                self._free.append(deployment.idle.pop())
+                deployment.replicas -= 1
+
+    def _since(self, since: float | None, holds: bool, kind: str, now: float, delay: float) -> float | None:
+        """Since when a wish has held; a new one is looked at again after its delay."""
+        if not holds:
+            return None
+        if since is None:
+            heapq.heappush(self._events, (now + delay, -1, kind))
+            return now
+        return since
+
+    def _begin(self, kind: str, deployment: _Deployment, now: float) -> None:
+        while deployment.waiting and deployment.idle:
+            number, slot = deployment.waiting.popleft(), deployment.idle.pop(0)
+            need = self._jobs[number].to_waiting(number, self._times).need
+            distance = need.distance(self._held[slot])
+            began = now + self._times[need.model].change_seconds(distance)
+            end = began + self._jobs[number].run_seconds
+            self._held[slot] = need
+            deployment.running += 1
+            heapq.heappush(self._events, (end, slot, kind))
+            self._runs.append(
+                Run(number=number, slot=slot, claimed_at=now, began_at=began, ended_at=end, distance=distance)
+            )

@@ -1,0 +1,53 @@
+"""What a store has seen, as a trace."""
+
+from collections.abc import Mapping
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from deployments.jobs.job import JobState
+from deployments.jobs.store import JobStore
+from deployments.simulation.traces import ModelTimes, TraceJob
+from wan22_bridge.errors import InvalidRequest
+
+_PAGE = 1000
+
+
+def read_store(url: str, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
+    """The jobs of a store that were completed, with the times that they took, in the order of submission.
+
+    Raises:
+        InvalidRequest: it can't be read, or has no job of a model whose times are known.
+        ConfigurationError: the URL is not of a supported database.
+    """
+    try:
+        return _read(JobStore(url, migrate=False), times)
+    except SQLAlchemyError as exc:
+        raise InvalidRequest(
+            "The database can't be read.",
+            code="bad_trace",
+            suggestions=["Name one that this version of the service has used: its tables are made and renewed by it."],
+        ) from exc
+
+
+def _read(store: JobStore, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
+    found, after = list[TraceJob](), None
+    while page := store.page(states=[JobState.COMPLETED], after=after, limit=_PAGE, newest_first=False):
+        after = page[-1].id
+        for job in page:
+            if job.params.model in times and job.result is not None:
+                run_seconds = job.result["generation_time_seconds"]
+                loras = tuple(sorted(use.name for use in job.params.loras))
+                found.append(
+                    TraceJob(
+                        at=job.created_at,
+                        model=job.params.model,
+                        run_seconds=run_seconds,
+                        owner=job.owner,
+                        priority=int(job.priority),
+                        loras=loras,
+                    )
+                )
+    store.database.close()
+    if not found:
+        raise InvalidRequest("The store has no completed job of a model whose times are known.", code="bad_trace")
+    return found

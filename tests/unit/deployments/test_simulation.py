@@ -1,0 +1,170 @@
+"""The simulator: traces, replays whose outcome is known, and what the scheduler makes of the standard traces."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from deployments.jobs.store import JobStore
+from deployments.scheduling import Ledger, Policy, Queue
+from deployments.simulation.baselines import FirstComeFirstServed, replay_uncoordinated
+from deployments.simulation.figures import fair_waits, measure
+from deployments.simulation.history import read_store
+from deployments.simulation.replay import Run, replay
+from deployments.simulation.traces import (
+    STANDARD,
+    ModelTimes,
+    TraceJob,
+    load_times,
+    lower_bound,
+    make_trace,
+    read_trace,
+    write_trace,
+)
+from serve_app.cli import app
+from tests.jobs import make_job
+from wan22_bridge.errors import InvalidRequest
+
+TIMES = {
+    name: ModelTimes(type=name[0], run_seconds=100, load_seconds=30, swap_seconds=10, lora_seconds=1)
+    for name in ("a-bf16", "a-fp8", "b-bf16")
+}
+GPUS = 8
+
+
+def job(at: float, model: str = "a-bf16", owner: str = "") -> TraceJob:
+    return TraceJob(at=at, model=model, run_seconds=100, owner=owner)
+
+
+def schedule(jobs: list[TraceJob], gpus: int = 1) -> list[Run]:
+    return replay(jobs, gpus, TIMES, Queue(Policy(), Ledger()))
+
+
+def test_a_job_begins_once_what_it_needs_is_loaded() -> None:
+    runs = schedule([job(0), job(0, "b-bf16"), job(0), job(0, "a-fp8")])
+    assert [(run.number, run.claimed_at, run.began_at, run.ended_at) for run in runs] == [
+        (0, 0, 30, 130),
+        (2, 130, 130, 230),
+        (3, 230, 240, 340),
+        (1, 340, 370, 470),
+    ]
+
+
+def test_figures_are_what_happened() -> None:
+    jobs = [job(0), job(0, "b-bf16")]
+    found = measure(jobs, 1, schedule(jobs))
+    assert (found.makespan, found.bound, found.swaps) == (260, 200, 2)
+    assert found.utilisation == pytest.approx(200 / 260)
+    assert found.wait_median == (30 + 160) / 2
+
+
+def test_first_come_first_served_loads_for_every_change() -> None:
+    jobs = [job(index, ("a-bf16", "b-bf16")[index % 2]) for index in range(6)]
+    runs = replay(jobs, 1, TIMES, FirstComeFirstServed())
+    assert [run.number for run in runs] == list(range(6))
+    assert measure(jobs, 1, runs).swaps == 6
+    assert measure(jobs, 1, schedule(jobs)).swaps == 2
+
+
+def test_uncoordinated_deployments_keep_a_gpu_that_another_one_needs() -> None:
+    jobs = [job(0), job(1, "b-bf16")]
+    first, second = replay_uncoordinated(jobs, 1, TIMES)
+    assert (first.number, first.claimed_at) == (0, 30), "after the delay of scaling up"
+    assert (second.number, second.claimed_at) == (1, 160 + 600), "after the delay of scaling down"
+
+
+def test_no_schedule_ends_before_the_bound() -> None:
+    assert lower_bound([job(0), job(0), job(50)], 2) == 150
+    assert lower_bound([job(0), job(1000)], 2) == 1100
+
+
+def test_a_fair_share_is_what_an_owner_would_have_without_the_others() -> None:
+    jobs = sorted([job(0, owner="heavy") for _ in range(20)] + [job(0, owner="light")], key=lambda item: item.owner)
+    fair = fair_waits(jobs, 1, TIMES)
+    assert fair["light"] == pytest.approx(100 + 130), "half of the GPU; a job that runs and a load come to that"
+    assert fair["heavy"] > 1800
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_the_scheduler_meets_its_targets_on_the_standard_traces(name: str) -> None:
+    times = load_times()
+    jobs = make_trace(name, GPUS, times)
+
+    runs = replay(jobs, GPUS, times, Queue(Policy(), Ledger()))
+
+    assert Counter(run.number for run in runs) == Counter(range(len(jobs)))
+    found, served = measure(jobs, GPUS, runs), measure(jobs, GPUS, replay(jobs, GPUS, times, FirstComeFirstServed()))
+    assert found.makespan <= 1.15 * found.bound
+    assert found.swaps <= served.swaps / 2
+    fair = fair_waits(jobs, GPUS, times)
+    assert all(wait <= 2 * fair[owner] for owner, wait in found.wait_p95_by_owner.items())
+
+
+def test_a_trace_depends_on_its_seed_alone() -> None:
+    times = load_times()
+    assert make_trace("steady", 2, times, seed=3) == make_trace("steady", 2, times, seed=3)
+    assert make_trace("steady", 2, times, seed=3) != make_trace("steady", 2, times, seed=4)
+    assert len(make_trace("burst", 2, times, jobs=7)) == 7
+
+
+def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
+    jobs = [replace(job(1, owner="ann"), priority=1, loras=("style",)), job(2, "b-bf16")]
+    write_trace(tmp_path / "trace.jsonl", jobs)
+    assert read_trace(tmp_path / "trace.jsonl", TIMES) == jobs
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "line 1"),
+        ('{"at": 0}', "model"),
+        ('{"at": 0, "model": "c", "run_seconds": 1}', "no times are known"),
+        ('{"at": 0, "model": "a-bf16", "run_seconds": 0}', "times in seconds"),
+        ('{"at": 0, "model": "a-bf16", "run_seconds": 1, "more": 1}', "more"),
+        ("[]", "line 1"),
+        ("", "no jobs"),
+    ],
+)
+def test_a_bad_trace_is_told_by_its_line(line: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text(line and line + "\n")
+    with pytest.raises(InvalidRequest, match=reason):
+        read_trace(tmp_path / "bad.jsonl", TIMES)
+
+
+def test_what_a_store_has_seen_is_a_trace(store: JobStore, database_url: str) -> None:
+    done = store.submit(make_job())
+    store.claim(done.id, lease_seconds=10)
+    store.complete(done.id, 1, output={}, result={"generation_time_seconds": 3.5})
+    store.submit(make_job())
+
+    [found] = read_store(database_url, load_times())
+
+    assert (found.at, found.model, found.run_seconds) == (done.created_at, "tiny-t2v", 3.5)
+
+
+def test_a_store_without_a_job_that_ended_is_told(store: JobStore, database_url: str) -> None:
+    with pytest.raises(InvalidRequest, match="no completed job"):
+        read_store(database_url, load_times())
+
+
+def test_the_command_tells_and_draws(tmp_path: Path) -> None:
+    plot = tmp_path / "replay.png"
+    done = CliRunner().invoke(app, ["simulate", "--trace", "burst", "--gpus", "2", "--json", "--plot", str(plot)])
+    assert done.exit_code == 0
+    assert set(json.loads(done.stdout)) == {"scheduler", "fcfs", "serve"}
+    with Image.open(plot) as drawn:
+        assert drawn.width > 800
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"), [("nowhere.jsonl", "No such file"), ("sqlite:///nowhere/jobs.db", "can't be read")]
+)
+def test_the_command_tells_what_is_wrong_in_a_line(trace: str, reason: str) -> None:
+    done = CliRunner().invoke(app, ["simulate", "--trace", trace])
+    assert done.exit_code in (1, 2)
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
