@@ -84,4 +84,4 @@ def test_the_style_is_learnt_for_both_experts(tmp_path: Path) -> None:
 
     found = find_lora(high.parent, "tiny-neon")
     assert (found.high_noise, found.low_noise, found.trigger_words) == (high, low, NEON)
-    assert found.size_bytes < 1e6
+    assert found.size_bytes < 1.2e6
