@@ -117,10 +117,6 @@ class Dispatcher:
                 logger.exception("The store did not answer", extra={"action": "store_failed"})
                 await asyncio.sleep(STORE_AWAY_SECONDS)
                 continue
-            for job, slot in claimed:
-                extra = {"action": "job_claimed", "job_id": job.id, "attempt": job.attempt, "slot": slot}
-                logger.info("Job %s claimed", job.id, extra=extra)
-                self._follow(job, slot)
             if not claimed:
                 await self._wait(until=beat_at)
 
@@ -183,8 +179,8 @@ class Dispatcher:
             logger.warning("Job %s reclaimed from a dead process", job.id, extra=extra)
         return renewed
 
-    async def _claim(self) -> list[tuple[Job, int]]:
-        """Claims what the free slots are to begin."""
+    async def _claim(self) -> bool:
+        """Claims what the free slots are to begin, and follows each job as soon as it is claimed; whether any was."""
         now = time.time()
         for follower, slot in self._following.values():
             if follower.ends_at is not None:
@@ -193,16 +189,19 @@ class Dispatcher:
         room = self._room(running)
         free = self._slots.free(self._config.slots - sum(running.values()))
         if not free or not room:
-            return []
+            return False
         pending = await asyncio.to_thread(self._read_pending, [spec.id for spec in self._served if spec.type in room])
         queue = Queue(self._config.policy, self._ledger, [waiting for _, waiting in pending.values()])
-        claimed = []
+        claimed = False
         for chosen, slot in queue.assign(free, now, room=room, soon=self._slots.soon(now)):
             waits, _ = pending[chosen.number]
             job = await asyncio.to_thread(self._store.claim, waits.id, lease_seconds=self._config.lease_seconds)
             if job is not None:
+                extra = {"action": "job_claimed", "job_id": job.id, "attempt": job.attempt, "slot": slot}
+                logger.info("Job %s claimed", job.id, extra=extra)
                 self._slots.begin(slot, chosen.need, ends_at=now + chosen.cost_seconds)
-                claimed.append((job, slot))
+                self._follow(job, slot)
+                claimed = True
         return claimed
 
     def _read_pending(self, models: Sequence[str]) -> dict[int, tuple[Job, Waiting]]:

@@ -17,8 +17,8 @@ from deployments.simulation.baselines import FirstComeFirstServed, replay_uncoor
 from deployments.simulation.figures import Figures, fair_waits, measure
 from deployments.simulation.history import read_store
 from deployments.simulation.plots import plot_replay
-from deployments.simulation.replay import Run, replay
-from deployments.simulation.traces import STANDARD, ModelTimes, TraceJob, load_times, make_trace, read_trace
+from deployments.simulation.replay import replay
+from deployments.simulation.traces import STANDARD, ModelTimes, Run, TraceJob, load_times, make_trace, read_trace
 from wan22_bridge.errors import Wan22Error
 
 output = Console()
@@ -82,7 +82,14 @@ def _read(trace: str, gpus: int, times: dict[str, ModelTimes], jobs: int | None,
         return make_trace(trace, gpus, times, jobs=jobs, seed=seed)
     if "://" in trace:
         return read_store(trace, times)
-    return read_trace(Path(trace), times)
+    path = Path(trace)
+    if not path.is_file():
+        raise typer.BadParameter(
+            f"{trace!r} is neither {', '.join(STANDARD)} nor a file, nor a database's URL such as "
+            "sqlite:////path/to/data/jobs.db.",
+            param_hint="--trace",
+        )
+    return read_trace(path, times)
 
 
 def _show(figures: dict[PolicyName, Figures], fair: dict[str, float]) -> None:

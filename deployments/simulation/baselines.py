@@ -6,8 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 
 from deployments.scheduling import Need, Waiting
-from deployments.simulation.replay import Run
-from deployments.simulation.traces import ModelTimes, TraceJob
+from deployments.simulation.traces import ModelTimes, Run, TraceJob, begin_run
 
 _JOBS_PER_REPLICA, _UPSCALE_SECONDS, _DOWNSCALE_SECONDS = 2, 30.0, 600.0
 
@@ -28,14 +27,9 @@ class FirstComeFirstServed:
         self._jobs.append(job)
 
     def assign(
-        self,
-        free: dict[Need | None, list[int]],
-        now: float,
-        *,
-        room: Mapping[str, int] | None = None,
-        soon: Mapping[str, int] | None = None,
+        self, free: dict[Need | None, list[int]], now: float, *, soon: Mapping[str, int]
     ) -> list[tuple[Waiting, int]]:
-        """Gives jobs to free slots, whatever these hold."""
+        """Gives jobs to free slots, as `Queue.assign` does, but whatever these hold and whenever others are free."""
         given = []
         while free and self._jobs:
             # In each list, the slot that has been free the longest is the first one.
@@ -130,13 +124,9 @@ class _Uncoordinated:
     def _begin(self, kind: str, deployment: _Deployment, now: float) -> None:
         while deployment.waiting and deployment.idle:
             number, slot = deployment.waiting.popleft(), deployment.idle.pop(0)
-            need = self._jobs[number].to_waiting(number, self._times).need
-            distance = need.distance(self._held[slot])
-            began = now + self._times[need.model].change_seconds(distance)
-            end = began + self._jobs[number].run_seconds
-            self._held[slot] = need
+            job = self._jobs[number].to_waiting(number, self._times)
+            run = begin_run(self._jobs[number], job, slot, self._held[slot], now, self._times)
+            self._held[slot] = job.need
             deployment.running += 1
-            heapq.heappush(self._events, (end, slot, kind))
-            self._runs.append(
-                Run(number=number, slot=slot, claimed_at=now, began_at=began, ended_at=end, distance=distance)
-            )
+            heapq.heappush(self._events, (run.ended_at, slot, kind))
+            self._runs.append(run)

@@ -1,12 +1,11 @@
 """What a replay is judged by: waiting, swaps, how busy the GPUs were, and whether owners had their shares."""
 
 import statistics
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deployments.simulation.replay import Run
-from deployments.simulation.traces import ModelTimes, TraceJob, lower_bound
+from deployments.simulation.traces import ModelTimes, Run, TraceJob, lower_bound
 
 SWAP_DISTANCE = 2
 """Loading another model is a swap, other LoRAs are none."""
@@ -65,7 +64,7 @@ def fair_waits(jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTim
 def _share(jobs: Sequence[TraceJob], owners: Sequence[str], gpus: float) -> list[float]:
     """When each job would end, the work flowing at equal rates to the owners who have any."""
     ends = [0.0] * len(jobs)
-    queues: dict[str, list[list[float]]] = {owner: [] for owner in owners}
+    queues: dict[str, deque[list[float]]] = {owner: deque() for owner in owners}
     now, coming = 0.0, 0
     while coming < len(jobs) or any(queues.values()):
         active = [owner for owner in owners if queues[owner]]
@@ -77,7 +76,7 @@ def _share(jobs: Sequence[TraceJob], owners: Sequence[str], gpus: float) -> list
         for owner in active:
             queues[owner][0][1] -= rates[owner] * (until - now)
             while queues[owner] and queues[owner][0][1] <= 1e-6:
-                number, _ = queues[owner].pop(0)
+                number, _ = queues[owner].popleft()
                 ends[int(number)] = until
         now = until
         if arrival <= finish and coming < len(jobs):

@@ -1,7 +1,9 @@
 """What a store has seen, as a trace."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.jobs.job import JobState
@@ -20,6 +22,9 @@ def read_store(url: str, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
         ConfigurationError: the URL is not of a supported database.
     """
     try:
+        file = make_url(url)
+        if file.get_backend_name() == "sqlite" and not Path(file.database or "").is_file():
+            raise InvalidRequest(f"There is no database {file.database}.", code="bad_trace")
         return _read(JobStore(url, migrate=False), times)
     except SQLAlchemyError as exc:
         raise InvalidRequest(

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deployments.simulation.replay import Run
-from deployments.simulation.traces import ModelTimes, TraceJob
+from deployments.simulation.traces import ModelTimes, Run, TraceJob
 from wan22_bridge.files import atomic_path
 
 _ROWS = 64

@@ -1,47 +1,13 @@
 """A trace in virtual time: jobs come in, slots are given to them, load what they need and run."""
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-from deployments.scheduling import Need, Waiting
-from deployments.simulation.traces import ModelTimes, TraceJob
+from deployments.scheduling import Need, Queue
+from deployments.simulation.baselines import FirstComeFirstServed
+from deployments.simulation.traces import ModelTimes, Run, TraceJob, begin_run
 from deployments.slots import WORTH_WAITING
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """What became of a job. Times are in seconds."""
-
-    number: int
-    slot: int
-    claimed_at: float
-    began_at: float
-    """When what it needs was loaded."""
-    ended_at: float
-    distance: int
-    """How much of what it needs had to be loaded: `Need.distance`."""
-
-
-class Chooser(Protocol):
-    """What decides which job goes next: the scheduler's `Queue` is one."""
-
-    def __len__(self) -> int:
-        """How many jobs wait."""
-
-    def add(self, job: Waiting) -> None:
-        """Takes a job in."""
-
-    def assign(
-        self,
-        free: dict[Need | None, list[int]],
-        now: float,
-        *,
-        room: Mapping[str, int] | None = None,
-        soon: Mapping[str, int] | None = None,
-    ) -> list[tuple[Waiting, int]]:
-        """Gives jobs to free slots."""
 
 
 class _Ends:
@@ -66,14 +32,16 @@ class _Ends:
         return self._soon
 
 
-def replay(jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTimes], chooser: Chooser) -> list[Run]:
+def replay(
+    jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTimes], chooser: Queue | FirstComeFirstServed
+) -> list[Run]:
     """Replays a trace on as many slots as there are GPUs.
 
     Args:
         jobs: in the order of submission.
         gpus: how many.
         times: of the models.
-        chooser: an empty one.
+        chooser: what decides which job goes next; an empty one.
 
     Returns:
         What became of each job, in the order in which they began.
@@ -86,7 +54,7 @@ def replay(jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTimes],
     runs: list[Run] = []
     coming = 0
     while coming < len(jobs) or ends:
-        now = min(ends[0][0] if ends else float("inf"), jobs[coming].at if coming < len(jobs) else float("inf"))
+        now = min(ends[0][0] if ends else math.inf, jobs[coming].at if coming < len(jobs) else math.inf)
         while coming < len(jobs) and jobs[coming].at <= now:
             chooser.add(jobs[coming].to_waiting(coming, times))
             coming += 1
@@ -100,13 +68,9 @@ def replay(jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTimes],
             continue
         soon = {kind: of.count(now) for kind, of in by_type.items()}
         for job, slot in chooser.assign(free, now, soon=soon):
-            distance = job.need.distance(held[slot])
-            began = now + times[job.need.model].change_seconds(distance)
-            end = began + jobs[job.number].run_seconds
+            run = begin_run(jobs[job.number], job, slot, held[slot], now, times)
             held[slot] = job.need
-            heapq.heappush(ends, (end, slot))
-            by_type[job.need.kind].begin(end)
-            runs.append(
-                Run(number=job.number, slot=slot, claimed_at=now, began_at=began, ended_at=end, distance=distance)
-            )
+            heapq.heappush(ends, (run.ended_at, slot))
+            by_type[job.need.kind].begin(run.ended_at)
+            runs.append(run)
     return runs

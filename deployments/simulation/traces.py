@@ -5,8 +5,10 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 import configs
 from deployments.scheduling import Need, Waiting
@@ -40,9 +42,11 @@ class ModelTimes:
 class TraceJob:
     """A job that is submitted `at` a time and runs for `run_seconds`."""
 
-    at: float
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    at: Annotated[float, Field(ge=0)]
     model: str
-    run_seconds: float
+    run_seconds: Annotated[float, Field(gt=0)]
     owner: str = ""
     priority: int = 0
     loras: tuple[str, ...] = ()
@@ -58,6 +62,40 @@ class TraceJob:
             cost_seconds=self.run_seconds,
             rank=number,
         )
+
+
+_LINE = TypeAdapter(TraceJob)
+"""A line of a file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What became of a job. Times are in seconds."""
+
+    number: int
+    slot: int
+    claimed_at: float
+    began_at: float
+    """When what it needs was loaded."""
+    ended_at: float
+    distance: int
+    """How much of what it needs had to be loaded: `Need.distance`."""
+
+
+def begin_run(
+    traced: TraceJob, job: Waiting, slot: int, held: Need | None, now: float, times: Mapping[str, ModelTimes]
+) -> Run:
+    """What becomes of a job that is given to a slot now, which holds this."""
+    distance = job.need.distance(held)
+    began_at = now + times[job.need.model].change_seconds(distance)
+    return Run(
+        number=job.number,
+        slot=slot,
+        claimed_at=now,
+        began_at=began_at,
+        ended_at=began_at + traced.run_seconds,
+        distance=distance,
+    )
 
 
 def load_times() -> dict[str, ModelTimes]:
@@ -124,26 +162,28 @@ def read_trace(path: Path, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
         OSError: it can't be read.
     """
     jobs = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            values = json.loads(line)
-            if not isinstance(values, dict):
-                raise ValueError("a job is an object")
-            job = TraceJob(**values | {"loras": tuple(values.get("loras", ()))})
-            if job.model not in times:
-                raise ValueError(f"no times are known of the model {job.model!r}")
-            if not (job.run_seconds > 0 and job.at >= 0):
-                raise ValueError("at and run_seconds are times in seconds")
-        except (ValueError, TypeError) as exc:
-            raise InvalidRequest(
-                f"{path}, line {number}: {exc}.",
-                code="bad_trace",
-                suggestions=['A line is {"at": 0, "model": "wan2.2-t2v-a14b", "run_seconds": 320, "owner": "ann"}.'],
-            ) from exc
+            job = _LINE.validate_json(line)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            raise _bad_line(path, number, " ".join([*map(str, first["loc"]), first["msg"]])) from exc
+        if job.model not in times:
+            raise _bad_line(
+                path, number, f"no times are known of the model {job.model[:80]!r}, only of {', '.join(times)}"
+            )
         jobs.append(job)
     if not jobs:
         raise InvalidRequest(f"{path} has no jobs.", code="bad_trace")
     return sorted(jobs, key=lambda job: job.at)
+
+
+def _bad_line(path: Path, number: int, reason: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{path}, line {number}: {reason}.",
+        code="bad_trace",
+        suggestions=['A line is {"at": 0, "model": "wan2.2-t2v-a14b", "run_seconds": 320, "owner": "ann"}.'],
+    )
 
 
 def lower_bound(jobs: Sequence[TraceJob], gpus: int) -> float:

@@ -1,11 +1,13 @@
 """Watching the queue, and stopping what is in it."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.service import LONG, Service, wait_until
+from tests.service import LONG, Service, running_service, wait_until
 
 
 @pytest.fixture
@@ -43,6 +45,25 @@ def test_what_is_loaded_goes_before_what_is_older(service: Service, running: str
         client.post(f"/api/v1/queue/{running}/cancel")
     tasks = [service.wait_for(task_id, "completed") for task_id in (loaded, older)]
     assert tasks[0]["started_at"] < tasks[1]["started_at"]
+
+
+def test_a_job_is_followed_although_the_next_one_can_t_be_claimed(tmp_path: Path) -> None:
+    """The database fails between two claims of one round: real triggers refuse them."""
+    refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON jobs WHEN NEW.state = 'processing' {} "
+    refuse += "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    with (
+        running_service(tmp_path, max_running_jobs=2) as service,
+        sqlite3.connect(service.data_dir / "jobs.db") as jobs,
+    ):
+        jobs.execute(refuse.format(""))
+        jobs.commit()
+        first, second = service.submit(), service.submit(model_type="TI2V-5B")
+        jobs.executescript("DROP TRIGGER refuse;" + refuse.format("AND NEW.model = 'tiny-ti2v'"))
+        assert service.wait_for(first, "completed")["attempt"] == 1
+        assert service.task(second)["status"] == "pending"
+        jobs.executescript("DROP TRIGGER refuse")
+        service.wait_for(second, "completed")
+    jobs.close()
 
 
 def test_pending_jobs_are_put_into_another_order(service: Service, running: str) -> None:

@@ -68,6 +68,12 @@ def test_one_type_waits_for_another_only_within_the_patience() -> None:
     assert order(jobs, held=A, now=310) == [290, 0, 310]
 
 
+@pytest.mark.parametrize(("need", "patience"), [(A_STYLE, 100), (A_FP8, 200)])
+def test_what_needs_little_loaded_waits_less(need: Need, patience: int) -> None:
+    jobs = [waits(0, need), waits(patience - 10, A), waits(patience + 10, A)]
+    assert order(jobs, held=A, now=patience + 10) == [patience - 10, 0, patience + 10]
+
+
 def test_patience_grows_with_the_length_of_jobs() -> None:
     long = {"cost_seconds": 1000.0}
     assert order([waits(0, B, **long), waits(3900, A, **long), waits(4100, A, **long)], held=A, now=4100) == [
@@ -104,6 +110,11 @@ def test_slots_get_what_they_hold() -> None:
     queue = Queue(POLICY, Ledger(), [waits(1, A), waits(2, B), waits(3, C)])
     found = queue.assign({B: [7], A: [8], None: [9]}, now=3)
     assert {job.number: slot for job, slot in found} == {1: 8, 2: 7, 3: 9}
+
+
+def test_of_free_slots_the_one_that_needs_nothing_loaded_gets_the_job() -> None:
+    [(_, slot)] = Queue(POLICY, Ledger(), [waits(1, B)]).assign({C: [0], B: [1]}, now=1)
+    assert slot == 1
 
 
 def test_a_job_waits_for_a_slot_that_is_free_sooner_than_another_could_load_it() -> None:
@@ -193,18 +204,16 @@ def test_equal_jobs_keep_the_order_of_their_submission(drawn: list[tuple[Need, s
 
 @given(st.integers(1, 3), st.sampled_from([-1, 0]), st.sampled_from([A, B]))
 def test_no_job_starves_under_a_stream_of_what_goes_before_it(others: int, priority: int, need: Need) -> None:
-    """One job of low class among owners who keep a slot busy for ever with jobs of the highest class."""
-    cost, number = 50.0, 0
-    queue, ledger = Queue(POLICY, Ledger()), Ledger()
-    queue = Queue(POLICY, ledger, [waits(0, need, owner="low", priority=priority)])
-    now, held = 0.0, C
+    """One job of a low class, while others keep the slot busy for ever with jobs of the highest class."""
+    cost = 50.0
     bound = (1 - priority) * POLICY.age_seconds + POLICY.patience(3, cost) * others + cost * (others + 1)
-    while now <= bound:
+    queue = Queue(POLICY, Ledger(), [waits(0, need, owner="low", priority=priority)])
+    begun, now = list[int](), 0.0
+    while now <= bound and 0 not in begun:
         for owner in range(others):
-            number += 1
+            number = 1 + owner + len(begun) * others
             queue.add(waits(number, C, owner=str(owner), priority=1, since=now, cost_seconds=cost))
-        [(job, _)] = queue.assign({held: [0]}, now)
-        if job.number == 0:
-            return
+        [(job, _)] = queue.assign({C: [0]}, now)
+        begun.append(job.number)
         now += cost
-    pytest.fail(f"it still waits after {bound:.0f} s")
+    assert 0 in begun, f"it still waits after {bound:.0f} s"

@@ -14,10 +14,11 @@ from deployments.scheduling import Ledger, Policy, Queue
 from deployments.simulation.baselines import FirstComeFirstServed, replay_uncoordinated
 from deployments.simulation.figures import fair_waits, measure
 from deployments.simulation.history import read_store
-from deployments.simulation.replay import Run, replay
+from deployments.simulation.replay import replay
 from deployments.simulation.traces import (
     STANDARD,
     ModelTimes,
+    Run,
     TraceJob,
     load_times,
     lower_bound,
@@ -120,17 +121,20 @@ def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "line 1"),
-        ('{"at": 0}', "model"),
-        ('{"at": 0, "model": "c", "run_seconds": 1}', "no times are known"),
-        ('{"at": 0, "model": "a-bf16", "run_seconds": 0}', "times in seconds"),
-        ('{"at": 0, "model": "a-bf16", "run_seconds": 1, "more": 1}', "more"),
-        ("[]", "line 1"),
-        ("", "no jobs"),
+        (b"{", "line 1: Invalid JSON"),
+        (b'{"at": 0}', "line 1: model"),
+        (b'{"at": 0, "model": "c", "run_seconds": 1}', "no times are known of the model 'c', only of a-bf16"),
+        (b'{"at": 0, "model": "a-bf16", "run_seconds": 0}', "run_seconds Input should be greater than 0"),
+        (b'{"at": -1, "model": "a-bf16", "run_seconds": 1}', "at Input should be greater than or equal to 0"),
+        (b'{"at": 0, "model": "a-bf16", "run_seconds": Infinity}', "run_seconds Input should be a finite number"),
+        (b'{"at": 0, "model": "a-bf16", "run_seconds": 1, "more": 1}', "more"),
+        (b"[]", "line 1"),
+        (b"\xff\x00", "line 1"),
+        (b"", "no jobs"),
     ],
 )
-def test_a_bad_trace_is_told_by_its_line(line: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "bad.jsonl").write_text(line and line + "\n")
+def test_a_bad_trace_is_told_by_its_line(line: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(line)
     with pytest.raises(InvalidRequest, match=reason):
         read_trace(tmp_path / "bad.jsonl", TIMES)
 
@@ -161,10 +165,15 @@ def test_the_command_tells_and_draws(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trace", "reason"), [("nowhere.jsonl", "No such file"), ("sqlite:///nowhere/jobs.db", "can't be read")]
+    ("trace", "reason"),
+    [("nowhere", "neither steady, burst, tenant"), ("sqlite:///new.db", "no database"), ("x://y", "not supported")],
 )
-def test_the_command_tells_what_is_wrong_in_a_line(trace: str, reason: str) -> None:
+def test_the_command_tells_what_is_wrong_and_leaves_nothing(
+    trace: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["simulate", "--trace", trace])
-    assert done.exit_code in (1, 2)
-    assert reason in done.stderr
+    assert done.exit_code == 2
+    assert reason in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
