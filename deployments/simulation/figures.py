@@ -1,5 +1,6 @@
 """What a replay is judged by: waiting, swaps, how busy the GPUs were, and whether owners had their shares."""
 
+import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -86,4 +87,4 @@ def _share(jobs: Sequence[TraceJob], owners: Sequence[str], gpus: float) -> list
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
-    return ordered[int(share * (len(ordered) - 1))]
+    return ordered[math.ceil(share * len(ordered)) - 1]

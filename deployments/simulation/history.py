@@ -17,6 +17,8 @@ _PAGE = 1000
 def read_store(url: str, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
     """The jobs of a store that were completed, with the times that they took, in the order of submission.
 
+    Time begins with the first of them.
+
     Raises:
         InvalidRequest: it can't be read, or has no job of a model whose times are known.
         ConfigurationError: the URL is not of a supported database.
@@ -35,16 +37,17 @@ def read_store(url: str, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
 
 
 def _read(store: JobStore, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
-    found, after = list[TraceJob](), None
+    found, after, first = list[TraceJob](), None, None
     while page := store.page(states=[JobState.COMPLETED], after=after, limit=_PAGE, newest_first=False):
         after = page[-1].id
         for job in page:
             if job.params.model in times and job.result is not None:
+                first = job.created_at if first is None else first
                 run_seconds = job.result["generation_time_seconds"]
                 loras = tuple(sorted(use.name for use in job.params.loras))
                 found.append(
                     TraceJob(
-                        at=job.created_at,
+                        at=job.created_at - first,
                         model=job.params.model,
                         run_seconds=run_seconds,
                         owner=job.owner,

@@ -28,6 +28,7 @@ from deployments.simulation.traces import (
 )
 from serve_app.cli import app
 from tests.jobs import make_job
+from tests.unit.conftest import Clock
 from wan22_bridge.errors import InvalidRequest
 
 TIMES = {
@@ -60,7 +61,7 @@ def test_figures_are_what_happened() -> None:
     found = measure(jobs, 1, schedule(jobs))
     assert (found.makespan, found.bound, found.swaps) == (260, 200, 2)
     assert found.utilisation == pytest.approx(200 / 260)
-    assert found.wait_median == (30 + 160) / 2
+    assert (found.wait_median, found.wait_p95) == ((30 + 160) / 2, 160)
 
 
 def test_first_come_first_served_loads_for_every_change() -> None:
@@ -139,15 +140,20 @@ def test_a_bad_trace_is_told_by_its_line(line: bytes, reason: str, tmp_path: Pat
         read_trace(tmp_path / "bad.jsonl", TIMES)
 
 
-def test_what_a_store_has_seen_is_a_trace(store: JobStore, database_url: str) -> None:
-    done = store.submit(make_job())
-    store.claim(done.id, lease_seconds=10)
-    store.complete(done.id, 1, output={}, result={"generation_time_seconds": 3.5})
+def test_what_a_store_has_seen_is_a_trace_that_begins_with_its_first_job(
+    store: JobStore, database_url: str, clock: Clock
+) -> None:
+    for seconds in (3.5, 4.5):
+        done = store.submit(make_job())
+        store.claim(done.id, lease_seconds=10)
+        store.complete(done.id, 1, output={}, result={"generation_time_seconds": seconds})
+        clock.now += 60
     store.submit(make_job())
 
-    [found] = read_store(database_url, load_times())
+    found = read_store(database_url, load_times())
 
-    assert (found.at, found.model, found.run_seconds) == (done.created_at, "tiny-t2v", 3.5)
+    assert [(job.at, job.model, job.run_seconds) for job in found] == [(0, "tiny-t2v", 3.5), (60, "tiny-t2v", 4.5)]
+    assert measure(found, 1, replay(found, 1, load_times(), Queue(Policy(), Ledger()))).makespan < 80
 
 
 def test_a_store_without_a_job_that_ended_is_told(store: JobStore, database_url: str) -> None:
