@@ -8,15 +8,21 @@ import torch
 
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.denoising import Denoising
+from wan22_bridge.model import LoadedModel
+from wan22_bridge.rungs import base_plan
+from wan22_bridge.tiny import ensure_tiny_model
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 def test_the_text_is_projected_once_a_run_for_each_prompt_and_expert(
-    guidance_scale: float, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    guidance_scale: float, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, calls = load("tiny-t2v"), list[str]()
+    # Its own model: one that has worn a LoRA has other modules, until a run without takes it off.
+    model = LoadedModel(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"), base_plan("cpu"))
+    calls = list[str]()
     for expert in (model.text.transformer, model.text.transformer_2):
         for module in (expert.condition_embedder.text_embedder, expert.blocks[0].attn2.to_k):
             monkeypatch.setitem(vars(module), "forward", _counted(module.forward, calls))
