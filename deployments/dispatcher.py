@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,6 +19,8 @@ from deployments.follower import INTERRUPTED, Follower
 from deployments.jobs.job import Job, LeaseLost
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
+from deployments.preemption import Running, choose_to_yield
+from deployments.replicas import list_replicas
 from deployments.scheduling import Ledger, Need, Policy, Queue, Waiting
 from deployments.slots import Slots
 from deployments.storage import Storage
@@ -30,6 +33,8 @@ STORE_AWAY_SECONDS = 1.0
 """How long the loop waits when the database does not answer."""
 UNAVAILABLE_SECONDS = 10.0
 """How long a model type gets no job after its deployment could not start."""
+LOOK_SECONDS = 1.0
+"""How often it is looked which replicas there are."""
 TIDY_SECONDS = 3600.0
 PENDING_SEEN = 1000
 """How many pending jobs the scheduler looks at: the first ones."""
@@ -43,8 +48,10 @@ class DispatcherConfig:
 
     slots: int
     """How many jobs may run at once."""
-    slots_by_type: Mapping[ModelType, int]
-    """Of each model type."""
+    loaded_models: int
+    """How many models a generator's replica keeps loaded."""
+    shared: bool
+    """Whether one deployment generates for all model types."""
     policy: Policy
     lease_seconds: float
     """A job whose dispatcher is silent for so long goes to another."""
@@ -79,7 +86,7 @@ class Dispatcher:
         self._generators = generators
         self._following: dict[asyncio.Task[None], tuple[Follower, int]] = {}
         """Each with its slot."""
-        self._slots = Slots(config.slots)
+        self._slots = Slots(config.slots, models=config.loaded_models, shared=config.shared)
         self._ledger = Ledger()
         self._unavailable: dict[ModelType, float] = {}
         self._stopping = False
@@ -103,22 +110,26 @@ class Dispatcher:
         await asyncio.gather(self._loop, *self._following, return_exceptions=True)
 
     async def _run(self) -> None:
-        beat_at = tidy_at = time.monotonic()
+        beat_at = look_at = tidy_at = time.monotonic()
         while not self._stopping:
             try:
-                if time.monotonic() >= beat_at:
-                    beat_at = time.monotonic() + self._config.lease_seconds / 5
+                now = time.monotonic()
+                if now >= beat_at:
+                    beat_at = now + self._config.lease_seconds / 5
                     await self._beat()
-                if time.monotonic() >= tidy_at:
-                    tidy_at = time.monotonic() + TIDY_SECONDS
+                if now >= tidy_at:
+                    tidy_at = now + TIDY_SECONDS
                     await asyncio.to_thread(self._service.tidy)
+                if now >= look_at:
+                    look_at = now + LOOK_SECONDS
+                    await self._look()
                 claimed = await self._claim()
             except (SQLAlchemyError, OSError):
                 logger.exception("The store did not answer", extra={"action": "store_failed"})
                 await asyncio.sleep(STORE_AWAY_SECONDS)
                 continue
             if not claimed:
-                await self._wait(until=beat_at)
+                await self._wait(until=min(beat_at, look_at))
 
     def _follow(self, job: Job, slot: int) -> None:
         follower = Follower(
@@ -179,21 +190,69 @@ class Dispatcher:
             logger.warning("Job %s reclaimed from a dead process", job.id, extra=extra)
         return renewed
 
+    async def _look(self) -> None:
+        """Sees which replicas there are, and has jobs yield that hold up others."""
+        try:
+            replicas = await asyncio.to_thread(list_replicas)
+        except RayError:
+            logger.exception("Serve's controller did not answer", extra={"action": "controller_failed"})
+            return
+        kinds = {handle.deployment_name: kind for kind, handle in self._generators.items()}
+        generators = [found for found in replicas if found.deployment in kinds]
+        there = Counter[str](kinds[found.deployment] for found in generators if found.is_there)
+        self._slots.see(there)
+        followers = [follower for follower, _ in self._following.values()]
+        if any(not follower.begun for follower in followers):
+            # The replica that Serve ends to make room for another need not be an idle one.
+            leaving = {found.id for found in generators if found.is_leaving}
+            for follower in followers:
+                if follower.replica in leaving:
+                    await self._ask_to_yield(follower, "its replica is leaving")
+        elif len(followers) >= self._config.slots:
+            await self._preempt(followers)
+
+    async def _preempt(self, followers: Sequence[Follower]) -> None:
+        first = await asyncio.to_thread(self._store.next_pending, [spec.id for spec in self._served], limit=1)
+        if not first:
+            return
+        by_id = {follower.job.id: follower for follower in followers}
+        running = [
+            Running(
+                id=job_id,
+                priority=follower.job.priority,
+                ends_at=follower.ends_at,
+                given_back=follower.job.fencing_token - follower.job.attempt,
+                asked=follower.asked_to_yield,
+            )
+            for job_id, follower in by_id.items()
+        ]
+        chosen = choose_to_yield(first[0].priority, running, time.time(), self._config.policy.patience_seconds)
+        if chosen is not None:
+            await self._ask_to_yield(by_id[chosen], f"{first[0].id} has a higher priority")
+
+    async def _ask_to_yield(self, follower: Follower, reason: str) -> None:
+        if follower.asked_to_yield:
+            return
+        job, follower.asked_to_yield = follower.job, True
+        with contextlib.suppress(LeaseLost):
+            await asyncio.to_thread(self._store.ask_to_yield, job.id, job.fencing_token)
+            extra = {"action": "job_asked_to_yield", "job_id": job.id}
+            logger.info("Job %s is to give up its slot: %s", job.id, reason, extra=extra)
+
     async def _claim(self) -> bool:
         """Claims what the free slots are to begin, and follows each job as soon as it is claimed; whether any was."""
         now = time.time()
         for follower, slot in self._following.values():
             if follower.ends_at is not None:
                 self._slots.expect(slot, ends_at=follower.ends_at)
-        running = await asyncio.to_thread(self._store.running_by_model)
-        room = self._room(running)
-        free = self._slots.free(self._config.slots - sum(running.values()))
-        if not free or not room:
+        free = self._slots.free(self._config.slots - await asyncio.to_thread(self._store.count_running))
+        models = [spec.id for spec in self._served if self._unavailable.get(spec.type, 0.0) <= time.monotonic()]
+        if not free or not models:
             return False
-        pending = await asyncio.to_thread(self._read_pending, [spec.id for spec in self._served if spec.type in room])
+        pending = await asyncio.to_thread(self._read_pending, models)
         queue = Queue(self._config.policy, self._ledger, [waiting for _, waiting in pending.values()])
         claimed = False
-        for chosen, slot in queue.assign(free, now, room=room, soon=self._slots.soon(now)):
+        for chosen, slot in queue.assign(free, now, soon=self._slots.soon(now)):
             waits, _ = pending[chosen.number]
             job = await asyncio.to_thread(self._store.claim, waits.id, lease_seconds=self._config.lease_seconds)
             if job is not None:
@@ -209,20 +268,6 @@ class Dispatcher:
         jobs = self._store.next_pending(models, limit=PENDING_SEEN)
         history = {model: self._store.run_times(model) for model in {job.params.model for job in jobs}}
         return {job.number: (job, _to_waiting(job, history[job.params.model])) for job in jobs}
-
-    def _room(self, running: Mapping[str, int]) -> dict[str, int]:
-        """How many jobs of each model type could begin."""
-        now = time.monotonic()
-        types = {spec.id: spec.type for spec in self._served}
-        busy = Counter({kind: 0 for kind in self._generators})
-        for model, count in running.items():
-            if model in types:
-                busy[types[model]] += count
-        return {
-            kind: self._config.slots_by_type[kind] - count
-            for kind, count in busy.items()
-            if count < self._config.slots_by_type[kind] and self._unavailable.get(kind, 0.0) <= now
-        }
 
 
 def _to_waiting(job: Job, history: Sequence[tuple[GenerationParams, float]]) -> Waiting:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.jobs.job import Job, JobNotFound, JobState, LeaseLost
 from deployments.jobs.store import JobStore
-from deployments.messages import Advanced, Completed, Failed, Message
+from deployments.messages import Advanced, Begun, Completed, Failed, Message, Yielded
 from deployments.storage import Storage
 from wan22_bridge.errors import GenerationFailed, NotReady
 from wan22_bridge.types import Progress, Stage
@@ -50,6 +50,10 @@ class Follower:
         self.job = job
         self.begun = False
         """Whether a generator has the job: from then on it looks by itself whether it is still wanted."""
+        self.replica: str | None = None
+        """The one that has it."""
+        self.asked_to_yield = False
+        """Whether it is to go on elsewhere, or later."""
         self.ended = False
         """Whether the generator has told how the job ended: it is alive, with what the job needed."""
         self.ends_at: float | None = None
@@ -115,12 +119,16 @@ class Follower:
                     return
                 message = said.result()
                 self.begun = True
-                if not isinstance(message, Advanced):
+                if isinstance(message, Begun):
+                    self.replica = message.replica
+                elif isinstance(message, Advanced):
+                    self._note(message.progress)
+                    job_id, token = self.job.id, self.job.fencing_token
+                    await self._write(self._store.record_progress, job_id, token, message.progress)
+                else:
                     self.ended = True
                     await self._write(self._end, message)
                     return
-                self._note(message.progress)
-                await self._write(self._store.record_progress, self.job.id, self.job.fencing_token, message.progress)
         finally:
             stop.cancel()
 
@@ -135,6 +143,10 @@ class Follower:
         if isinstance(message, Completed):
             self._store.complete(job_id, token, output=message.output, result=message.result)
             self._storage.remove_outputs(job_id, keep=message.output["folder"])
+            return
+        if isinstance(message, Yielded):
+            self._store.release(job_id, token, count_attempt=False)
+            self._storage.remove_claim(job_id, token)
             return
         if isinstance(message, Failed):
             self._store.fail(job_id, token, message.error)

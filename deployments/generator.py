@@ -5,11 +5,11 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.jobs.job import ClaimState, Job
 from deployments.jobs.store import JobStore
-from deployments.messages import Advanced, Completed, Failed, Message, Stopped
+from deployments.messages import Advanced, Begun, Completed, Failed, Message, Stopped, Yielded
 from deployments.storage import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
@@ -44,16 +44,49 @@ class _Unwanted(Exception):
 class _Stop(threading.Event):
     """Asks the device's thread to stop, and tells why."""
 
-    unwanted = False
-    """Whether nobody wants the job's result from this claim any more; else it goes on elsewhere, from its snapshot."""
+    claim = ClaimState.HELD
+    """What became of the claim. Where it is lost, nobody wants what it did; else the job goes on from its snapshot."""
+
+    @property
+    def message(self) -> Message:
+        """What the dispatcher is told."""
+        return Yielded() if self.claim is ClaimState.YIELDING else Stopped()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneratorConfig:
+    """How jobs are run."""
+
+    loaded_models: int
+    """How many models a replica keeps loaded."""
+    preload: Sequence[str]
+    """Models that are loaded without waiting for a job."""
+    checkpoint_interval_seconds: float
+    preview_interval_seconds: float
+    """0 for no previews."""
+    wishes: Wishes
+
+
+class _Loaded:
+    """A loaded model. Serve calls `__del__` when another takes its place, and Python does so once more."""
+
+    def __init__(self, model: "LoadedModel", unload: Callable[["LoadedModel"], None]) -> None:
+        self.model: LoadedModel | None = model
+        self._unload = unload
+
+    def __del__(self) -> None:
+        """Returns once its memory is free: what is loaded next may need it."""
+        model, self.model = self.model, None
+        if model is not None:
+            self._unload(model)
 
 
 class Generator:
-    """Runs the jobs of one model type, one after the other, and multiplexes the models of that type.
+    """Runs jobs one after the other, and multiplexes the models that these need.
 
     Everything that touches the device runs in one thread: what comes next waits until that thread is out of what came
-    before, also where the caller has long gone. The constructor opens nothing: a deployment whose constructor fails
-    three times is given up by Serve. Weights, and torch itself, are loaded with the first job.
+    before, also where the caller has long gone: so no model is unloaded that is in use. The constructor opens nothing:
+    a deployment whose constructor fails three times is given up by Serve. Weights are loaded with the first job.
     """
 
     def __init__(
@@ -62,45 +95,70 @@ class Generator:
         data_dir: Path,
         served: Sequence[ModelSpec],
         downloader: DeploymentHandle[Any],
-        checkpoint_interval_seconds: float,
-        preview_interval_seconds: float,
-        wishes: Wishes,
+        config: GeneratorConfig,
     ) -> None:
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._store = JobStore(store_url, migrate=False)
         self._storage = Storage(data_dir)
         self._served = {spec.id: spec for spec in served}
         self._downloader = downloader
-        self._checkpoint_interval_seconds = checkpoint_interval_seconds
-        self._preview_interval_seconds = preview_interval_seconds
-        self._wishes = wishes
+        self._config = config
         self._bridge: ModelIntegrationBridge | None = None
-        self._loads: set[asyncio.Future[LoadedModel]] = set()
+        self._multiplexed = self._multiplex(config.loaded_models)
+        self._loads: set[asyncio.Future[_Loaded]] = set()
+        self._device.submit(self._open_bridge)
+        if config.preload:
+            asyncio.get_running_loop().create_task(self._preload())
 
     def __del__(self) -> None:
         """Waits for the device's thread: a job that was given back ends its step and keeps its snapshot."""
         self._device.shutdown(wait=True)
 
-    @serve.multiplexed(max_num_models_per_replica=1)  # type: ignore[untyped-decorator]
-    async def _load(self, model_id: str) -> "LoadedModel":
-        folder: Path = await self._downloader.ensure.remote(model_id)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
+    def _multiplex(self, loaded_models: int) -> Callable[[str], Awaitable[_Loaded]]:
+        """Serve's multiplexer, which takes its number of models when it is made, and tells the routers what is here."""
+
+        @serve.multiplexed(max_num_models_per_replica=loaded_models)  # type: ignore[untyped-decorator]
+        async def load(model_id: str) -> _Loaded:
+            folder: Path = await self._downloader.ensure.remote(model_id)
+            loop = asyncio.get_running_loop()
+            model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
+            return _Loaded(model, self._unload)
+
+        return cast(Callable[[str], Awaitable[_Loaded]], load)
+
+    def _load(self, model_id: str) -> "asyncio.Future[_Loaded]":
+        """Loads a model where it is not loaded; the load goes on, for the next job, when nobody waits for it."""
+        load = asyncio.ensure_future(self._multiplexed(model_id))
+        self._loads.add(load)
+        load.add_done_callback(self._loads.discard)
+        return load
+
+    async def _preload(self) -> None:
+        for model_id in self._config.preload[: self._config.loaded_models]:
+            try:
+                await self._load(model_id)
+            except Exception:
+                logger.exception("%s could not be preloaded", model_id, extra={"action": "preload_failed"})
+
+    def _unload(self, model: "LoadedModel") -> None:
+        with contextlib.suppress(RuntimeError):  # after the thread's end: the process ends, and all of it is freed
+            self._device.submit(model.close).result()
 
     async def generate(self, job: Job) -> AsyncIterator[Message]:
         """Runs one claimed job, telling how far it is; the last message is how it ended.
 
         It stops when the store says so, or when the caller cancels the call.
         """
+        yield Begun(serve.get_replica_context().replica_id.unique_id)
         yield Advanced(Progress(stage=Stage.LOADING_MODEL, total_steps=job.params.steps_to_run))
         stop = _Stop()
         watch = asyncio.create_task(self._watch(job, stop))
         try:
-            model = await self._load_unless_stopped(job.params.model, watch)
-            if model is None:
-                yield Stopped()
+            loaded = await self._load_unless_stopped(job.params.model, watch)
+            if loaded is None:
+                yield stop.message
                 return
-            async for message in self._run(model, job, stop):
+            async for message in self._run(loaded, job, stop):
                 yield message
         except RayActorError:
             raise  # the downloader died: the job is worth another attempt
@@ -111,15 +169,14 @@ class Generator:
             stop.set()
             watch.cancel()
 
-    async def _load_unless_stopped(self, model_id: str, watch: "asyncio.Task[None]") -> "LoadedModel | None":
-        """The loaded model; None if the watch ends first, and then the load goes on, for the next job."""
-        load = asyncio.ensure_future(self._load(model_id))
-        self._loads.add(load)
-        load.add_done_callback(self._loads.discard)
-        await asyncio.wait({load, watch}, return_when=asyncio.FIRST_COMPLETED)
+    async def _load_unless_stopped(self, model_id: str, watch: "asyncio.Task[None]") -> _Loaded | None:
+        """The loaded model; None if the watch ends first."""
+        load = self._load(model_id)
+        futures: set[asyncio.Future[Any]] = {load, watch}
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         return await load if load.done() else None
 
-    async def _run(self, model: "LoadedModel", job: Job, stop: _Stop) -> AsyncIterator[Message]:
+    async def _run(self, loaded: _Loaded, job: Job, stop: _Stop) -> AsyncIterator[Message]:
         """Runs the job in the device's thread; the thread's own end is the last message."""
         loop = asyncio.get_running_loop()
         progress: asyncio.Queue[Message] = asyncio.Queue()
@@ -127,7 +184,7 @@ class Generator:
         def say(message: Message) -> None:
             loop.call_soon_threadsafe(progress.put_nowait, message)
 
-        running = loop.run_in_executor(self._device, self._run_on_device, model, job, stop, say)
+        running = loop.run_in_executor(self._device, self._run_on_device, loaded, job, stop, say)
         while not running.done() or not progress.empty():
             said = asyncio.ensure_future(progress.get())
             await asyncio.wait({said, running}, return_when=asyncio.FIRST_COMPLETED)
@@ -143,40 +200,46 @@ class Generator:
             try:
                 claim = await asyncio.to_thread(self._store.claim_state, job.id, job.fencing_token)
                 if claim is not ClaimState.HELD:
-                    stop.unwanted = claim is ClaimState.LOST
+                    stop.claim = claim
                     stop.set()
             except SQLAlchemyError:
                 logger.exception("The store did not answer", extra={"action": "store_failed"})
 
     # In the device's thread.
 
-    def _load_on_device(self, model_id: str, folder: Path) -> "LoadedModel":
+    def _open_bridge(self) -> "ModelIntegrationBridge":
+        """The bridge. Torch comes with it, which takes seconds: that begins while the first job is on its way."""
         if self._bridge is None:
             from wan22_bridge.bridge import ModelIntegrationBridge
 
             self._bridge = ModelIntegrationBridge(
-                wishes=self._wishes,
+                wishes=self._config.wishes,
                 scratch=self._storage.root / "offload",
                 loras=self._storage.loras,
             )
-        return self._bridge.load(self._served[model_id], folder)
+        return self._bridge
 
-    def _run_on_device(self, model: "LoadedModel", job: Job, stop: _Stop, say: Callable[[Message], None]) -> Message:
+    def _load_on_device(self, model_id: str, folder: Path) -> "LoadedModel":
+        return self._open_bridge().load(self._served[model_id], folder)
+
+    def _run_on_device(self, loaded: _Loaded, job: Job, stop: _Stop, say: Callable[[Message], None]) -> Message:
         """Runs the job to its end or until it is stopped; what goes wrong is raised."""
         assert self._bridge is not None
+        assert loaded.model is not None
         logger.info("Job %s begun", job.id, extra={"action": "job_begun", "job_id": job.id})
         folder = self._storage.output_folder(job.id, job.fencing_token)
         checkpoint = Checkpoint(
-            path=self._storage.snapshot_path(job.id), interval_seconds=self._checkpoint_interval_seconds
+            path=self._storage.snapshot_path(job.id), interval_seconds=self._config.checkpoint_interval_seconds
         )
-        preview = Preview(path=self._storage.preview_path(job.id), interval_seconds=self._preview_interval_seconds)
+        preview_seconds = self._config.preview_interval_seconds
+        preview = Preview(path=self._storage.preview_path(job.id), interval_seconds=preview_seconds)
         run = self._bridge.generate(
-            model,
+            loaded.model,
             job.params,
             folder,
             inputs=self._storage.root,
             checkpoint=checkpoint,
-            preview=preview if preview.interval_seconds else None,
+            preview=preview if preview_seconds else None,
         )
         try:
             self._tell(run, stop, say)
@@ -184,12 +247,12 @@ class Generator:
             logger.info("Job %s completed", job.id, extra={"action": "job_completed", "job_id": job.id})
             return self._completed(job, end.value)
         finally:
-            if stop.unwanted:
+            if stop.claim is ClaimState.LOST:
                 with contextlib.suppress(_Unwanted):
                     run.throw(_Unwanted())
             run.close()
         logger.info("Job %s stopped", job.id, extra={"action": "job_stopped", "job_id": job.id})
-        return Stopped()
+        return stop.message
 
     def _tell(self, run: Iterator[Progress], stop: _Stop, say: Callable[[Message], None]) -> None:
         """Goes on until it is stopped; the run's own end is its StopIteration."""

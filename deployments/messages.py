@@ -7,6 +7,14 @@ from wan22_bridge.types import Progress
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A generator has the job. The first item."""
+
+    replica: str
+    """Its id, as Serve has it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Advanced:
     """The job is this far."""
 
@@ -33,4 +41,9 @@ class Stopped:
     """The job was cancelled or overtaken. The last item."""
 
 
-Message = Advanced | Completed | Failed | Stopped
+@dataclass(frozen=True, slots=True)
+class Yielded:
+    """The job was asked to give up its slot, and is kept as far as it was. The last item."""
+
+
+Message = Begun | Advanced | Completed | Failed | Stopped | Yielded

@@ -28,13 +28,20 @@ class Need(NamedTuple):
     """Another one of the type is loaded in the same replica."""
     loras: tuple[str, ...] = ()
 
-    def distance(self, held: "Need | None") -> int:
-        """How much of it has to be loaded where another need is held: 0 is nothing, 3 all."""
-        if held is None or held.kind != self.kind:
+    def distance(self, held: "Holding") -> int:
+        """How much of it has to be loaded where this is held: 0 is nothing, 3 all."""
+        return min((self._distance_from(other) for other in held), default=3)
+
+    def _distance_from(self, other: "Need") -> int:
+        if other.kind != self.kind:
             return 3
-        if held.model != self.model:
+        if other.model != self.model:
             return 2
-        return int(held.loras != self.loras)
+        return int(other.loras != self.loras)
+
+
+Holding = tuple[Need, ...]
+"""What a slot has loaded: of each model, what its last job needed; the one that was used last is the last."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,10 +166,9 @@ class Queue:
 
     def assign(
         self,
-        free: dict[Need | None, list[int]],
+        free: dict[Holding, list[int]],
         now: float,
         *,
-        room: Mapping[str, int] | None = None,
         soon: Mapping[str, int] | None = None,
     ) -> list[tuple[Waiting, int]]:
         """Takes jobs out of the queue, for as many slots as there are.
@@ -171,13 +177,11 @@ class Queue:
             free: the slots that could begin a job, by what they hold, which has not been used the longest first; those
                 that get one are taken out.
             now: the time, in seconds.
-            room: how many jobs of each model type could begin; None where only the slots limit them.
             soon: of each model type, the busy slots that hold it and that it is worth waiting for.
         """
-        left = None if room is None else dict(room)
         given: list[tuple[Waiting, int]] = []
         while free:
-            lanes = self._firsts(now, left)
+            lanes = self._firsts(now)
             if not lanes:
                 break
             self._ledger.least = max(self._ledger.least, min(first.tag for first in lanes))
@@ -189,17 +193,11 @@ class Queue:
             given.append((self._begin(lanes[first], first, now), free[held].pop()))
             if not free[held]:
                 del free[held]
-            if left is not None:
-                left[lanes[first].need.kind] -= 1
         return given
 
-    def _firsts(self, now: float, room: Mapping[str, int] | None) -> dict[_First, _Lane]:
-        """What goes first of each lane that has jobs, and room."""
-        lanes = [
-            lane
-            for lane in self._lanes.values()
-            if self._tidy(lane) and (room is None or room.get(lane.need.kind, 0) > 0)
-        ]
+    def _firsts(self, now: float) -> dict[_First, _Lane]:
+        """What goes first of each lane that has jobs."""
+        lanes = [lane for lane in self._lanes.values() if self._tidy(lane)]
         levels: dict[int, int] = {}
         for priority in {lane.priority for lane in lanes}:
             oldest = min(lane.submissions[0][0] for lane in lanes if lane.priority == priority)
@@ -227,7 +225,7 @@ class Queue:
         return False
 
     def _choose(
-        self, held: Need | None, lanes: Mapping[_First, _Lane], soon: Mapping[str, int]
+        self, held: Holding, lanes: Mapping[_First, _Lane], soon: Mapping[str, int]
     ) -> tuple[int, int, _First] | None:
         """What goes next on a slot that holds this, after its level and how much of it has to be loaded.
 
@@ -237,7 +235,7 @@ class Queue:
         for first, lane in lanes.items():
             distance = lane.need.distance(held)
             kind = lane.need.kind
-            if held is None or distance < 3 or self._by_kind[kind] > soon.get(kind, 0):
+            if not held or distance < 3 or self._by_kind[kind] > soon.get(kind, 0):
                 found.append((first.level, distance, first))
         if not found:
             return None

@@ -4,7 +4,7 @@ from ray import serve
 
 from deployments.dispatcher import Dispatcher, DispatcherConfig
 from deployments.downloader import Downloader
-from deployments.generator import Generator
+from deployments.generator import Generator, GeneratorConfig
 from deployments.scheduling import Policy
 from serve_app.ingress import Ingress
 from serve_app.settings import Settings
@@ -15,6 +15,8 @@ from wan22_bridge.types import ModelType
 
 _INGRESS_SLOTS = 1000
 """Requests at once in one ingress replica: each socket, stream and download holds one for its whole time."""
+_REPORTS_PER_SECOND = 128
+"""On how many jobs each generator has: what Serve's controller is to take at the most, over all replicas."""
 
 
 def build_app(args: Settings) -> serve.Application:
@@ -31,8 +33,7 @@ def build_app(args: Settings) -> serve.Application:
         max_ongoing_requests=100,
         graceful_shutdown_wait_loop_s=0.2,
     )(Downloader).bind(settings.data_dir / "models", served)
-    types = list(dict.fromkeys(spec.type for spec in served))
-    generators = {kind: _bind_generator(kind, settings, served, downloader) for kind in types}
+    generators = _bind_generators(settings, served, downloader)
     dispatcher = serve.deployment(
         name="dispatcher",
         num_replicas=1,
@@ -44,7 +45,8 @@ def build_app(args: Settings) -> serve.Application:
         settings.data_dir,
         DispatcherConfig(
             slots=settings.max_running_jobs,
-            slots_by_type=dict.fromkeys(types, settings.generator.max_replicas),
+            loaded_models=settings.generator.loaded_models,
+            shared=settings.generator.shared,
             policy=Policy(
                 age_seconds=settings.scheduling.age_seconds, patience_seconds=settings.scheduling.patience_seconds
             ),
@@ -65,33 +67,56 @@ def build_app(args: Settings) -> serve.Application:
     )(Ingress).bind(settings, dispatcher)
 
 
+def _bind_generators(
+    settings: Settings, served: list[ModelSpec], downloader: serve.Application
+) -> dict[ModelType, serve.Application]:
+    """The generator of each model type."""
+    types = list(dict.fromkeys(spec.type for spec in served))
+    if settings.generator.shared:
+        return dict.fromkeys(types, _bind_generator("generator", settings, served, downloader))
+    return {
+        kind: _bind_generator(
+            f"generator-{kind.value}", settings, [spec for spec in served if spec.type is kind], downloader
+        )
+        for kind in types
+    }
+
+
 def _bind_generator(
-    kind: ModelType, settings: Settings, served: list[ModelSpec], downloader: serve.Application
+    name: str, settings: Settings, served: list[ModelSpec], downloader: serve.Application
 ) -> serve.Application:
-    """The deployment of one model type: none to `max_replicas` replicas, one job each at a time."""
-    options = settings.generator
+    """A deployment for some models: one job at a time in each replica, and as many replicas as jobs ask for."""
+    options, slots = settings.generator, settings.max_running_jobs
+    preload = [spec.id for spec in served if spec.id in options.preload]
     return serve.deployment(
-        name=f"generator-{kind.value}",
+        name=name,
         ray_actor_options={"num_cpus": options.num_cpus, "num_gpus": options.num_gpus},
         max_ongoing_requests=1,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=options.shutdown_timeout_seconds,
+        # How many there are is decided over all deployments at once, by the application's policy: FollowDemand reads
+        # these numbers, and is never held up by Serve's own delays.
         autoscaling_config={
             "min_replicas": 0,
-            "max_replicas": options.max_replicas,
+            "initial_replicas": int(bool(preload)),
+            "max_replicas": slots,
             "target_ongoing_requests": 1,
             "upscale_delay_s": 0,
-            "downscale_delay_s": options.keep_warm_seconds,
-            "downscale_to_zero_delay_s": options.keep_warm_seconds,
-            "metrics_interval_s": 1,
-            "look_back_period_s": 3,
+            "downscale_delay_s": 0,
+            "downscale_to_zero_delay_s": 0,
+            "metrics_interval_s": max(0.5, slots / _REPORTS_PER_SECOND),
+            "look_back_period_s": max(1.0, 2 * slots / _REPORTS_PER_SECOND),
         },
     )(Generator).bind(
         settings.database_url,
         settings.data_dir,
-        [spec for spec in served if spec.type is kind],
+        served,
         downloader,
-        options.checkpoint_interval_seconds,
-        options.preview_interval_seconds,
-        options.wishes(),
+        GeneratorConfig(
+            loaded_models=options.loaded_models,
+            preload=preload,
+            checkpoint_interval_seconds=options.checkpoint_interval_seconds,
+            preview_interval_seconds=options.preview_interval_seconds,
+            wishes=options.wishes(),
+        ),
     )

@@ -31,16 +31,19 @@ def _entry(value: Any) -> Any:
 
 
 class GeneratorSettings(_Strict):
-    """The generators: one deployment for each model type that is served."""
+    """The generators: one deployment for each model type that is served, or one for all."""
 
     num_gpus: float = Field(default=0, ge=0)
     """GPUs that Ray gives to each replica."""
     num_cpus: float = Field(default=0.5, ge=0)
     """CPUs that Ray counts for each replica; torch uses all cores all the same."""
-    max_replicas: int = Field(default=1, ge=1)
-    """Of each model type; there are none while nobody asks for one."""
-    keep_warm_seconds: float = Field(default=300, ge=0)
-    """How long a replica stays, with its weights, after its last job."""
+    shared: bool = False
+    """Whether a replica takes jobs of all model types: then another type is loaded in it, and no other one started."""
+    loaded_models: int = Field(default=1, ge=1)
+    """How many models a replica keeps loaded; what has not been used the longest makes room."""
+    preload: list[str] = []
+    """Models that are loaded when the service starts. A replica for each model type among them stays however long it
+    is idle, unless jobs of other types need its GPU."""
     quantization: Quantization | None = None
     """How the experts' weights are stored: none, fp8, int8, or gguf as a model's files have it; by default none while
     they fit as they are, else fp8."""
@@ -100,7 +103,7 @@ class Settings(_Strict):
     generator: GeneratorSettings = GeneratorSettings()
     scheduling: SchedulingSettings = SchedulingSettings()
     max_running_jobs: int = Field(default=1, ge=1)
-    """Jobs that run at once, over all types."""
+    """Jobs that run at once, over all types: one for each GPU, or for each num_gpus of them."""
     max_attempts: int = Field(default=3, ge=1)
     """How often a job is begun whose process dies, before it fails."""
     lease_seconds: float = Field(default=15, ge=1)
@@ -147,6 +150,10 @@ class Settings(_Strict):
                 except ModelMissing as exc:
                     raise ConfigurationError(f"{key}: {exc.message} {exc.suggestions[0]}", param=key) from exc
             served[entry.id] = spec
+        for index, model in enumerate(self.generator.preload):
+            if model not in served:
+                key = f"generator.preload[{index}]"
+                raise ConfigurationError(f"{key}: {model!r} is not among the models that are served.", param=key)
         return list(served.values())
 
 

@@ -33,6 +33,8 @@ class ClaimState(StrEnum):
 
     HELD = "held"
     """It runs the job."""
+    YIELDING = "yielding"
+    """It runs the job, and is to stop: the job goes on elsewhere, or later, from what the claim keeps."""
     GIVEN_BACK = "given_back"
     """The job waits again, and nobody else has claimed it yet: what the claim has done so far is of use."""
     LOST = "lost"
@@ -88,6 +90,8 @@ class Job:
     """Rises with every claim; a writer with an older one is refused."""
     lease_expires_at: float | None
     cancel_requested: bool
+    yield_token: int | None
+    """The fencing token of the claim that was asked to give up its slot, if any was."""
     stage: str
     progress: float
     """Percent."""

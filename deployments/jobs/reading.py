@@ -79,11 +79,11 @@ class JobReader:
             rows = connection.execute(ended.order_by(jobs.c.number.desc()).limit(limit)).all()
         return [(GenerationParams.from_dict(row.params), row.result["generation_time_seconds"]) for row in rows]
 
-    def running_by_model(self) -> dict[str, int]:
-        """How many jobs of each model are claimed."""
-        claimed = select(jobs.c.model, func.count()).where(jobs.c.state == JobState.PROCESSING)
+    def count_running(self) -> int:
+        """How many jobs are claimed."""
+        claimed = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.PROCESSING)
         with self.database.reading() as connection:
-            return {model: count for model, count in connection.execute(claimed.group_by(jobs.c.model))}
+            return int(connection.execute(claimed).scalar_one())
 
     def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
         """The first pending jobs of some models: the highest priority first, then by rank."""
@@ -95,11 +95,14 @@ class JobReader:
         """Whether the claim still stands: what a generator asks while it works."""
         with self.database.reading() as connection:
             row = connection.execute(
-                select(jobs.c.state, jobs.c.fencing_token, jobs.c.cancel_requested).where(jobs.c.id == job_id)
+                select(jobs.c.state, jobs.c.fencing_token, jobs.c.cancel_requested, jobs.c.yield_token).where(
+                    jobs.c.id == job_id
+                )
             ).one_or_none()
         if row is None or row.fencing_token != fencing_token or row.cancel_requested:
             return ClaimState.LOST
-        states = {JobState.PROCESSING: ClaimState.HELD, JobState.PENDING: ClaimState.GIVEN_BACK}
+        held = ClaimState.YIELDING if row.yield_token == fencing_token else ClaimState.HELD
+        states = {JobState.PROCESSING: held, JobState.PENDING: ClaimState.GIVEN_BACK}
         return states.get(JobState(row.state), ClaimState.LOST)
 
     def input_keys(self) -> set[str]:

@@ -26,6 +26,7 @@ jobs = Table(
     Column("fencing_token", Integer, nullable=False),
     Column("lease_expires_at", Float(53)),
     Column("cancel_requested", Boolean, nullable=False),
+    Column("yield_token", Integer),
     Column("stage", String(32), nullable=False),
     Column("progress", Float(53), nullable=False),
     Column("current_step", Integer, nullable=False),

@@ -218,6 +218,16 @@ class JobStore(JobReader):
         """
         return self._end(job_id, fencing_token, JobState.CANCELLED)
 
+    def ask_to_yield(self, job_id: str, fencing_token: int) -> None:
+        """Has a running job stopped by who runs it, as it is kept, and released.
+
+        Raises:
+            LeaseLost: it is no longer this claim's.
+        """
+        with self.database.writing() as connection:
+            self._held(connection, job_id, fencing_token)
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(yield_token=fencing_token))
+
     def release(self, job_id: str, fencing_token: int, count_attempt: bool) -> Job:
         """Gives a running job back to the queue; if it was asked to stop, it is cancelled instead.
 

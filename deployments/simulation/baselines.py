@@ -5,7 +5,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 
-from deployments.scheduling import Need, Waiting
+from deployments.scheduling import Holding, Waiting
 from deployments.simulation.traces import ModelTimes, Run, TraceJob, begin_run
 
 _JOBS_PER_REPLICA, _UPSCALE_SECONDS, _DOWNSCALE_SECONDS = 2, 30.0, 600.0
@@ -27,7 +27,7 @@ class FirstComeFirstServed:
         self._jobs.append(job)
 
     def assign(
-        self, free: dict[Need | None, list[int]], now: float, *, soon: Mapping[str, int]
+        self, free: dict[Holding, list[int]], now: float, *, soon: Mapping[str, int]
     ) -> list[tuple[Waiting, int]]:
         """Gives jobs to free slots, as `Queue.assign` does, but whatever these hold and whenever others are free."""
         given = []
@@ -73,7 +73,7 @@ class _Uncoordinated:
         self._jobs, self._gpus, self._times = jobs, gpus, times
         self._deployments: defaultdict[str, _Deployment] = defaultdict(_Deployment)
         self._free = list(range(gpus))
-        self._held: dict[int, Need | None] = {}
+        self._held: dict[int, Holding] = {}
         self._events: list[tuple[float, int, str]] = []
         """When a slot is free again; slot -1 is a moment to look at a deployment."""
         self._runs: list[Run] = []
@@ -104,7 +104,7 @@ class _Uncoordinated:
         if deployment.more_since is not None and now - deployment.more_since >= _UPSCALE_SECONDS:
             while self._free and deployment.replicas < wanted:
                 slot = self._free.pop()
-                self._held[slot] = None
+                self._held[slot] = ()
                 deployment.idle.append(slot)
                 deployment.replicas += 1
         if deployment.fewer_since is not None and now - deployment.fewer_since >= _DOWNSCALE_SECONDS:
@@ -126,7 +126,7 @@ class _Uncoordinated:
             number, slot = deployment.waiting.popleft(), deployment.idle.pop(0)
             job = self._jobs[number].to_waiting(number, self._times)
             run = begin_run(self._jobs[number], job, slot, self._held[slot], now, self._times)
-            self._held[slot] = job.need
+            self._held[slot] = (job.need,)
             deployment.running += 1
             heapq.heappush(self._events, (run.ended_at, slot, kind))
             self._runs.append(run)

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 import configs
-from deployments.scheduling import Need, Waiting
+from deployments.scheduling import Holding, Need, Waiting
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.files import atomic_path
 
@@ -83,7 +83,7 @@ class Run:
 
 
 def begin_run(
-    traced: TraceJob, job: Waiting, slot: int, held: Need | None, now: float, times: Mapping[str, ModelTimes]
+    traced: TraceJob, job: Waiting, slot: int, held: Holding, now: float, times: Mapping[str, ModelTimes]
 ) -> Run:
     """What becomes of a job that is given to a slot now, which holds this."""
     distance = job.need.distance(held)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from deployments.follower import Follower
-from deployments.jobs.job import Job, LeaseLost
+from deployments.jobs.job import ClaimState, Job, JobState, LeaseLost
 from deployments.jobs.store import JobStore
-from deployments.messages import Completed
+from deployments.messages import Completed, Yielded
 from deployments.storage import Storage
 from tests.jobs import make_job
 
@@ -63,3 +63,16 @@ def test_a_deleted_job_leaves_nothing(store: JobStore, storage: Storage) -> None
     store.delete(job.id)
     _lose_lease(_follower(job, store, storage), job, storage)
     assert storage.output_jobs() == []
+
+
+def test_a_job_that_gave_up_its_slot_waits_again_with_what_it_kept(store: JobStore, storage: Storage) -> None:
+    job = _claim(store, storage)
+    storage.snapshot_path(job.id).touch()
+    store.ask_to_yield(job.id, job.fencing_token)
+    _follower(job, store, storage)._end(Yielded())
+    waiting = store.get(job.id)
+    assert (waiting.state, waiting.attempt, waiting.fencing_token) == (JobState.PENDING, 0, 1)
+    assert storage.snapshot_path(job.id).exists()
+    assert not storage.output_folder(job.id, 1).exists()
+    store.claim(job.id, lease_seconds=10)
+    assert store.claim_state(job.id, 2) is ClaimState.HELD, "the next claim was not asked"

@@ -7,27 +7,33 @@ from typing import Any, cast
 
 import pytest
 
-from deployments.generator import Generator, _Stop
+from deployments.generator import Generator, GeneratorConfig, _Stop
+from deployments.jobs.job import ClaimState
 from deployments.jobs.store import JobStore
+from deployments.messages import Message, Stopped, Yielded
 from tests.jobs import make_job
 from wan22_bridge.plans import Wishes
 
-ENDS: dict[str, tuple[Callable[[JobStore, str], object], bool]] = {
-    "given back": (lambda store, job_id: store.release(job_id, 1, False), False),
-    "cancelled": (lambda store, job_id: store.request_cancel(job_id), True),
-    "deleted": (lambda store, job_id: store.delete(job_id), True),
+ENDS: dict[str, tuple[Callable[[JobStore, str], object], ClaimState, Message]] = {
+    "given back": (lambda store, job_id: store.release(job_id, 1, False), ClaimState.GIVEN_BACK, Stopped()),
+    "asked to yield": (lambda store, job_id: store.ask_to_yield(job_id, 1), ClaimState.YIELDING, Yielded()),
+    "cancelled": (lambda store, job_id: store.request_cancel(job_id), ClaimState.LOST, Stopped()),
+    "deleted": (lambda store, job_id: store.delete(job_id), ClaimState.LOST, Stopped()),
 }
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_a_claim_that_ends_stops_the_job_and_only_a_given_back_one_is_worth_keeping(how: str, tmp_path: Path) -> None:
-    end, unwanted = ENDS[how]
+def test_a_claim_that_ends_stops_the_job_and_tells_whether_it_goes_on(how: str, tmp_path: Path) -> None:
+    end, claim, message = ENDS[how]
     url = f"sqlite:///{tmp_path}/jobs.db"
     store = JobStore(url)
     submitted = store.submit(make_job())
     job = store.claim(submitted.id, lease_seconds=60)
     assert job is not None
-    generator = Generator(url, tmp_path, [], cast(Any, None), 20, 0, Wishes())
+    config = GeneratorConfig(
+        loaded_models=1, preload=[], checkpoint_interval_seconds=20, preview_interval_seconds=0, wishes=Wishes()
+    )
+    generator = Generator(url, tmp_path, [], cast(Any, None), config)
     stop = _Stop()
 
     async def watch() -> None:
@@ -39,4 +45,4 @@ def test_a_claim_that_ends_stops_the_job_and_only_a_given_back_one_is_worth_keep
     asyncio.run(watch())
 
     assert stop.is_set()
-    assert stop.unwanted is unwanted
+    assert (stop.claim, stop.message) == (claim, message)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.scheduling import Ledger, Need, Policy, Queue, Waiting
+from deployments.scheduling import Holding, Ledger, Need, Policy, Queue, Waiting
 
 A, B, C = (Need(kind, f"{kind}-bf16") for kind in ("A", "B", "C"))
 A_FP8 = Need("A", "A-fp8")
@@ -34,7 +34,7 @@ def order(
     """The numbers of the jobs as one slot begins them, at one moment."""
     queue, numbers = Queue(POLICY, ledger or Ledger(), jobs), []
     while len(queue):
-        [(job, _)] = queue.assign({held: [0]}, now)
+        [(job, _)] = queue.assign({(held,) if held else (): [0]}, now)
         numbers.append(job.number)
         held = job.need
     return numbers
@@ -108,25 +108,20 @@ def test_a_users_own_order_is_kept_also_against_what_is_loaded() -> None:
 
 def test_slots_get_what_they_hold() -> None:
     queue = Queue(POLICY, Ledger(), [waits(1, A), waits(2, B), waits(3, C)])
-    found = queue.assign({B: [7], A: [8], None: [9]}, now=3)
+    found = queue.assign({(B,): [7], (A,): [8], (): [9]}, now=3)
     assert {job.number: slot for job, slot in found} == {1: 8, 2: 7, 3: 9}
 
 
 def test_of_free_slots_the_one_that_needs_nothing_loaded_gets_the_job() -> None:
-    [(_, slot)] = Queue(POLICY, Ledger(), [waits(1, B)]).assign({C: [0], B: [1]}, now=1)
+    [(_, slot)] = Queue(POLICY, Ledger(), [waits(1, B)]).assign({(C,): [0], (B,): [1]}, now=1)
     assert slot == 1
 
 
 def test_a_job_waits_for_a_slot_that_is_free_sooner_than_another_could_load_it() -> None:
     queue = Queue(POLICY, Ledger(), [waits(1, B), waits(2, B)])
-    assert [job.number for job, _ in queue.assign({A: [0, 1]}, now=2, soon={"B": 1})] == [1]
-    assert queue.assign({A: [1]}, now=2, soon={"B": 1}) == []
-    assert [job.number for job, _ in queue.assign({A: [1]}, now=2)] == [2]
-
-
-def test_a_type_begins_no_more_jobs_than_it_has_room_for() -> None:
-    queue = Queue(POLICY, Ledger(), [waits(1, A), waits(2, A), waits(3, B)])
-    assert [job.number for job, _ in queue.assign({None: [0, 1, 2]}, now=3, room={"A": 1})] == [1]
+    assert [job.number for job, _ in queue.assign({(A,): [0, 1]}, now=2, soon={"B": 1})] == [1]
+    assert queue.assign({(A,): [1]}, now=2, soon={"B": 1}) == []
+    assert [job.number for job, _ in queue.assign({(A,): [1]}, now=2)] == [2]
 
 
 jobs_strategy = st.lists(
@@ -153,7 +148,7 @@ def submitted(drawn: list[tuple[Need, str, int, float, float]]) -> list[Waiting]
 
 def replay(jobs: Sequence[Waiting], slots: int) -> dict[int, tuple[float, int]]:
     """When each job began, and on which slot: jobs come in when they are submitted, and run as long as they cost."""
-    queue, began, held = Queue(POLICY, Ledger()), dict[int, tuple[float, int]](), dict[int, Need | None]()
+    queue, began, held = Queue(POLICY, Ledger()), dict[int, tuple[float, int]](), dict[int, Holding]()
     free_at = dict.fromkeys(range(slots), 0.0)
     moments = sorted({job.since for job in jobs})
     now = 0.0
@@ -161,17 +156,17 @@ def replay(jobs: Sequence[Waiting], slots: int) -> dict[int, tuple[float, int]]:
     while left or len(queue):
         while left and left[0].since <= now:
             queue.add(left.pop(0))
-        free: dict[Need | None, list[int]] = {}
+        free: dict[Holding, list[int]] = {}
         for slot, at in free_at.items():
             if at <= now:
-                free.setdefault(held.get(slot), []).append(slot)
+                free.setdefault(held.get(slot, ()), []).append(slot)
         idle = sum(map(len, free.values()))
         given_now = queue.assign(free, now)
         assert len(given_now) == idle or not len(queue), "a slot is idle while a job waits"
         for job, slot in given_now:
             assert job.number not in began, "given twice"
             began[job.number] = now, slot
-            held[slot] = job.need
+            held[slot] = (job.need,)
             free_at[slot] = now + job.cost_seconds
         now = min([at for at in free_at.values() if at > now] + [at for at in moments if at > now], default=math.inf)
     return began
@@ -213,7 +208,7 @@ def test_no_job_starves_under_a_stream_of_what_goes_before_it(others: int, prior
         for owner in range(others):
             number = 1 + owner + len(begun) * others
             queue.add(waits(number, C, owner=str(owner), priority=1, since=now, cost_seconds=cost))
-        [(job, _)] = queue.assign({C: [0]}, now)
+        [(job, _)] = queue.assign({(C,): [0]}, now)
         begun.append(job.number)
         now += cost
     assert 0 in begun, f"it still waits after {bound:.0f} s"

@@ -1,0 +1,50 @@
+"""Generators come and go with the jobs: one that holds up others goes on elsewhere, from the step it had reached."""
+
+from pathlib import Path
+
+from tests.service import LONG, Service, running_service, wait_until
+
+T2V, TI2V = "T2V-A14B", "TI2V-5B"
+ONE_OF_EACH = {"shared": False, "loaded_models": 1}
+
+
+MIDDLING = LONG | {"resolution": "128x128", "num_frames": 17}
+"""A job of a tenth of a second for each step."""
+
+
+def _is_at_step(service: Service, task_id: str, step: int) -> bool:
+    return bool(service.task(task_id)["current_step"] >= step)
+
+
+def test_a_job_of_a_higher_priority_takes_the_slot_of_one_that_goes_on_later(tmp_path: Path) -> None:
+    scheduling = {"age_seconds": 600, "patience_seconds": 0}
+    with running_service(tmp_path, generator=ONE_OF_EACH, scheduling=scheduling) as service:
+        low = service.submit(**MIDDLING | {"steps": 60}, model_type=T2V, priority="low", seed=3)
+        wait_until(lambda: _is_at_step(service, low, 4))
+
+        high = service.submit(model_type=TI2V, priority="high")
+        done = service.wait_for(high, "completed", "failed")
+        assert (done["status"], done["attempt"]) == ("completed", 1)
+        assert service.task(low)["status"] in ("pending", "processing")
+
+        later = service.wait_for(low, "completed", "failed")
+        assert (later["status"], later["attempt"]) == ("completed", 1)
+        assert later["result"]["resumed_from_step"] >= 4
+
+
+def test_a_busy_replica_that_serve_ends_in_place_of_an_idle_one_hands_its_job_over(tmp_path: Path) -> None:
+    # As with two GPUs: there is no room for a third replica on a machine of two cores.
+    with running_service(tmp_path, generator=ONE_OF_EACH | {"num_cpus": 0.8}, max_running_jobs=2) as service:
+        first = service.submit(**MIDDLING | {"steps": 50}, model_type=T2V)
+        wait_until(lambda: _is_at_step(service, first, 1))
+        second = service.submit(**MIDDLING | {"steps": 150}, model_type=T2V)
+        wait_until(lambda: _is_at_step(service, second, 1))
+        assert service.wait_for(first, "completed", "failed")["status"] == "completed"
+        left_at = service.task(second)["current_step"]
+
+        other = service.wait_for(service.submit(model_type=TI2V), "completed", "failed")
+        assert other["status"] == "completed"
+        task = service.wait_for(second, "completed", "failed")
+        assert (task["status"], task["attempt"]) == ("completed", 1)
+        assert task["result"]["resumed_from_step"] >= left_at
+        assert "its replica is leaving" in service.log.read_text()
