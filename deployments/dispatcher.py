@@ -20,6 +20,7 @@ from deployments.jobs.job import Job, LeaseLost
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.preemption import Running, choose_to_yield
+from deployments.provisioning import Provisioning
 from deployments.replicas import list_replicas
 from deployments.scheduling import Ledger, Need, Policy, Queue, Waiting
 from deployments.slots import Slots
@@ -76,6 +77,7 @@ class Dispatcher:
         config: DispatcherConfig,
         served: Sequence[ModelSpec],
         generators: Mapping[ModelType, DeploymentHandle[Any]],
+        downloader: DeploymentHandle[Any],
     ) -> None:
         self._config = config
         self._store = JobStore(store_url)
@@ -84,6 +86,7 @@ class Dispatcher:
         self._changes = self._store.database.watch()
         self._served = served
         self._generators = generators
+        self._provisioning = Provisioning(self._store, downloader, served)
         self._following: dict[asyncio.Task[None], tuple[Follower, int]] = {}
         """Each with its slot."""
         self._slots = Slots(config.slots, models=config.loaded_models, shared=config.shared)
@@ -122,6 +125,7 @@ class Dispatcher:
                     await asyncio.to_thread(self._service.tidy)
                 if now >= look_at:
                     look_at = now + LOOK_SECONDS
+                    await self._provisioning.update()
                     await self._look()
                 claimed = await self._claim()
             except (SQLAlchemyError, OSError):
@@ -212,7 +216,7 @@ class Dispatcher:
             await self._preempt(followers)
 
     async def _preempt(self, followers: Sequence[Follower]) -> None:
-        first = await asyncio.to_thread(self._store.next_pending, [spec.id for spec in self._served], limit=1)
+        first = await asyncio.to_thread(self._store.next_pending, self._usable_models(), limit=1)
         if not first:
             return
         by_id = {follower.job.id: follower for follower in followers}
@@ -246,7 +250,7 @@ class Dispatcher:
             if follower.ends_at is not None:
                 self._slots.expect(slot, ends_at=follower.ends_at)
         free = self._slots.free(self._config.slots - await asyncio.to_thread(self._store.count_running))
-        models = [spec.id for spec in self._served if self._unavailable.get(spec.type, 0.0) <= time.monotonic()]
+        models = self._usable_models()
         if not free or not models:
             return False
         pending = await asyncio.to_thread(self._read_pending, models)
@@ -262,6 +266,12 @@ class Dispatcher:
                 self._follow(job, slot)
                 claimed = True
         return claimed
+
+    def _usable_models(self) -> list[str]:
+        """The models for which a job could begin."""
+        now = time.monotonic()
+        there = [spec for spec in self._served if self._provisioning.is_there(spec.id)]
+        return [spec.id for spec in there if self._unavailable.get(spec.type, 0.0) <= now]
 
     def _read_pending(self, models: Sequence[str]) -> dict[int, tuple[Job, Waiting]]:
         """The first pending jobs of some models, by their numbers, and as the scheduler takes them."""

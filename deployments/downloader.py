@@ -2,36 +2,147 @@
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.downloads import ensure_model
-from wan22_bridge.errors import ModelMissing
+from wan22_bridge.downloads import ensure_model, find_model
+from wan22_bridge.errors import DownloadFailed, ModelMissing, Wan22Error
+from wan22_bridge.fetching import Fetching, Stopped
 
 logger = logging.getLogger("ray.serve")
 
 
-class Downloader:
-    """Finds or makes the folders of models."""
+class Presence(StrEnum):
+    """Whether a model's files are there."""
 
-    def __init__(self, models_dir: Path, served: Sequence[ModelSpec]) -> None:
+    MISSING = "missing"
+    DOWNLOADING = "downloading"
+    AVAILABLE = "available"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Availability:
+    """How a model's files stand."""
+
+    presence: Presence
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    """None while it is not known."""
+    bytes_per_second: float = 0.0
+    eta_seconds: float | None = None
+    error: dict[str, Any] | None = None
+    """Why the last fetch failed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Fetch:
+    progress: Fetching
+    task: "asyncio.Task[Path]"
+
+
+class Downloader:
+    """Finds, makes or fetches the folders of models. There is one of it."""
+
+    def __init__(self, models_dir: Path, served: Sequence[ModelSpec], cast: bool) -> None:
         self._models_dir = models_dir
         self._served = {spec.id: spec for spec in served}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._cast = cast
+        self._fetches: dict[str, _Fetch] = {}
+        self._errors: dict[str, dict[str, Any]] = {}
+        self._folders: dict[str, Path] = {}
 
-    async def ensure(self, model_id: str) -> Path:
+    async def ensure(self, model_id: str, check_content: bool = False) -> Path:
         """The folder of a served model, once it is there.
+
+        Args:
+            model_id: which.
+            check_content: whether its files are read and hashed, because one of them could not be loaded; those that
+                are wrong are fetched again.
 
         Raises:
             ModelMissing: it can't be had.
+            DownloadFailed: it could not be fetched, or the fetch was stopped.
         """
         if model_id not in self._served:
             raise ModelMissing(
                 f"{model_id} is no longer served here.", suggestions=["Submit the job for another model."]
             )
-        async with self._locks[model_id]:
-            folder = await asyncio.to_thread(ensure_model, self._served[model_id], self._models_dir)
-        logger.info("Model %s is available", model_id, extra={"action": "model_available"})
+        if model_id in self._folders and not check_content:
+            return self._folders[model_id]
+        fetch = self._fetches.get(model_id) or self._begin(model_id, check_content)
+        try:
+            return await asyncio.shield(fetch.task)
+        except Stopped:
+            raise DownloadFailed(f"The download of {model_id} was stopped.", code="download_stopped") from None
+
+    async def start(self, model_id: str, check_content: bool = False) -> None:
+        """Begins to fetch a model; what becomes of it tells `availability`."""
+        if model_id not in self._fetches:
+            self._begin(model_id, check_content)
+
+    async def stop(self, model_id: str) -> None:
+        """Stops a fetch; what came is kept."""
+        if model_id in self._fetches:
+            self._fetches[model_id].progress.stop()
+
+    async def availability(self) -> dict[str, Availability]:
+        """Of all served models."""
+        return {model_id: await self._availability(model_id) for model_id in self._served}
+
+    async def _availability(self, model_id: str) -> Availability:
+        fetch = self._fetches.get(model_id)
+        if fetch is not None:
+            progress = fetch.progress
+            return Availability(
+                presence=Presence.DOWNLOADING,
+                done_bytes=progress.done_bytes,
+                total_bytes=progress.total_bytes,
+                bytes_per_second=progress.bytes_per_second,
+                eta_seconds=progress.eta_seconds,
+            )
+        if model_id not in self._folders:
+            folder = await asyncio.to_thread(find_model, self._served[model_id], self._models_dir)
+            if folder is None:
+                return Availability(presence=Presence.MISSING, error=self._errors.get(model_id))
+            self._folders[model_id] = folder
+        return Availability(presence=Presence.AVAILABLE, error=self._errors.get(model_id))
+
+    def _begin(self, model_id: str, check_content: bool) -> _Fetch:
+        self._errors.pop(model_id, None)
+        progress = Fetching()
+        fetch = _Fetch(progress=progress, task=asyncio.create_task(self._fetch(model_id, progress, check_content)))
+        self._fetches[model_id] = fetch
+        return fetch
+
+    async def _fetch(self, model_id: str, progress: Fetching, check_content: bool) -> Path:
+        extra = {"action": "model_fetch_failed", "model": model_id}
+        try:
+            folder = await asyncio.to_thread(
+                ensure_model,
+                self._served[model_id],
+                self._models_dir,
+                progress,
+                cast=self._cast,
+                check_content=check_content,
+            )
+        except Stopped:
+            logger.info("The fetch of %s was stopped", model_id, extra=extra | {"action": "model_fetch_stopped"})
+            raise
+        except Wan22Error as exc:
+            logger.exception("Model %s is not available", model_id, extra=extra)
+            self._errors[model_id] = exc.to_dict()
+            raise
+        except Exception as exc:
+            logger.exception("Model %s is not available", model_id, extra=extra)
+            failed = DownloadFailed(f"{model_id} could not be fetched: an unexpected {type(exc).__name__}.")
+            self._errors[model_id] = failed.to_dict()
+            raise failed from exc
+        finally:
+            del self._fetches[model_id]
+        self._folders[model_id] = folder
+        logger.info("Model %s is available", model_id, extra={"action": "model_available", "model": model_id})
         return folder

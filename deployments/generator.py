@@ -21,7 +21,7 @@ from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Begun, Completed, Failed, Message, Stopped, Yielded
 from deployments.storage import Storage
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import GenerationFailed, Wan22Error
+from wan22_bridge.errors import GenerationFailed, ModelCorrupted, Wan22Error
 from wan22_bridge.plans import Wishes
 from wan22_bridge.types import Checkpoint, GenerationResult, Preview, Progress, Stage
 
@@ -121,7 +121,14 @@ class Generator:
         async def load(model_id: str) -> _Loaded:
             folder: Path = await self._downloader.ensure.remote(model_id)
             loop = asyncio.get_running_loop()
-            model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
+            try:
+                model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
+            except ModelCorrupted:
+                if not self._served[model_id].is_fetched:
+                    raise
+                logger.exception("%s is checked", model_id, extra={"action": "model_repair", "model": model_id})
+                folder = await self._downloader.ensure.remote(model_id, check_content=True)
+                model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
             return _Loaded(model, self._unload)
 
         return cast(Callable[[str], Awaitable[_Loaded]], load)

@@ -32,7 +32,7 @@ def build_app(args: Settings) -> serve.Application:
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=100,
         graceful_shutdown_wait_loop_s=0.2,
-    )(Downloader).bind(settings.data_dir / "models", served)
+    )(Downloader).bind(settings.models_dir, served, settings.cast_to_bf16)
     generators = _bind_generators(settings, served, downloader)
     dispatcher = serve.deployment(
         name="dispatcher",
@@ -56,6 +56,7 @@ def build_app(args: Settings) -> serve.Application:
         ),
         served,
         generators,
+        downloader,
     )
     return serve.deployment(
         name="ingress",
@@ -64,7 +65,7 @@ def build_app(args: Settings) -> serve.Application:
         max_ongoing_requests=_INGRESS_SLOTS,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=10,
-    )(Ingress).bind(settings, dispatcher)
+    )(Ingress).bind(settings, dispatcher, downloader)
 
 
 def _bind_generators(

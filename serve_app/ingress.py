@@ -17,10 +17,13 @@ class Ingress:
     so that a client's disconnect cancels nothing.
     """
 
-    def __init__(self, settings: Settings, dispatcher: DeploymentHandle[Any]) -> None:
+    def __init__(
+        self, settings: Settings, dispatcher: DeploymentHandle[Any], downloader: DeploymentHandle[Any]
+    ) -> None:
         self._settings = settings
         self._dispatcher = dispatcher
+        self._downloader = downloader
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve once, in the replica."""
-        return make_api(Services.open(self._settings, self._dispatcher))
+        return make_api(Services.open(self._settings, self._dispatcher, self._downloader))

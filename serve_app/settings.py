@@ -20,10 +20,18 @@ class _Strict(BaseModel):
 class ModelEntry(_Strict):
     """A model to serve."""
 
-    id: str
-    """Its id in the catalogue, configs/models.yaml."""
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """Its id in the catalogue, configs/models.yaml; or any other, with `like`."""
+    like: str | None = None
+    """The model of the catalogue whose type, defaults and limits it has: for a variant that is served beside it."""
+    repository: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """On the hub, in diffusers' format, in place of the catalogue's."""
     path: Path | None = None
-    """Its folder in diffusers' format, for a model that is not built in."""
+    """Its folder in diffusers' format; without it, a model that is not built in is fetched for its first job."""
+    revision: str | None = None
+    """What is fetched: a commit, a tag or a branch; by default the newest, and that for good."""
+    quantization: Quantization | None = None
+    """How its experts' weights are stored, in place of what `generator` says."""
 
 
 def _entry(value: Any) -> Any:
@@ -94,6 +102,10 @@ class Settings(_Strict):
 
     data_dir: Path = Path("data")
     """Where jobs, inputs, videos and built-in models are kept; relative to where the service is started."""
+    models_dir: Path = Path("models")
+    """Where models are made and fetched to; relative to data_dir."""
+    cast_to_bf16: bool = False
+    """Whether weights that come in fp32 are cast to bf16 as they are fetched: T2V-A14B's 126 GB become 69."""
     database_url: str | None = None
     """`postgresql://…`, or `sqlite:///PATH`; by default jobs.db in data_dir."""
     models: list[Annotated[ModelEntry, BeforeValidator(_entry)]] = Field(
@@ -124,7 +136,11 @@ class Settings(_Strict):
         except RuntimeError as exc:
             raise ConfigurationError(f"data_dir: {exc}", param="data_dir") from exc
         return self.model_copy(
-            update={"data_dir": data_dir, "database_url": self.database_url or f"sqlite:///{data_dir}/jobs.db"}
+            update={
+                "data_dir": data_dir,
+                "models_dir": data_dir / self.models_dir.expanduser(),
+                "database_url": self.database_url or f"sqlite:///{data_dir}/jobs.db",
+            }
         )
 
     def served_models(self) -> list[ModelSpec]:
@@ -137,16 +153,22 @@ class Settings(_Strict):
         served: dict[str, ModelSpec] = {}
         for index, entry in enumerate(self.models):
             key = f"models[{index}]"
-            if entry.id not in catalogue:
+            known = entry.like or entry.id
+            if known not in catalogue:
                 raise ConfigurationError(
-                    f"{key}: there is no model {entry.id!r}; the catalogue has {', '.join(catalogue)}.", param=key
+                    f"{key}: there is no model {known!r}; the catalogue has {', '.join(catalogue)}.", param=key
                 )
             if entry.id in served:
                 raise ConfigurationError(f"{key}: {entry.id!r} is named twice.", param=key)
-            spec = replace(catalogue[entry.id], path=entry.path.expanduser().absolute() if entry.path else None)
-            if spec.path is not None or spec.source_kind is not SourceKind.BUILTIN:
+            path = entry.path.expanduser().absolute() if entry.path else None
+            spec = replace(
+                catalogue[known], id=entry.id, path=path, revision=entry.revision, quantization=entry.quantization
+            )
+            if entry.repository is not None:
+                spec = replace(spec, source_kind=SourceKind.HUB, source_ref=entry.repository)
+            if path is not None:
                 try:
-                    ensure_model(spec, self.data_dir)
+                    ensure_model(spec, self.models_dir)
                 except ModelMissing as exc:
                     raise ConfigurationError(f"{key}: {exc.message} {exc.suggestions[0]}", param=key) from exc
             served[entry.id] = spec

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 from wan22_bridge.architecture import find_architecture
@@ -37,17 +38,17 @@ class ModelIntegrationBridge:
         scratch: Path | None = None,
         loras: Path = Path("loras"),
     ) -> None:
-        """Sees what the machine has; what is loaded later is planned against that.
+        """Opens nothing yet.
 
         Args:
             exact: gives up speed on the CPU for the very bits that diffusers' pipelines make.
-            hardware: what to plan for; this machine as it is now by default.
+            hardware: what to plan for; by default this machine as it is when a model is loaded.
             wishes: what every plan is to have.
             scratch: the folder on whose disk weights are laid out where a plan needs that.
             loras: the folder of LoRAs.
         """
         self._exact = exact
-        self._hardware = hardware or detect_hardware(scratch or Path.cwd())
+        self._hardware = hardware
         self._wishes = wishes
         self._scratch = scratch
         self._loras = loras
@@ -65,11 +66,14 @@ class ModelIntegrationBridge:
             OutOfMemory: it does not fit, whatever is done.
         """
         started = time.perf_counter()
-        dtypes = base_plan(self._hardware.device).dtypes
+        hardware = self._hardware or detect_hardware(self._scratch or Path.cwd())
+        dtypes = base_plan(hardware.device).dtypes
         architecture = find_architecture(spec, folder)
-        meter = FootprintMeter(architecture, self._hardware.device, dtypes)
-        wishes = settle_wishes(self._wishes or Wishes(), spec, in_gguf=architecture.gguf_bytes is not None)
-        planner = Planner(spec, self._hardware, meter.measure, wishes)
+        meter = FootprintMeter(architecture, hardware.device, dtypes)
+        wishes = self._wishes or Wishes()
+        wishes = replace(wishes, quantization=spec.quantization or wishes.quantization)
+        wishes = settle_wishes(wishes, spec, in_gguf=architecture.gguf_bytes is not None)
+        planner = Planner(spec, hardware, meter.measure, wishes)
         shape = RequestShape(
             width=spec.size[0],
             height=spec.size[1],

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 import configs
+from wan22_bridge.plans import Quantization
 from wan22_bridge.types import ModelType
 
 
@@ -68,6 +69,15 @@ class ModelSpec:
     presets: Mapping[str, Preset]
     path: Path | None = None
     """A folder on this machine in place of the source."""
+    revision: str | None = None
+    """Of the repository on the hub: a commit, a tag or a branch; the newest by default."""
+    quantization: Quantization | None = None
+    """How its experts' weights are stored, where it is not as for other models."""
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether its files have to be fetched before it can be used."""
+        return self.path is None and self.source_kind is SourceKind.HUB
 
     @property
     def video(self) -> bool:

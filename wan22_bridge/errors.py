@@ -7,6 +7,7 @@ Wan22Error
 ├── Conflict              the state it is in does not allow it
 ├── PayloadTooLarge       an upload or a body over the limit
 ├── ModelMissing          a model's files are not on this machine
+├── DownloadFailed        they could not be fetched
 ├── ModelCorrupted        they are, and can't be loaded
 ├── OutOfMemory           the device was too small for the request
 ├── NotReady              the service can't work at the moment
@@ -114,6 +115,13 @@ class ModelMissing(Wan22Error):
 
     category = "model_loading"
     default_code = "model_missing"
+
+
+class DownloadFailed(Wan22Error):
+    """The model could not be fetched."""
+
+    category = "network"
+    default_code = "download_failed"
 
 
 class ModelCorrupted(Wan22Error):

@@ -24,6 +24,8 @@ class ModelType(StrEnum):
 class Stage(StrEnum):
     """What a running job is doing, in the order it does it."""
 
+    DOWNLOADING_MODEL = "downloading_model"
+    """While it waits: then the progress is that of the download."""
     LOADING_MODEL = "loading_model"
     PREPARING_INPUTS = "preparing_inputs"
     GENERATING = "generating"

@@ -85,6 +85,12 @@ class JobReader:
         with self.database.reading() as connection:
             return int(connection.execute(claimed).scalar_one())
 
+    def pending_models(self) -> set[str]:
+        """The models that pending jobs need."""
+        query = select(jobs.c.model).where(jobs.c.state == JobState.PENDING).distinct()
+        with self.database.reading() as connection:
+            return set(connection.execute(query).scalars())
+
     def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
         """The first pending jobs of some models: the highest priority first, then by rank."""
         query = _in_turn(select(jobs)).where(jobs.c.model.in_(models)).limit(limit)

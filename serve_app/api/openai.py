@@ -72,7 +72,7 @@ class Video(BaseModel):
                 "id": job.id,
                 "model": params.model,
                 "status": _STATUS[job.state],
-                "progress": int(job.progress),
+                "progress": 0 if job.state is JobState.PENDING else int(job.progress),
                 "created_at": int(job.created_at),
                 "completed_at": int(job.completed_at) if job.state is JobState.COMPLETED and job.completed_at else None,
                 "prompt": params.prompt,

@@ -25,9 +25,12 @@ class Services:
     jobs: JobService
     served: Sequence[ModelSpec]
     dispatcher: DeploymentHandle[Any]
+    downloader: DeploymentHandle[Any]
 
     @classmethod
-    def open(cls, settings: Settings, dispatcher: DeploymentHandle[Any]) -> "Services":
+    def open(
+        cls, settings: Settings, dispatcher: DeploymentHandle[Any], downloader: DeploymentHandle[Any]
+    ) -> "Services":
         """Opens the database and the storage of absolute settings."""
         assert settings.database_url is not None
         store = JobStore(settings.database_url)
@@ -40,6 +43,7 @@ class Services:
             jobs=JobService(store, storage, served),
             served=served,
             dispatcher=dispatcher,
+            downloader=downloader,
         )
 
 

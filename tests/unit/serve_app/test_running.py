@@ -43,7 +43,7 @@ def test_the_projects_own_config_is_good_and_takes_overrides(tmp_path: Path) -> 
         ({"models": []}, "applications[0].args.models"),
         ({"models": ["tiny-v2v"]}, "applications[0].args.models[0]: there is no model 'tiny-v2v'"),
         ({"models": ["tiny-t2v", "tiny-t2v"]}, "applications[0].args.models[1]: 'tiny-t2v' is named twice"),
-        ({"models": ["wan2.2-ti2v-5b"]}, "hf download Wan-AI/Wan2.2-TI2V-5B-Diffusers"),
+        ({"generator": {"preload": ["tiny"]}}, "applications[0].args.generator.preload[0]: 'tiny' is not among"),
         ({"models": [{"id": "wan2.2-ti2v-5b", "path": "/nonexistent"}]}, "applications[0].args.models[0]"),
         ({"top_http_option": {}}, "http_option: unknown key"),
         ({"top_http_options": {"prt": 1}}, "http_options.prt: unknown key"),

@@ -6,21 +6,16 @@ from pathlib import Path
 import pytest
 
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.downloads import ensure_model
+from wan22_bridge.downloads import ensure_model, find_model
 from wan22_bridge.errors import ModelMissing
 
 _REAL = load_catalogue()["wan2.2-ti2v-5b"]
 
 
-def test_a_hub_model_without_a_folder_says_how_to_fetch_it(tmp_path: Path) -> None:
-    with pytest.raises(ModelMissing) as caught:
-        ensure_model(_REAL, tmp_path)
-    assert "hf download Wan-AI/Wan2.2-TI2V-5B-Diffusers" in caught.value.suggestions[0]
-
-
 def test_a_folder_in_diffusers_format_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").touch()
     assert ensure_model(replace(_REAL, path=tmp_path), tmp_path / "models") == tmp_path
+    assert find_model(replace(_REAL, path=tmp_path), tmp_path / "models") == tmp_path
 
 
 def test_another_folder_is_refused_without_naming_its_path(tmp_path: Path) -> None:

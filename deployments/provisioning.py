@@ -1,0 +1,74 @@
+"""Jobs whose model is not on this machine: it is fetched while they wait, and no GPU waits with them."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.downloader import Availability, Presence
+from deployments.jobs.store import JobStore
+from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.types import Progress, Stage
+
+logger = logging.getLogger("ray.serve")
+
+
+class Provisioning:
+    """Has the models fetched that pending jobs need, and tells these jobs how far that is."""
+
+    def __init__(self, store: JobStore, downloader: DeploymentHandle[Any], served: Sequence[ModelSpec]) -> None:
+        self._store, self._downloader = store, downloader
+        self._fetched = [spec.id for spec in served if spec.is_fetched]
+        self._missing = set(self._fetched)
+        self._begun: set[str] = set()
+        """Fetches that were begun for jobs: they are stopped when nobody waits for them any more."""
+
+    def is_there(self, model_id: str) -> bool:
+        """Whether a job for a model could begin, as far as that is known."""
+        return model_id not in self._missing
+
+    async def update(self) -> None:
+        """Looks which models are there, begins and stops fetches, and writes on the jobs how far they are."""
+        if not self._fetched:
+            return
+        try:
+            found: dict[str, Availability] = await self._downloader.availability.remote()
+        except (RayError, RayServeException):
+            logger.exception("The downloader did not answer", extra={"action": "downloader_failed"})
+            return
+        waiting = await asyncio.to_thread(self._store.pending_models)
+        for model_id in self._fetched:
+            await self._provide(model_id, found[model_id], is_wanted=model_id in waiting)
+
+    async def _provide(self, model_id: str, found: Availability, *, is_wanted: bool) -> None:
+        if found.presence is Presence.AVAILABLE:
+            if model_id in self._missing:
+                await asyncio.to_thread(self._store.note_fetched, model_id)
+            self._missing.discard(model_id)
+            self._begun.discard(model_id)
+            return
+        self._missing.add(model_id)
+        if found.presence is Presence.DOWNLOADING:
+            if is_wanted:
+                await asyncio.to_thread(self._store.note_fetch, model_id, _progress(found))
+            elif model_id in self._begun:
+                await self._downloader.stop.remote(model_id)
+                self._begun.discard(model_id)
+        elif is_wanted and model_id in self._begun and found.error is not None:
+            await asyncio.to_thread(self._store.fail_pending, model_id, found.error)
+            self._begun.discard(model_id)
+        elif is_wanted:
+            self._begun.add(model_id)
+            await asyncio.to_thread(self._store.note_fetch, model_id, Progress(stage=Stage.DOWNLOADING_MODEL))
+            await self._downloader.start.remote(model_id)
+        else:
+            self._begun.discard(model_id)
+
+
+def _progress(found: Availability) -> Progress:
+    percent = 100 * found.done_bytes / found.total_bytes if found.total_bytes else 0.0
+    return Progress(stage=Stage.DOWNLOADING_MODEL, percent=percent, eta_seconds=found.eta_seconds)

@@ -1,0 +1,92 @@
+"""Models that are not on the machine yet: fetched for the jobs that wait for them, from a hub with its faults."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+
+from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
+from tests.service import Service, running_service, wait_until
+from wan22_bridge.fetching import Fetching, fetch_model
+from wan22_bridge.tiny import ensure_tiny_model
+
+BIG = "transformer/diffusion_pytorch_model.safetensors"
+MODELS: list[Any] = ["tiny-t2v", {"id": "from-hub", "like": "tiny-ti2v", "repository": REPOSITORY}]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    folder = tmp_path_factory.mktemp("hub") / "model"
+    shutil.copytree(ensure_tiny_model(tmp_path_factory.mktemp("models"), "ti2v"), folder)
+    transformer = WanTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+    transformer.save_pretrained(folder / "transformer")
+    with serving_hub(folder) as server:
+        yield server
+
+
+def is_fetched_so_far(service: Service, task_id: str, percent: float) -> bool:
+    task = service.task(task_id)
+    return bool(task["stage"] == "downloading_model" and task["progress"] >= percent)
+
+
+def test_jobs_wait_for_their_model_and_no_generator_with_them(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    with running_service(tmp_path, models=MODELS) as service:
+        _fail_with_the_reason(hub, service)
+        _stop_with_the_last_job(hub, service)
+        _go_on_after_a_kill(hub, service)
+
+
+def _fail_with_the_reason(hub: HubServer, service: Service) -> None:
+    hub.describing.append(Fault(status=404))
+    task = service.wait_for(service.submit(model_type="from-hub"), "completed", "failed")
+    assert task["status"] == "failed"
+    assert task["error"]["code"] == "hub_refused"
+    assert REPOSITORY in task["error"]["message"]
+
+
+def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
+    hub.faults[BIG].extend([Fault(drip_seconds=0.002)] * 2)
+    cancelled = service.submit(model_type="from-hub")
+    wait_until(lambda: is_fetched_so_far(service, cancelled, 20))
+    task = service.task(cancelled)
+    assert task["status"] == "pending"
+    assert task["eta_seconds"] > 0
+    assert service.finished(model_type="tiny-t2v")["attempt"] == 1
+    assert service.task(cancelled)["stage"] == "downloading_model"
+    with service.client() as client:
+        assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200
+    wait_until(lambda: "The fetch of from-hub was stopped" in service.log.read_text())
+
+
+def _go_on_after_a_kill(hub: HubServer, service: Service) -> None:
+    waiting = service.submit(model_type="from-hub")
+    wait_until(lambda: is_fetched_so_far(service, waiting, 20))
+    [downloader] = [found for found in service.processes() if "wan22:downloader" in " ".join(found.cmdline())]
+    downloader.kill()
+    psutil.wait_procs([downloader])
+    task = service.wait_for(waiting, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 1)
+    assert len([start for name, start in hub.ranges if name == BIG]) >= 2, "each went on where the one before was"
+
+
+def test_a_damaged_file_is_fetched_again_alone_and_the_job_goes_on(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    folder = tmp_path / "data" / "models" / "from-hub"
+    fetch_model(REPOSITORY, None, folder, Fetching())
+    whole = (folder / BIG).read_bytes()
+    (folder / BIG).write_bytes(b"\xff" * 64 + whole[64:])
+    hub.asked.clear()
+    with running_service(tmp_path, models=MODELS) as service:
+        assert service.finished(model_type="from-hub")["attempt"] == 1
+    assert (folder / BIG).read_bytes() == whole
+    assert hub.asked == {BIG: 1}

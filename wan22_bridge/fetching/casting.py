@@ -1,0 +1,45 @@
+"""Weights that come in fp32, cast to bf16 once, file by file: what they are computed in anyway, at half the size."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from wan22_bridge.fetching.manifest import Manifest, ModelFile, hash_file, write_manifest
+from wan22_bridge.files import atomic_path
+
+_CAST = ("transformer", "transformer_2", "text_encoder")
+"""The VAE computes in fp32."""
+
+
+def is_cast(path: str) -> bool:
+    """Whether a model's file holds weights that are computed in bf16."""
+    return path.endswith(".safetensors") and path.partition("/")[0] in _CAST
+
+
+def cast_file(folder: Path, manifest: Manifest, file: ModelFile) -> Manifest:
+    """Casts a file's fp32 weights to bf16, but for those that a transformer keeps in fp32 whatever it is loaded in.
+
+    What is loaded in bf16 from it is the same, bit by bit, as from the file that came. A kill leaves the one or the
+    other, and the manifest knows both.
+    """
+    path = folder / file.path
+    kept = WanTransformer3DModel._keep_in_fp32_modules if file.path.startswith("transformer") else ()
+    with safe_open(path, "pt") as opened:
+        metadata = opened.metadata()
+        weights = {name: _cast(name, opened.get_tensor(name), kept) for name in opened.keys()}  # noqa: SIM118
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, metadata)
+        size, sha256 = temporary.stat().st_size, hash_file(temporary)
+        manifest = manifest.with_file(replace(file, cast_size=size, cast_sha256=sha256))
+        write_manifest(folder, manifest)
+    return manifest
+
+
+def _cast(name: str, weight: torch.Tensor, kept: tuple[str, ...] | list[str]) -> torch.Tensor:
+    if weight.dtype is not torch.float32 or any(part in name.split(".") for part in kept):
+        return weight
+    return weight.to(torch.bfloat16)
