@@ -60,7 +60,7 @@ def build_app(args: Settings) -> serve.Application:
     )
     return serve.deployment(
         name="ingress",
-        num_replicas=1,
+        num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=_INGRESS_SLOTS,
         graceful_shutdown_wait_loop_s=0.2,

@@ -22,6 +22,7 @@ from serve_app.settings import Settings, describe, parse_settings
 from wan22_bridge.errors import ConfigurationError
 
 IMPORT_PATH = "serve_app.app:build_app"
+POLICY = "deployments.autoscaling:FollowDemand"
 _READY_TIMEOUT_SECONDS = 300.0
 _END_SECONDS = 5.0
 
@@ -44,6 +45,11 @@ def load_config(path: Path, *, port: int | None, data_dir: Path | None) -> tuple
         raise ConfigurationError(f"{path}: no application has the import_path {IMPORT_PATH}.", param="import_path")
     index = paths.index(IMPORT_PATH)
     application = config["applications"][index]
+    if not application.get("autoscaling_policy"):
+        key = f"applications[{index}].autoscaling_policy"
+        raise ConfigurationError(
+            f"{path}: {key}: missing; generators come and go by policy_function: {POLICY}.", param=key
+        )
     args = application["args"] = dict(application.get("args") or {})
     if data_dir is not None:
         args["data_dir"] = str(data_dir)

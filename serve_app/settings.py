@@ -116,6 +116,8 @@ class Settings(_Strict):
     scheduling: SchedulingSettings = SchedulingSettings()
     max_running_jobs: int = Field(default=1, ge=1)
     """Jobs that run at once, over all types: one for each GPU, or for each num_gpus of them."""
+    ingress_replicas: int = Field(default=1, ge=1)
+    """Processes that answer HTTP."""
     max_attempts: int = Field(default=3, ge=1)
     """How often a job is begun whose process dies, before it fails."""
     lease_seconds: float = Field(default=15, ge=1)
