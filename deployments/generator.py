@@ -5,29 +5,30 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
+from deployments.jobs.holdings import Holdings
 from deployments.jobs.job import ClaimState, Job
 from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Begun, Completed, Failed, Message, Stopped, Yielded
+from deployments.multiplexing import Loaded, Models
 from deployments.storage import Storage
+from deployments.telling import Telling, own_id
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import GenerationFailed, ModelCorrupted, Wan22Error
+from wan22_bridge.errors import GenerationFailed, Wan22Error
 from wan22_bridge.plans import Wishes
 from wan22_bridge.types import Checkpoint, GenerationResult, Preview, Progress, Stage
 
 if TYPE_CHECKING:
     from wan22_bridge.bridge import ModelIntegrationBridge
-    from wan22_bridge.model import LoadedModel
 
 logger = logging.getLogger("ray.serve")
 
@@ -67,20 +68,6 @@ class GeneratorConfig:
     wishes: Wishes
 
 
-class _Loaded:
-    """A loaded model. Serve calls `__del__` when another takes its place, and Python does so once more."""
-
-    def __init__(self, model: "LoadedModel", unload: Callable[["LoadedModel"], None]) -> None:
-        self.model: LoadedModel | None = model
-        self._unload = unload
-
-    def __del__(self) -> None:
-        """Returns once its memory is free: what is loaded next may need it."""
-        model, self.model = self.model, None
-        if model is not None:
-            self._unload(model)
-
-
 class Generator:
     """Runs jobs one after the other, and multiplexes the models that these need.
 
@@ -101,62 +88,43 @@ class Generator:
         self._store = JobStore(store_url, migrate=False)
         self._storage = Storage(data_dir)
         self._served = {spec.id: spec for spec in served}
-        self._downloader = downloader
         self._config = config
         self._bridge: ModelIntegrationBridge | None = None
-        self._multiplexed = self._multiplex(config.loaded_models)
-        self._loads: set[asyncio.Future[_Loaded]] = set()
+        self._models = Models(
+            self._device,
+            self._open_bridge,
+            self._served,
+            downloader,
+            most=config.loaded_models,
+            changed=lambda: self._telling.soon(),
+        )
+        self._telling = Telling(Holdings(self._store.database), lambda: self._models.infos)
         self._device.submit(self._open_bridge)
         if config.preload:
-            asyncio.get_running_loop().create_task(self._preload())
+            self._preloading = asyncio.get_running_loop().create_task(self._preload())
 
     def __del__(self) -> None:
         """Waits for the device's thread: a job that was given back ends its step and keeps its snapshot."""
         self._device.shutdown(wait=True)
-
-    def _multiplex(self, loaded_models: int) -> Callable[[str], Awaitable[_Loaded]]:
-        """Serve's multiplexer, which takes its number of models when it is made, and tells the routers what is here."""
-
-        @serve.multiplexed(max_num_models_per_replica=loaded_models)  # type: ignore[untyped-decorator]
-        async def load(model_id: str) -> _Loaded:
-            folder: Path = await self._downloader.ensure.remote(model_id)
-            loop = asyncio.get_running_loop()
-            try:
-                model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
-            except ModelCorrupted:
-                if not self._served[model_id].is_fetched:
-                    raise
-                logger.exception("%s is checked", model_id, extra={"action": "model_repair", "model": model_id})
-                folder = await self._downloader.ensure.remote(model_id, check_content=True)
-                model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
-            return _Loaded(model, self._unload)
-
-        return cast(Callable[[str], Awaitable[_Loaded]], load)
-
-    def _load(self, model_id: str) -> "asyncio.Future[_Loaded]":
-        """Loads a model where it is not loaded; the load goes on, for the next job, when nobody waits for it."""
-        load = asyncio.ensure_future(self._multiplexed(model_id))
-        self._loads.add(load)
-        load.add_done_callback(self._loads.discard)
-        return load
+        self._telling.end()
 
     async def _preload(self) -> None:
+        self._telling.begin()
         for model_id in self._config.preload[: self._config.loaded_models]:
             try:
-                await self._load(model_id)
+                await self._models.load(model_id)
             except Exception:
                 logger.exception("%s could not be preloaded", model_id, extra={"action": "preload_failed"})
-
-    def _unload(self, model: "LoadedModel") -> None:
-        with contextlib.suppress(RuntimeError):  # after the thread's end: the process ends, and all of it is freed
-            self._device.submit(model.close).result()
 
     async def generate(self, job: Job) -> AsyncIterator[Message]:
         """Runs one claimed job, telling how far it is; the last message is how it ended.
 
         It stops when the store says so, or when the caller cancels the call.
         """
-        yield Begun(serve.get_replica_context().replica_id.unique_id)
+        self._telling.job_id = job.id
+        self._telling.begin()
+        self._telling.soon()
+        yield Begun(own_id())
         yield Advanced(Progress(stage=Stage.LOADING_MODEL, total_steps=job.params.steps_to_run))
         stop = _Stop()
         watch = asyncio.create_task(self._watch(job, stop))
@@ -175,15 +143,17 @@ class Generator:
         finally:
             stop.set()
             watch.cancel()
+            self._telling.job_id = None
+            self._telling.soon()
 
-    async def _load_unless_stopped(self, model_id: str, watch: "asyncio.Task[None]") -> _Loaded | None:
+    async def _load_unless_stopped(self, model_id: str, watch: "asyncio.Task[None]") -> Loaded | None:
         """The loaded model; None if the watch ends first."""
-        load = self._load(model_id)
+        load = self._models.load(model_id)
         futures: set[asyncio.Future[Any]] = {load, watch}
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         return await load if load.done() else None
 
-    async def _run(self, loaded: _Loaded, job: Job, stop: _Stop) -> AsyncIterator[Message]:
+    async def _run(self, loaded: Loaded, job: Job, stop: _Stop) -> AsyncIterator[Message]:
         """Runs the job in the device's thread; the thread's own end is the last message."""
         loop = asyncio.get_running_loop()
         progress: asyncio.Queue[Message] = asyncio.Queue()
@@ -224,12 +194,10 @@ class Generator:
                 scratch=self._storage.root / "offload",
                 loras=self._storage.loras,
             )
+            self._telling.device = self._bridge.device_name
         return self._bridge
 
-    def _load_on_device(self, model_id: str, folder: Path) -> "LoadedModel":
-        return self._open_bridge().load(self._served[model_id], folder)
-
-    def _run_on_device(self, loaded: _Loaded, job: Job, stop: _Stop, say: Callable[[Message], None]) -> Message:
+    def _run_on_device(self, loaded: Loaded, job: Job, stop: _Stop, say: Callable[[Message], None]) -> Message:
         """Runs the job to its end or until it is stopped; what goes wrong is raised."""
         assert self._bridge is not None
         assert loaded.model is not None

@@ -57,6 +57,11 @@ class ModelIntegrationBridge:
         self._decode_seconds_per_pixel: dict[str, float] = {}
         use_all_cores()
 
+    @property
+    def device_name(self) -> str:
+        """What it generates on."""
+        return (self._hardware or detect_hardware(self._scratch or Path.cwd())).name
+
     def load(self, spec: ModelSpec, folder: Path) -> LoadedModel:
         """Loads a model from its folder, as is best on this machine for what it makes by default.
 

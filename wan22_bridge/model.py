@@ -99,6 +99,15 @@ class LoadedModel:
         assert isinstance(dtype, torch.dtype)
         return dtype
 
+    @property
+    def device_bytes(self) -> int:
+        """What its weights take on the GPU as long as no component is brought there; 0 on a CPU."""
+        if self.device.type == "cpu":
+            return 0
+        modules = [module for name in self.components if (module := getattr(self.text, name)) is not None]
+        weights = (weight for module in modules for weight in (*module.parameters(), *module.buffers()))
+        return sum(weight.nbytes for weight in weights if weight.device.type != "cpu")
+
     def bring(self, name: str) -> Any:
         """Gives a component, ready to work; those that are there on demand make room for it.
 

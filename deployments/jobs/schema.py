@@ -52,3 +52,11 @@ events = Table(
     Index("events_by_job", "job_id", "sequence"),
     sqlite_autoincrement=True,
 )
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("data", Text, nullable=False),
+    Column("seen_at", Float(53), nullable=False),
+)
