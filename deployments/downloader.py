@@ -11,7 +11,7 @@ from typing import Any
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.downloads import ensure_model, find_model
 from wan22_bridge.errors import DownloadFailed, ModelMissing, Wan22Error
-from wan22_bridge.fetching import Fetching, Stopped
+from wan22_bridge.fetching import NAME, Fetching, FileState, Stopped, check_files, read_manifest
 
 logger = logging.getLogger("ray.serve")
 
@@ -89,6 +89,17 @@ class Downloader:
         if model_id in self._fetches:
             self._fetches[model_id].progress.stop()
 
+    async def verify(self, model_id: str) -> dict[str, str]:
+        """Reads and hashes the files of a model that was fetched; those that are wrong, and how."""
+        spec, folder = self._served[model_id], self._models_dir / model_id
+        manifest = await asyncio.to_thread(read_manifest, folder)
+        if not spec.is_fetched:
+            return {}
+        if manifest is None:
+            return {NAME: FileState.MISSING.value}
+        states = await asyncio.to_thread(check_files, folder, manifest, content=True)
+        return {path: state.value for path, state in states.items() if state is not FileState.GOOD}
+
     async def availability(self) -> dict[str, Availability]:
         """Of all served models."""
         return {model_id: await self._availability(model_id) for model_id in self._served}
@@ -109,7 +120,10 @@ class Downloader:
             if folder is None:
                 return Availability(presence=Presence.MISSING, error=self._errors.get(model_id))
             self._folders[model_id] = folder
-        return Availability(presence=Presence.AVAILABLE, error=self._errors.get(model_id))
+        size = await asyncio.to_thread(_size, self._folders[model_id])
+        return Availability(
+            presence=Presence.AVAILABLE, done_bytes=size, total_bytes=size, error=self._errors.get(model_id)
+        )
 
     def _begin(self, model_id: str, check_content: bool) -> _Fetch:
         self._errors.pop(model_id, None)
@@ -146,3 +160,7 @@ class Downloader:
         self._folders[model_id] = folder
         logger.info("Model %s is available", model_id, extra={"action": "model_available", "model": model_id})
         return folder
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -19,6 +19,7 @@ from serve_app.calibration import calibrate
 from serve_app.client import DEFAULT_URL, Client, ClientError
 from serve_app.doctor import doctor
 from serve_app.following import follow_job
+from serve_app.model_files import app as model_files
 from serve_app.planning import plan
 from serve_app.simulation import simulate
 
@@ -151,9 +152,12 @@ def cancel(job_id: Annotated[str, typer.Argument(help="As `wan22 jobs` lists it.
         output.print(client.cancel(job_id))
 
 
-@app.command()
-def models(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
-    """List the models that are served."""
+app.add_typer(model_files, name="models")
+
+
+@model_files.command()
+def served(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """List the models that a running service serves, and their defaults."""
     with _client(url) as client:
         found = client.models()
     if as_json:

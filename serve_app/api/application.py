@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from serve_app.api import events, native, openai, operations, outputs, remakes
+from serve_app.api import events, models, native, openai, operations, outputs, remakes
 from serve_app.api.bodies import BodyLimit
 from serve_app.api.errors import add_error_handlers
 from serve_app.api.feed import Feed
@@ -35,7 +35,7 @@ def make_api(services: Services) -> FastAPI:
     app.state.feed = feed
     app.add_middleware(BodyLimit, max_bytes=int(services.settings.max_upload_mb * 1e6))
     add_error_handlers(app)
-    for module in (native, outputs, openai, remakes, events, operations):
+    for module in (native, outputs, models, openai, remakes, events, operations):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)

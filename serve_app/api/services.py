@@ -8,6 +8,7 @@ from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import HTTPConnection
 
+from deployments.jobs.holdings import Holdings
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.storage import Storage
@@ -24,6 +25,7 @@ class Services:
     storage: Storage
     jobs: JobService
     served: Sequence[ModelSpec]
+    holdings: Holdings
     dispatcher: DeploymentHandle[Any]
     downloader: DeploymentHandle[Any]
 
@@ -42,6 +44,7 @@ class Services:
             storage=storage,
             jobs=JobService(store, storage, served),
             served=served,
+            holdings=Holdings(store.database),
             dispatcher=dispatcher,
             downloader=downloader,
         )

@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_on_stderr(service: Service, arguments: list[str],
 
 def test_without_a_service_it_says_how_to_start_one(service: Service) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    for arguments in (["generate", "x"], ["jobs"], ["models"], ["cancel", "x"]):
+    for arguments in (["generate", "x"], ["jobs"], ["models", "served"], ["cancel", "x"]):
         done = _run(service, *arguments, "--url", url)
         assert done.returncode == 1
         assert f"Can't reach the service at {url}" in done.stderr
@@ -150,7 +150,7 @@ def test_another_server_is_recognised_as_none_of_ours(service: Service, tmp_path
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, ThreadPoolExecutor(1) as pool:
         pool.submit(server.serve_forever)
         url = f"http://127.0.0.1:{server.server_port}"
-        for arguments in (["models"], ["jobs"], ["generate", "x"], ["cancel", "x"]):
+        for arguments in (["models", "served"], ["jobs"], ["generate", "x"], ["cancel", "x"]):
             done = _run(service, *arguments, "--url", url)
             assert done.returncode == 1
             assert url in done.stderr
@@ -163,7 +163,7 @@ def test_jobs_models_and_version(service: Service) -> None:
     task = service.finished()
     assert task["id"] in _run(service, "jobs").stdout
     assert json.loads(_run(service, "jobs", "--limit", "1", "--json").stdout)[0]["id"] == task["id"]
-    assert "tiny-ti2v" in _run(service, "models").stdout
-    assert len(json.loads(_run(service, "models", "--json").stdout)) == 3
+    assert "tiny-ti2v" in _run(service, "models", "served").stdout
+    assert len(json.loads(_run(service, "models", "served", "--json").stdout)) == 3
     assert _run(service, "version").stdout.strip() == "0.1.0"
     assert "already completed" in _run(service, "cancel", task["id"]).stderr

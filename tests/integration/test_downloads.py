@@ -62,6 +62,15 @@ def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
     assert service.finished(model_type="tiny-t2v")["attempt"] == 1
     assert service.task(cancelled)["stage"] == "downloading_model"
     with service.client() as client:
+        there, coming = (client.get(f"/api/v1/models/status/{name}").json() for name in ("tiny-t2v", "TI2V-5B"))
+        assert (there["status"], there["is_loaded"], len(there["replicas"])) == ("loaded", True, 1)
+        assert (coming["model_id"], coming["status"], coming["is_cached"]) == ("from-hub", "downloading", False)
+        assert 20 <= coming["download_progress"] < 100
+        progress = client.get("/api/v1/models/download/progress").json()["from-hub"]
+        assert progress["speed_mbps"] > 0
+        summary = client.get("/api/v1/models/summary").json()
+        assert summary["models"] == {"tiny-t2v": "loaded", "from-hub": "downloading"}
+        assert [model["model"] for replica in summary["replicas"] for model in replica["models"]] == ["tiny-t2v"]
         assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200
     wait_until(lambda: "The fetch of from-hub was stopped" in service.log.read_text())
 
@@ -88,5 +97,22 @@ def test_a_damaged_file_is_fetched_again_alone_and_the_job_goes_on(
     hub.asked.clear()
     with running_service(tmp_path, models=MODELS) as service:
         assert service.finished(model_type="from-hub")["attempt"] == 1
+        _verify_and_fetch_by_hand(hub, service, folder)
     assert (folder / BIG).read_bytes() == whole
-    assert hub.asked == {BIG: 1}
+    assert hub.asked == {BIG: 1, "vae/config.json": 1}
+
+
+def _verify_and_fetch_by_hand(hub: HubServer, service: Service, folder: Path) -> None:
+    with service.client() as client:
+        found = client.post("/api/v1/models/verify/from-hub").json()
+        assert (found["is_valid"], found["issues_found"]) == (True, [])
+        (folder / "vae/config.json").write_text("{}")
+        found = client.post("/api/v1/models/verify/from-hub").json()
+        assert found["issues_found"] == ["vae/config.json: wrong_size"]
+        assert found["is_valid"]
+        assert found["recovery_successful"]
+        done = client.post("/api/v1/models/download", json={"model_type": "from-hub"}).json()
+        assert done["status"] == "available"
+        missing = client.get("/api/v1/models/status/nothing")
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "unknown_model")
+        assert client.post("/api/v1/models/download/TI2V-5B/cancel").json()["status"] == "available"

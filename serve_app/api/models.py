@@ -1,0 +1,146 @@
+"""Which models are there, and who holds them: from the downloader and from the generators' replicas."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from starlette.concurrency import run_in_threadpool
+
+from deployments.downloader import Availability, Presence
+from deployments.jobs.holdings import ReplicaInfo
+from serve_app.api.model_schemas import (
+    DownloadAnswer,
+    DownloadProgress,
+    DownloadRequest,
+    ModelStatus,
+    Summary,
+    Verification,
+)
+from serve_app.api.services import Services, Serving
+from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import DownloadFailed, NotFound, NotReady, Wan22Error
+from wan22_bridge.requests import choose_model
+
+router = APIRouter(prefix="/api/v1/models", tags=["models"])
+
+_ANSWER_SECONDS = 10.0
+
+
+@router.get("/status")
+async def statuses(serving: Serving) -> dict[str, ModelStatus]:
+    """All served models, by id."""
+    found, replicas = await _look(serving)
+    return {spec.id: ModelStatus.of(spec, found[spec.id], replicas) for spec in serving.served}
+
+
+@router.get("/status/{model_type}")
+async def status(model_type: str, serving: Serving) -> ModelStatus:
+    """One of them, by id or type."""
+    spec = _find(serving, model_type)
+    found, replicas = await _look(serving)
+    return ModelStatus.of(spec, found[spec.id], replicas)
+
+
+@router.get("/summary")
+@router.get("/integration/status")
+async def summary(serving: Serving) -> Summary:
+    """What is loaded where."""
+    found, replicas = await _look(serving)
+    models = {spec.id: ModelStatus.of(spec, found[spec.id], replicas).status for spec in serving.served}
+    return Summary(
+        total_models=len(models),
+        available_models=sum(status in ("available", "loaded") for status in models.values()),
+        loaded_models=sum(status == "loaded" for status in models.values()),
+        downloading_models=sum(status == "downloading" for status in models.values()),
+        models=models,
+        replicas=replicas,
+    )
+
+
+@router.post("/download")
+async def download(request: DownloadRequest, serving: Serving) -> DownloadAnswer:
+    """Begins to fetch a model, before a job needs it."""
+    spec = _find(serving, request.model_type)
+    found, _ = await _look(serving)
+    if found[spec.id].presence is Presence.AVAILABLE and not (request.force_redownload and spec.is_fetched):
+        return DownloadAnswer(message=f"{spec.id} is there.", model_type=spec.type, status="available")
+    await _ask(serving.downloader.start.remote(spec.id, request.force_redownload))
+    return DownloadAnswer(message=f"{spec.id} is being fetched.", model_type=spec.type, status="downloading")
+
+
+@router.post("/download/{model_type}/cancel")
+async def cancel_download(model_type: str, serving: Serving) -> DownloadAnswer:
+    """Stops fetching a model; what came is kept, and gone on from the next time."""
+    spec = _find(serving, model_type)
+    await _ask(serving.downloader.stop.remote(spec.id))
+    found, _ = await _look(serving)
+    return DownloadAnswer(message=f"{spec.id} is not fetched.", model_type=spec.type, status=found[spec.id].presence)
+
+
+@router.get("/download/progress")
+async def download_progresses(serving: Serving) -> dict[str, DownloadProgress]:
+    """How far all served models are fetched, by id."""
+    found, _ = await _look(serving)
+    return {spec.id: DownloadProgress.of(spec, found[spec.id]) for spec in serving.served}
+
+
+@router.get("/download/progress/{model_type}")
+async def download_progress(model_type: str, serving: Serving) -> DownloadProgress:
+    """How far one is, by id or type."""
+    spec = _find(serving, model_type)
+    found, _ = await _look(serving)
+    return DownloadProgress.of(spec, found[spec.id])
+
+
+@router.post("/verify/{model_type}")
+async def verify(model_type: str, serving: Serving) -> Verification:
+    """Reads and hashes a model's files, which takes minutes for a large one; what is wrong is fetched again."""
+    spec = _find(serving, model_type)
+    issues: dict[str, str] = await _ask(serving.downloader.verify.remote(spec.id), seconds=None)
+    error = None
+    if issues:
+        try:
+            await _ask(serving.downloader.ensure.remote(spec.id, check_content=True), seconds=None)
+        except Wan22Error as exc:
+            error = exc.message
+    recovered = bool(issues) and error is None
+    return Verification(
+        model_type=spec.type,
+        model_id=spec.id,
+        is_valid=not issues or recovered,
+        issues_found=[f"{path}: {state}" for path, state in issues.items()],
+        recovery_attempted=bool(issues),
+        recovery_successful=recovered,
+        details=error or ("Fetched again." if recovered else "All of its files are as they should be."),
+    )
+
+
+def _find(serving: Services, name: str) -> ModelSpec:
+    try:
+        return choose_model(serving.served, name)
+    except Wan22Error as exc:
+        raise NotFound(exc.message, code="unknown_model", suggestions=exc.suggestions) from exc
+
+
+async def _look(serving: Services) -> tuple[dict[str, Availability], list[ReplicaInfo]]:
+    found: dict[str, Availability] = await _ask(serving.downloader.availability.remote())
+    return found, await run_in_threadpool(serving.holdings.all)
+
+
+async def _ask(answer: Any, *, seconds: float | None = _ANSWER_SECONDS) -> Any:
+    """Waits for the downloader.
+
+    Raises:
+        NotReady: it does not answer.
+        Wan22Error: what it raised.
+    """
+    try:
+        return await asyncio.wait_for(answer, seconds)
+    except RayTaskError as exc:
+        if isinstance(exc.cause, Wan22Error):
+            raise exc.cause from exc
+        raise DownloadFailed("The downloader broke off unexpectedly.") from exc
+    except (RayError, RayServeException, TimeoutError) as exc:
+        raise NotReady("The downloader does not answer.", code="downloader_unavailable") from exc

@@ -1,0 +1,105 @@
+"""`wan22 models`: the files of models from a terminal."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from serve_app.cli import app
+from tests.hub import REPOSITORY, HubServer, serving_hub
+from tests.service import ROOT
+from wan22_bridge.tiny import ensure_tiny_model
+
+BIG = "transformer/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    folder = tmp_path_factory.mktemp("hub") / "model"
+    shutil.copytree(ensure_tiny_model(tmp_path_factory.mktemp("models"), "ti2v"), folder)
+    with serving_hub(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def config(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    content = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    models = ["tiny-t2v", {"id": "from-hub", "like": "tiny-ti2v", "repository": REPOSITORY}]
+    content["applications"][0]["args"] |= {"data_dir": str(tmp_path / "data"), "models": models}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run(config: Path, *arguments: str, answer: str = "") -> Result:
+    return CliRunner().invoke(app, ["models", *arguments, "--config", str(config)], input=answer)
+
+
+def listed(config: Path) -> dict[str, dict[str, object]]:
+    return {row["id"]: row for row in json.loads(run(config, "list", "--json").stdout)}
+
+
+def test_a_model_is_fetched_checked_mended_and_removed(hub: HubServer, config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "models" / "from-hub"
+    assert not listed(config)["from-hub"]["available"]
+    assert listed(config)["from-hub"]["served"]
+    assert not listed(config)["wan2.2-ti2v-5b"]["served"]
+
+    done = run(config, "pull", "from-hub")
+    assert done.exit_code == 0, done.output
+    assert str(folder) in done.stdout.replace("\n", "")
+    assert listed(config)["from-hub"]["available"]
+    assert run(config, "verify", "from-hub").exit_code == 0
+
+    damaged = bytearray((folder / BIG).read_bytes())
+    damaged[-1] ^= 1
+    (folder / BIG).write_bytes(damaged)
+    found = run(config, "verify", "from-hub")
+    assert found.exit_code == 1
+    assert f"{BIG}: wrong content" in found.stdout
+    hub.asked.clear()
+    assert run(config, "verify", "--repair", "from-hub").exit_code == 0
+    assert hub.asked == {BIG: 1}
+    assert run(config, "verify", "from-hub").exit_code == 0
+
+    assert run(config, "remove", "from-hub", answer="n\n").exit_code == 1
+    assert folder.exists()
+    assert run(config, "remove", "from-hub", answer="y\n").exit_code == 0
+    assert not folder.exists()
+    assert run(config, "remove", "from-hub", "--yes").exit_code == 1
+
+
+def test_fp32_weights_are_cast_once(config: Path, tmp_path: Path) -> None:
+    text = tmp_path / "data" / "models" / "from-hub" / "text_encoder" / "model.safetensors"
+    assert run(config, "convert", "from-hub").exit_code == 1, "it is not there"
+    assert run(config, "pull", "--bf16", "from-hub").exit_code == 0
+    size = text.stat().st_size
+    done = run(config, "convert", "from-hub")
+    assert done.exit_code == 0, done.output
+    assert text.stat().st_size == size
+    assert run(config, "verify", "from-hub").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["pull", "nothing"], 2, "There is no model 'nothing'; there are"),
+        (["verify", "tiny-t2v"], 2, "tiny-t2v is built in"),
+        (["verify", "from-hub"], 1, "wan22 models pull from-hub"),
+    ],
+)
+def test_what_cannot_be_done_is_told(arguments: list[str], code: int, said: str, config: Path) -> None:
+    done = run(config, *arguments)
+    assert done.exit_code == code
+    assert said in done.stderr.replace("\n", " ")
+
+
+def test_a_hub_that_does_not_have_it_is_told_in_a_line(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(config, "pull", "wan2.2-ti2v-5b")
+    assert done.exit_code == 1
+    assert "has no model Wan-AI/Wan2.2-TI2V-5B-Diffusers" in done.stderr.replace("\n", " ")
