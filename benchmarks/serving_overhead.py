@@ -1,28 +1,25 @@
 """What the service costs: the same jobs through it and by a plain diffusers script, interleaved in one run."""
 
 import json
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.support.reporting import Row, parse_arguments, report
+from benchmarks.support.running import ROOT, running_service
 from serve_app.client import Client
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.tiny import FAMILY, ensure_tiny_model
 
-ROOT = Path(__file__).parent.parent
 SPEC = load_catalogue()["tiny-t2v"]
 
 
@@ -34,12 +31,12 @@ def main() -> None:
         folder = Path(name)
         for member in FAMILY:
             ensure_tiny_model(folder / "data" / "models", member)
-        with _service(folder) as (url, start_seconds, processes), _script(folder) as script:
-            rows = [Row("start to ready", start_seconds, "s", 20.0)]
+        with running_service(folder) as service, _script(folder) as script:
+            rows = [Row("start to ready", service.start_seconds, "s", 20.0)]
             time.sleep(5)
-            rows.append(Row("idle memory of the service", _memory_mb(processes()), "MB"))
-            rows += _compare(url, script, folder, count)
-            rows.append(Row("memory with one model loaded", _memory_mb(processes()), "MB"))
+            rows.append(Row("idle memory of the service", _memory_mb(service.processes()), "MB"))
+            rows += _compare(service.url, script, folder, count)
+            rows.append(Row("memory with one model loaded", _memory_mb(service.processes()), "MB"))
     report(rows, arguments.json)
 
 
@@ -106,43 +103,6 @@ def _script(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     finally:
         process.terminate()
         process.wait()
-
-
-@contextmanager
-def _service(folder: Path) -> Iterator[tuple[str, float, Callable[[], list[psutil.Process]]]]:
-    """A service of its own, and how long its start took."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [str(Path(sys.executable).parent / "wan22"), "serve", "--config", str(ROOT / "serve_config.yaml")]
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--data-dir", str(folder / "data")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def processes() -> list[psutil.Process]:
-        parent = psutil.Process(process.pid)
-        return [parent, *parent.children(recursive=True)]
-
-    try:
-        while not _is_ready(url):
-            if process.poll() is not None or time.perf_counter() - began > 120:
-                raise SystemExit("The service did not start; try `wan22 serve --verbose`.")
-            time.sleep(0.05)
-        yield url, time.perf_counter() - began, processes
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5).is_success
-    except httpx.TransportError:
-        return False
 
 
 def _memory_mb(processes: list[psutil.Process]) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 import time
@@ -187,8 +188,13 @@ class Generator:
     def _open_bridge(self) -> "ModelIntegrationBridge":
         """The bridge. Torch comes with it, which takes seconds: that begins while the first job is on its way."""
         if self._bridge is None:
-            from wan22_bridge.bridge import ModelIntegrationBridge
-
+            # A quarter of that time would go into looking for garbage among what is imported.
+            gc.disable()
+            try:
+                from wan22_bridge.bridge import ModelIntegrationBridge
+            finally:
+                gc.freeze()
+                gc.enable()
             self._bridge = ModelIntegrationBridge(
                 wishes=self._config.wishes,
                 scratch=self._storage.root / "offload",

@@ -105,7 +105,7 @@ def _bind_generator(
             "upscale_delay_s": 0,
             "downscale_delay_s": 0,
             "downscale_to_zero_delay_s": 0,
-            "metrics_interval_s": max(0.5, slots / _REPORTS_PER_SECOND),
+            "metrics_interval_s": max(0.2, slots / _REPORTS_PER_SECOND),
             "look_back_period_s": max(1.0, 2 * slots / _REPORTS_PER_SECOND),
         },
     )(Generator).bind(

@@ -53,6 +53,8 @@ class ModelIntegrationBridge:
         self._scratch = scratch
         self._loras = loras
         self._planners: dict[str, Planner] = {}
+        self._meters: dict[tuple[str, Path], FootprintMeter] = {}
+        """What has been traced of a model takes longer than to load a small one again."""
         self._texts = TextCache()
         self._decode_seconds_per_pixel: dict[str, float] = {}
         use_all_cores()
@@ -73,11 +75,13 @@ class ModelIntegrationBridge:
         started = time.perf_counter()
         hardware = self._hardware or detect_hardware(self._scratch or Path.cwd())
         dtypes = base_plan(hardware.device).dtypes
-        architecture = find_architecture(spec, folder)
-        meter = FootprintMeter(architecture, hardware.device, dtypes)
+        known = (spec.id, folder)
+        if known not in self._meters:
+            self._meters[known] = FootprintMeter(find_architecture(spec, folder), hardware.device, dtypes)
+        meter = self._meters[known]
         wishes = self._wishes or Wishes()
         wishes = replace(wishes, quantization=spec.quantization or wishes.quantization)
-        wishes = settle_wishes(wishes, spec, in_gguf=architecture.gguf_bytes is not None)
+        wishes = settle_wishes(wishes, spec, in_gguf=meter.architecture.gguf_bytes is not None)
         planner = Planner(spec, hardware, meter.measure, wishes)
         shape = RequestShape(
             width=spec.size[0],

@@ -32,7 +32,7 @@ class FootprintMeter:
     def __init__(self, architecture: Architecture, device: str, dtypes: Mapping[str, str]) -> None:
         """`device` and `dtypes` as in a plan."""
         self._on_cpu = device == "cpu"
-        self._architecture = architecture
+        self.architecture = architecture
         self._dtypes = {name: _dtype(dtype) for name, dtype in dtypes.items()}
         self.measure: Callable[[RequestShape], Footprint] = lru_cache(maxsize=64)(self._measure)
         self._weights: dict[str, ComponentBytes] | None = None
@@ -42,11 +42,11 @@ class FootprintMeter:
         if self._weights is None:
             self._weights = self._weigh()
             self._encode_text_bytes = self._trace_text_encoder()
-        vae = _cast(self._architecture.build_vae(), self._dtypes["vae"])
-        latent_THW = _latent_shape(self._architecture, shape)
+        vae = _cast(self.architecture.build_vae(), self._dtypes["vae"])
+        latent_THW = _latent_shape(self.architecture, shape)
         weights = self._weights
         return Footprint(
-            experts=self._architecture.experts,
+            experts=self.architecture.experts,
             expert={kind: weights[kind] for kind in Quantization if kind in weights},
             loaded_expert_bytes=weights[Quantization.GGUF if Quantization.GGUF in weights else Quantization.NONE].total,
             text_encoder=weights["text_encoder"],
@@ -59,42 +59,42 @@ class FootprintMeter:
             embed_bytes=self._trace_embedding(latent_THW),
             decode_bytes=_by_tile(shape, lambda tile: self._trace_decoder(vae, latent_THW, tile)),
             frames_bytes=_TILED_COPIES * 3 * 4 * shape.width * shape.height * shape.num_frames,
-            tokens=_tokens(self._architecture, latent_THW),
+            tokens=_tokens(self.architecture, latent_THW),
             token_bytes=self._token_bytes(),
-            layers=int(self._architecture.transformer["num_layers"]),
-            heads=int(self._architecture.transformer["num_attention_heads"]),
+            layers=int(self.architecture.transformer["num_layers"]),
+            heads=int(self.architecture.transformer["num_attention_heads"]),
         )
 
     def _token_bytes(self) -> int:
-        transformer = self._architecture.transformer
+        transformer = self.architecture.transformer
         width = int(transformer["num_attention_heads"]) * int(transformer["attention_head_dim"])
         return width * self._dtypes["experts"].itemsize
 
     def _weigh(self) -> dict[str, ComponentBytes]:
-        expert = self._architecture.build_transformer()
+        expert = self.architecture.build_transformer()
         kinds = [kind for kind in Quantization if kind is not Quantization.GGUF]
         weights = {kind.value: _weigh_expert(expert, self._dtypes["experts"], kind) for kind in kinds}
-        if self._architecture.gguf_bytes is not None:
-            weights[Quantization.GGUF] = _scale(weights[Quantization.NONE], self._architecture.gguf_bytes)
-        text_encoder = self._architecture.build_text_encoder()
+        if self.architecture.gguf_bytes is not None:
+            weights[Quantization.GGUF] = _scale(weights[Quantization.NONE], self.architecture.gguf_bytes)
+        text_encoder = self.architecture.build_text_encoder()
         itemsize = self._dtypes["text_encoder"].itemsize
         weights["text_encoder"] = _weigh(text_encoder, text_encoder.encoder.block, lambda _: itemsize)
         itemsize = self._dtypes["vae"].itemsize
-        weights["vae"] = _weigh(self._architecture.build_vae(), (), lambda _: itemsize)
+        weights["vae"] = _weigh(self.architecture.build_vae(), (), lambda _: itemsize)
         return weights
 
     def _trace_text_encoder(self) -> int:
-        encoder = _cast(self._architecture.build_text_encoder(), self._dtypes["text_encoder"])
+        encoder = _cast(self.architecture.build_text_encoder(), self._dtypes["text_encoder"])
         ids = torch.zeros(1, TEXT_TOKENS, dtype=torch.long, device="meta")
         return trace_peak_bytes(lambda: encoder(ids).last_hidden_state, [*_tensors(encoder), ids])
 
     def _trace_expert(self, latent_THW: tuple[int, int, int]) -> int:
         dtype = self._dtypes["experts"]
-        expert = self._architecture.build_transformer(num_layers=1)
+        expert = self.architecture.build_transformer(num_layers=1)
         for name, parameter in expert.named_parameters():
             parameter.data = parameter.data.to(torch.float32 if stays_fp32(expert, name) else dtype)
-        expanded = self._architecture.expand_timesteps
-        tokens = _tokens(self._architecture, latent_THW)
+        expanded = self.architecture.expand_timesteps
+        tokens = _tokens(self.architecture, latent_THW)
         given = {
             "hidden_states": torch.empty(1, expert.config.in_channels, *latent_THW, device="meta", dtype=dtype),
             "timestep": torch.empty((1, tokens) if expanded else (1,), device="meta"),
@@ -104,7 +104,7 @@ class FootprintMeter:
 
     def _trace_embedding(self, latent_THW: tuple[int, int, int]) -> int:
         dtype = self._dtypes["experts"]
-        expert = _cast(self._architecture.build_transformer(num_layers=0), dtype)
+        expert = _cast(self.architecture.build_transformer(num_layers=0), dtype)
         latents = torch.empty(1, expert.config.in_channels, *latent_THW, device="meta", dtype=dtype)
         return trace_peak_bytes(
             lambda: (expert.rope(latents), expert.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()),
@@ -113,7 +113,7 @@ class FootprintMeter:
 
     def _trace_encoder(self, vae: AutoencoderKLWan, shape: RequestShape, tile: int | None) -> int:
         """Encoding what conditions a video: with TI2V one frame, else the whole video, grey where nothing is known."""
-        frames = 1 if self._architecture.expand_timesteps else shape.num_frames
+        frames = 1 if self.architecture.expand_timesteps else shape.num_frames
         traced = min(frames, 1 + TEMPORAL_STRIDE * (_TRACED_LATENT_FRAMES - 1))
         height, width = (side if tile is None else min(side, tile) for side in (shape.height, shape.width))
         video = torch.empty(1, 3, traced, height, width, device="meta", dtype=vae.dtype)

@@ -1,0 +1,149 @@
+"""What it takes to change models: from a job's submission to its first step, while the only slot holds another one."""
+
+import json
+import sqlite3
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
+from benchmarks.support.reporting import Row, parse_arguments, report
+from benchmarks.support.running import RunningService, running_service
+from serve_app.client import Client
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.tiny import FAMILY, ensure_tiny_model
+
+MODELS = ("tiny-t2v", "tiny-ti2v")
+_GENERATOR = {"num_gpus": 0, "preview_interval_seconds": 0}
+
+
+def main() -> None:
+    """Measures and reports."""
+    arguments = parse_arguments("What it takes to change models, and to load one.")
+    changes = 2 if arguments.quick else 6
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
+        apart = _measure_swaps(Path(name) / "apart", changes, shared=False, loaded_models=1)
+        one = _measure_swaps(Path(name) / "one", changes, shared=True, loaded_models=1)
+        kept = _measure_swaps(Path(name) / "kept", changes, shared=True, loaded_models=2)
+        rows += [Row(f"another replica: {part}", seconds, "s") for part, seconds in apart.items() if part != "all"]
+        rows.append(Row("another replica: submission to first step", apart["all"], "s", 6.0))
+        rows.append(Row("in one replica, loaded anew: load", one["load"], "s"))
+        rows.append(Row("in one replica, loaded anew: submission to first step", one["all"], "s", 0.5))
+        rows.append(Row("in one replica, both kept: submission to first step", kept["all"], "s", 0.5))
+        rows.append(Row("in one replica / another replica", one["all"] / apart["all"], "×"))
+        rows += _measure_load(Path(name), rounds=3 if arguments.quick else 7)
+    report(rows, arguments.json)
+
+
+def _measure_swaps(folder: Path, changes: int, **generator: Any) -> dict[str, float]:
+    """Medians of what passed from submission to first step, in all and part by part."""
+    folder.mkdir()
+    for member in FAMILY:
+        ensure_tiny_model(folder / "data" / "models", member)
+    found: list[dict[str, float]] = []
+    with running_service(folder, generator=_GENERATOR | generator) as service, Client(service.url) as client:
+        for change in range(changes + 2):
+            with _watching(service) as processes:
+                task_id = client.submit({"prompt": f"take {change}", "model_type": MODELS[change % 2], "steps": 4}, {})
+                *_, last = client.follow(task_id)
+            assert last["status"] == "completed", last
+            if change >= 2:  # each has been there before
+                found.append(_split(service.data_dir / "jobs.db", task_id, processes))
+            time.sleep(2)
+    return {part: statistics.median(split[part] for split in found) for part in found[0]}
+
+
+def _split(database: Path, task_id: str, processes: dict[str, float]) -> dict[str, float]:
+    """When what had happened, from the store's event log and from the processes that came and went."""
+    with sqlite3.connect(database) as connection:
+        query = "SELECT created_at, data FROM events WHERE job_id = ? ORDER BY sequence"
+        events = [(at, json.loads(data)) for at, data in connection.execute(query, [task_id])]
+    submitted = events[0][0]
+    claimed = next(at for at, data in events if data["stage"] == "loading_model")
+    begun = [at for at, data in events if data["stage"] == "loading_model"][-1]
+    loaded = next(at for at, data in events if data["stage"] == "preparing_inputs")
+    stepped = next(at for at, data in events if data["current_step"] >= 1)
+    times = {
+        "claim": claimed - submitted,
+        "decision": processes.get("came", begun) - claimed,
+        "start": begun - processes.get("came", begun),
+        "load": loaded - begun,
+        "first step": stepped - loaded,
+        "all": stepped - submitted,
+    }
+    if "gone" in processes:
+        times["exit of the old replica, meanwhile"] = processes["gone"] - claimed
+    return times
+
+
+@contextmanager
+def _watching(service: RunningService) -> Iterator[dict[str, float]]:
+    """When a generator's process came and when one was gone, in the time of the context."""
+    seen: dict[str, float] = {}
+    before, ended = _generators(service), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            now = _generators(service)
+            if now - before:
+                seen.setdefault("came", time.time())
+            if before - now:
+                seen.setdefault("gone", time.time())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _generators(service: RunningService) -> set[int]:
+    found = set()
+    for process in service.processes():
+        try:
+            if "wan22:generator" in " ".join(process.cmdline()):
+                found.add(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _measure_load(folder: Path, *, rounds: int) -> list[Row]:
+    """Loading a model beside reading its weights, in turns; all of it lies in the page cache."""
+    spec, model = load_catalogue()["tiny-t2v"], make_middle_model("t2v", folder / "middle", HUNDRED_MILLION)
+    bridge, files = ModelIntegrationBridge(), sorted(model.rglob("*.safetensors"))
+    loads, reads = list[float](), list[float]()
+    for _ in range(rounds):
+        began = time.perf_counter()
+        weights = [weight.clone() for file in files for weight in load_file(file).values()]
+        reads.append(time.perf_counter() - began)
+        del weights
+        began = time.perf_counter()
+        loaded = bridge.load(spec, model)
+        loads.append(time.perf_counter() - began)
+        loaded.close()
+    size = sum(file.stat().st_size for file in files) / 1e6
+    return [
+        Row(f"reading {size:.0f} MB with safetensors", statistics.median(reads), "s"),
+        Row(f"loading a model of {size:.0f} MB", statistics.median(loads), "s"),
+        Row("loading / reading", statistics.median(loads) / statistics.median(reads), "×", 1.3),
+    ]
+
+
+if __name__ == "__main__":
+    main()
