@@ -16,9 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.costs import estimate_seconds
 from deployments.follower import INTERRUPTED, Follower
-from deployments.jobs.job import Job, LeaseLost
+from deployments.jobs.job import Job, JobState, LeaseLost
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
+from deployments.metrics import QueueMetrics
 from deployments.preemption import Running, choose_to_yield
 from deployments.provisioning import Provisioning
 from deployments.replicas import list_replicas
@@ -91,6 +92,7 @@ class Dispatcher:
         """Each with its slot."""
         self._slots = Slots(config.slots, models=config.loaded_models, shared=config.shared)
         self._ledger = Ledger()
+        self._metrics = QueueMetrics()
         self._unavailable: dict[ModelType, float] = {}
         self._stopping = False
         self._wake = asyncio.Event()
@@ -125,7 +127,9 @@ class Dispatcher:
                     await asyncio.to_thread(self._service.tidy)
                 if now >= look_at:
                     look_at = now + LOOK_SECONDS
-                    await self._provisioning.update()
+                    waiting = await asyncio.to_thread(self._store.count_by_model, JobState.PENDING)
+                    self._metrics.show_queue(waiting, await asyncio.to_thread(self._count_running))
+                    await self._provisioning.update(waiting)
                     await self._look()
                 claimed = await self._claim()
             except (SQLAlchemyError, OSError):
@@ -152,6 +156,7 @@ class Dispatcher:
 
     def _unfollow(self, task: "asyncio.Task[None]") -> None:
         follower, slot = self._following.pop(task)
+        self._metrics.ended(follower.job.params.model, follower.outcome, follower.timings)
         self._slots.end(slot, holds=follower.ended, load_seconds=follower.load_seconds)
         if follower.unavailable:
             self._unavailable[follower.job.params.model_type] = time.monotonic() + UNAVAILABLE_SECONDS
@@ -242,6 +247,7 @@ class Dispatcher:
             await asyncio.to_thread(self._store.ask_to_yield, job.id, job.fencing_token)
             extra = {"action": "job_asked_to_yield", "job_id": job.id}
             logger.info("Job %s is to give up its slot: %s", job.id, reason, extra=extra)
+            self._metrics.asked_to_yield(job.params.model)
 
     async def _claim(self) -> bool:
         """Claims what the free slots are to begin, and follows each job as soon as it is claimed; whether any was."""
@@ -249,7 +255,8 @@ class Dispatcher:
         for follower, slot in self._following.values():
             if follower.ends_at is not None:
                 self._slots.expect(slot, ends_at=follower.ends_at)
-        free = self._slots.free(self._config.slots - await asyncio.to_thread(self._store.count_running))
+        running = await asyncio.to_thread(self._count_running)
+        free = self._slots.free(self._config.slots - sum(running.values()))
         models = self._usable_models()
         if not free or not models:
             return False
@@ -262,10 +269,14 @@ class Dispatcher:
             if job is not None:
                 extra = {"action": "job_claimed", "job_id": job.id, "attempt": job.attempt, "slot": slot}
                 logger.info("Job %s claimed", job.id, extra=extra)
+                self._metrics.claimed(job.params.model, now - job.created_at)
                 self._slots.begin(slot, chosen.need, ends_at=now + chosen.cost_seconds)
                 self._follow(job, slot)
                 claimed = True
         return claimed
+
+    def _count_running(self) -> dict[str, int]:
+        return self._store.count_by_model(JobState.PROCESSING)
 
     def _usable_models(self) -> list[str]:
         """The models for which a job could begin."""

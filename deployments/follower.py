@@ -60,6 +60,10 @@ class Follower:
         """When the job is thought to end, in seconds since the epoch; None while that is not known."""
         self.load_seconds: float | None = None
         """What went by until a generator had the model ready; None while it has not."""
+        self.outcome = "interrupted"
+        """What became of the claim, for statistics."""
+        self.timings: dict[str, float] = {}
+        """The seconds that each stage of a completed job took."""
         self.unavailable = False
         """Whether the deployment could not start."""
         self._store = store
@@ -142,16 +146,20 @@ class Follower:
         job_id, token = self.job.id, self.job.fencing_token
         if isinstance(message, Completed):
             self._store.complete(job_id, token, output=message.output, result=message.result)
+            self.outcome, self.timings = "completed", message.result.get("timings", {})
             self._storage.remove_outputs(job_id, keep=message.output["folder"])
             return
         if isinstance(message, Yielded):
             self._store.release(job_id, token, count_attempt=False)
+            self.outcome = "yielded"
             self._storage.remove_claim(job_id, token)
             return
         if isinstance(message, Failed):
             self._store.fail(job_id, token, message.error)
+            self.outcome = "failed"
         else:
             self._store.mark_cancelled(job_id, token)
+            self.outcome = "cancelled"
         self._storage.remove_outputs(job_id)
 
     async def _give_back(self, error: dict[str, Any]) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -43,8 +45,15 @@ class _Unwanted(Exception):
     """Thrown into a generation that was cancelled or overtaken: it is stopped, and keeps nothing."""
 
 
+HUNG = 70
+"""The exit status of a process whose job hung."""
+
+
 class _Stop(threading.Event):
     """Asks the device's thread to stop, and tells why."""
+
+    heard_at = math.inf
+    """When the thread has last shown that it lives; infinite while it has nothing to do for the job."""
 
     claim = ClaimState.HELD
     """What became of the claim. Where it is lost, nobody wants what it did; else the job goes on from its snapshot."""
@@ -66,6 +75,8 @@ class GeneratorConfig:
     checkpoint_interval_seconds: float
     preview_interval_seconds: float
     """0 for no previews."""
+    hang_seconds: float
+    """A job that tells nothing for so long hangs: the process ends, and the job goes on in another."""
     wishes: Wishes
 
 
@@ -175,6 +186,11 @@ class Generator:
     async def _watch(self, job: Job, stop: _Stop) -> None:
         while not stop.is_set():
             await asyncio.sleep(WATCH_SECONDS)
+            if time.monotonic() - stop.heard_at > self._config.hang_seconds:
+                extra = {"action": "job_hangs", "job_id": job.id}
+                logger.error("Job %s hangs: this process ends, and it goes on in another", job.id, extra=extra)
+                logging.shutdown()
+                os._exit(HUNG)  # a thread that hangs can't be ended otherwise
             try:
                 claim = await asyncio.to_thread(self._store.claim_state, job.id, job.fencing_token)
                 if claim is not ClaimState.HELD:
@@ -239,6 +255,7 @@ class Generator:
         """Goes on until it is stopped; the run's own end is its StopIteration."""
         stage, told_at = None, 0.0
         while not stop.is_set():
+            stop.heard_at = time.monotonic()
             progress = next(run)
             if progress.stage is not stage or time.monotonic() - told_at >= PROGRESS_SECONDS:
                 say(Advanced(progress))

@@ -13,6 +13,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.jobs.holdings import LoadedInfo
+from deployments.metrics import DeviceMetrics
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ModelCorrupted
 
@@ -63,6 +64,7 @@ class Models:
         self._device, self._open_bridge, self._served, self._downloader = device, open_bridge, served, downloader
         self._changed = changed
         self._infos: dict[str, LoadedInfo] = {}
+        self._metrics = DeviceMetrics()
         self._loads: set[asyncio.Future[Loaded]] = set()
         self._multiplexed = self._multiplex(most)
 
@@ -96,12 +98,14 @@ class Models:
                 logger.exception("%s is checked", model_id, extra={"action": "model_repair", "model": model_id})
                 folder = await self._downloader.ensure.remote(model_id, check_content=True)
                 model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
-            self._infos[model_id] = LoadedInfo(
+            info = LoadedInfo(
                 model=model_id,
                 plan=model.plan.describe(),
                 load_seconds=time.perf_counter() - started,
                 vram_mb=model.device_bytes / 1e6,
             )
+            self._infos[model_id] = info
+            self._metrics.loaded(model_id, info.load_seconds, model.device_bytes)
             self._changed()
             return Loaded(model, self._unload)
 

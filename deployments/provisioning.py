@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ray.exceptions import RayError
@@ -31,8 +31,12 @@ class Provisioning:
         """Whether a job for a model could begin, as far as that is known."""
         return model_id not in self._missing
 
-    async def update(self) -> None:
-        """Looks which models are there, begins and stops fetches, and writes on the jobs how far they are."""
+    async def update(self, waiting: Collection[str]) -> None:
+        """Looks which models are there, begins and stops fetches, and writes on the jobs how far they are.
+
+        Args:
+            waiting: the models that pending jobs need.
+        """
         if not self._fetched:
             return
         try:
@@ -40,7 +44,6 @@ class Provisioning:
         except (RayError, RayServeException):
             logger.exception("The downloader did not answer", extra={"action": "downloader_failed"})
             return
-        waiting = await asyncio.to_thread(self._store.pending_models)
         for model_id in self._fetched:
             await self._provide(model_id, found[model_id], is_wanted=model_id in waiting)
 

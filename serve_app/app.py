@@ -118,6 +118,7 @@ def _bind_generator(
             preload=preload,
             checkpoint_interval_seconds=options.checkpoint_interval_seconds,
             preview_interval_seconds=options.preview_interval_seconds,
+            hang_seconds=options.hang_seconds,
             wishes=options.wishes(),
         ),
     )

@@ -67,6 +67,9 @@ class GeneratorSettings(_Strict):
     """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
     preview_interval_seconds: float = Field(default=2, ge=0)
     """How often a job that is being denoised shows what it is becoming; 0 switches previews off."""
+    hang_seconds: float = Field(default=1800, gt=0)
+    """A job of which no step, and no decoded frame, ends in so long hangs: its process is ended, and it goes on in
+    another one. Keep it well beyond the slowest step."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)
     """How long a replica that is to go may take to end its job. Keep it beyond the longest job."""
 

@@ -79,17 +79,11 @@ class JobReader:
             rows = connection.execute(ended.order_by(jobs.c.number.desc()).limit(limit)).all()
         return [(GenerationParams.from_dict(row.params), row.result["generation_time_seconds"]) for row in rows]
 
-    def count_running(self) -> int:
-        """How many jobs are claimed."""
-        claimed = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.PROCESSING)
+    def count_by_model(self, state: JobState) -> dict[str, int]:
+        """How many jobs in a state there are of each model."""
+        counted = select(jobs.c.model, func.count()).where(jobs.c.state == state).group_by(jobs.c.model)
         with self.database.reading() as connection:
-            return int(connection.execute(claimed).scalar_one())
-
-    def pending_models(self) -> set[str]:
-        """The models that pending jobs need."""
-        query = select(jobs.c.model).where(jobs.c.state == JobState.PENDING).distinct()
-        with self.database.reading() as connection:
-            return set(connection.execute(query).scalars())
+            return {model: count for model, count in connection.execute(counted)}
 
     def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
         """The first pending jobs of some models: the highest priority first, then by rank."""

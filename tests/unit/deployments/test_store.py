@@ -267,12 +267,12 @@ def test_what_ran_is_known_for_what_is_to_run(store: JobStore) -> None:
     for seconds in (3.0, 4.0):
         job = store.submit(make_job())
         store.claim(job.id, lease_seconds=10)
-        assert store.count_running() == 1
+        assert store.count_by_model(JobState.PROCESSING) == {"tiny-t2v": 1}
         store.complete(job.id, 1, output={}, result={"generation_time_seconds": seconds})
 
     assert [seconds for _, seconds in store.run_times("tiny-t2v")] == [4.0, 3.0]
     assert store.run_times("tiny-i2v") == []
-    assert store.count_running() == 0
+    assert store.count_by_model(JobState.PROCESSING) == {}
 
 
 def test_pages_of_jobs_join_without_gap(store: JobStore) -> None:

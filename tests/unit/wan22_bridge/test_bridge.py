@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
@@ -15,6 +16,7 @@ from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.downloads import ensure_model
 from wan22_bridge.errors import GenerationFailed, ModelCorrupted, OutOfMemory, StorageFailed
 from wan22_bridge.media import read_video_info
 from wan22_bridge.tiny import ensure_tiny_model
@@ -229,3 +231,17 @@ def test_a_disk_that_can_not_be_written_is_told(
     (tmp_path / "file").touch()
     with pytest.raises(StorageFailed, match="could not be written: Not a directory"):
         _finish(bridge.generate(load("tiny-t2v"), make_params(), tmp_path / "file" / "out"))
+
+
+def test_the_memory_of_a_model_is_free_once_it_is_closed(bridge: ModelIntegrationBridge, models_dir: Path) -> None:
+    """Two models in turns, ten times, as a replica changes between them."""
+    specs = [load_catalogue()[name] for name in ("tiny-t2v", "tiny-ti2v")]
+    process, rss = psutil.Process(), list[int]()
+    for change in range(12):
+        spec = specs[change % 2]
+        model = bridge.load(spec, ensure_model(spec, models_dir))
+        for weight in model.text.transformer.parameters():
+            weight.detach().sum()  # reads it all
+        model.close()
+        rss.append(process.memory_info().rss)
+    assert rss[-1] <= 1.05 * rss[1]

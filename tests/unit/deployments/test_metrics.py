@@ -1,0 +1,40 @@
+"""The dashboard and the alerts ask for what there is."""
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from deployments import metrics
+from tests.service import ROOT
+
+_KINDS = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}
+
+
+def known() -> set[str]:
+    """The names under which Ray gives what metrics.py makes."""
+    source = (ROOT / "deployments" / "metrics.py").read_text()
+    found = re.findall(r'(Counter|Gauge|Histogram)\("(wan22_\w+)"', source)
+    assert found, metrics.__doc__
+    return {f"ray_{name}{ending}" for kind, name in found for ending in _KINDS[kind]}
+
+
+def asked(expression: str) -> set[str]:
+    return set(re.findall(r"ray_wan22_\w+", expression))
+
+
+def test_each_panel_shows_something_there_is() -> None:
+    dashboard: dict[str, Any] = json.loads((ROOT / "configs/grafana/wan22.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(expressions) >= 10
+    assert set().union(*map(asked, expressions)) <= known()
+
+
+def test_each_alert_is_about_something_there_is_and_is_explained() -> None:
+    [group] = yaml.safe_load((ROOT / "configs/grafana/alerts.yaml").read_text())["groups"]
+    operations = (ROOT / "docs/operations.md").read_text()
+    for rule in group["rules"]:
+        assert asked(rule["expr"])
+        assert asked(rule["expr"]) <= known()
+        assert rule["alert"] in operations
