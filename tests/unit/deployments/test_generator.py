@@ -52,6 +52,7 @@ def test_a_claim_that_ends_stops_the_job_and_tells_whether_it_goes_on(how: str, 
         await asyncio.wait_for(watching, 10)
 
     asyncio.run(watch())
+    generator.__del__()  # as Serve calls it: what its thread imports is done
 
     assert stop.is_set()
     assert (stop.claim, stop.message) == (claim, message)
