@@ -4,13 +4,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,12 +18,11 @@ from deployments.jobs.job import Job, JobState, LeaseLost
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.metrics import QueueMetrics
-from deployments.preemption import Running, choose_to_yield
 from deployments.provisioning import Provisioning
-from deployments.replicas import list_replicas
 from deployments.scheduling import Ledger, Need, Policy, Queue, Waiting
 from deployments.slots import Slots
 from deployments.storage import Storage
+from deployments.survey import Survey
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.types import GenerationParams, ModelType
 
@@ -36,7 +33,7 @@ STORE_AWAY_SECONDS = 1.0
 UNAVAILABLE_SECONDS = 10.0
 """How long a model type gets no job after its deployment could not start."""
 LOOK_SECONDS = 1.0
-"""How often it is looked which replicas there are."""
+"""How often the dispatcher looks around."""
 TIDY_SECONDS = 3600.0
 PENDING_SEEN = 1000
 """How many pending jobs the scheduler looks at: the first ones."""
@@ -93,6 +90,15 @@ class Dispatcher:
         self._slots = Slots(config.slots, models=config.loaded_models, shared=config.shared)
         self._ledger = Ledger()
         self._metrics = QueueMetrics()
+        self._survey = Survey(
+            self._store,
+            self._slots,
+            self._provisioning,
+            self._metrics,
+            generators,
+            most_running=config.slots,
+            patience_seconds=config.policy.patience_seconds,
+        )
         self._unavailable: dict[ModelType, float] = {}
         self._stopping = False
         self._wake = asyncio.Event()
@@ -110,6 +116,7 @@ class Dispatcher:
         """
         self._stopping = True
         self._wake.set()
+        self._survey.end()
         for follower, _ in self._following.values():
             follower.stop()
         await asyncio.gather(self._loop, *self._following, return_exceptions=True)
@@ -127,10 +134,8 @@ class Dispatcher:
                     await asyncio.to_thread(self._service.tidy)
                 if now >= look_at:
                     look_at = now + LOOK_SECONDS
-                    waiting = await asyncio.to_thread(self._store.count_by_model, JobState.PENDING)
-                    self._metrics.show_queue(waiting, await asyncio.to_thread(self._count_running))
-                    await self._provisioning.update(waiting)
-                    await self._look()
+                    followers = [follower for follower, _ in self._following.values()]
+                    self._survey.begin(followers, self._usable_models())
                 claimed = await self._claim()
             except (SQLAlchemyError, OSError):
                 logger.exception("The store did not answer", extra={"action": "store_failed"})
@@ -199,63 +204,13 @@ class Dispatcher:
             logger.warning("Job %s reclaimed from a dead process", job.id, extra=extra)
         return renewed
 
-    async def _look(self) -> None:
-        """Sees which replicas there are, and has jobs yield that hold up others."""
-        try:
-            replicas = await asyncio.to_thread(list_replicas)
-        except RayError:
-            logger.exception("Serve's controller did not answer", extra={"action": "controller_failed"})
-            return
-        kinds = {handle.deployment_name: kind for kind, handle in self._generators.items()}
-        generators = [found for found in replicas if found.deployment in kinds]
-        there = Counter[str](kinds[found.deployment] for found in generators if found.is_there)
-        self._slots.see(there)
-        followers = [follower for follower, _ in self._following.values()]
-        if any(not follower.begun for follower in followers):
-            # The replica that Serve ends to make room for another need not be an idle one.
-            leaving = {found.id for found in generators if found.is_leaving}
-            for follower in followers:
-                if follower.replica in leaving:
-                    await self._ask_to_yield(follower, "its replica is leaving")
-        elif len(followers) >= self._config.slots:
-            await self._preempt(followers)
-
-    async def _preempt(self, followers: Sequence[Follower]) -> None:
-        first = await asyncio.to_thread(self._store.next_pending, self._usable_models(), limit=1)
-        if not first:
-            return
-        by_id = {follower.job.id: follower for follower in followers}
-        running = [
-            Running(
-                id=job_id,
-                priority=follower.job.priority,
-                ends_at=follower.ends_at,
-                given_back=follower.job.fencing_token - follower.job.attempt,
-                asked=follower.asked_to_yield,
-            )
-            for job_id, follower in by_id.items()
-        ]
-        chosen = choose_to_yield(first[0].priority, running, time.time(), self._config.policy.patience_seconds)
-        if chosen is not None:
-            await self._ask_to_yield(by_id[chosen], f"{first[0].id} has a higher priority")
-
-    async def _ask_to_yield(self, follower: Follower, reason: str) -> None:
-        if follower.asked_to_yield:
-            return
-        job, follower.asked_to_yield = follower.job, True
-        with contextlib.suppress(LeaseLost):
-            await asyncio.to_thread(self._store.ask_to_yield, job.id, job.fencing_token)
-            extra = {"action": "job_asked_to_yield", "job_id": job.id}
-            logger.info("Job %s is to give up its slot: %s", job.id, reason, extra=extra)
-            self._metrics.asked_to_yield(job.params.model)
-
     async def _claim(self) -> bool:
         """Claims what the free slots are to begin, and follows each job as soon as it is claimed; whether any was."""
         now = time.time()
         for follower, slot in self._following.values():
             if follower.ends_at is not None:
                 self._slots.expect(slot, ends_at=follower.ends_at)
-        running = await asyncio.to_thread(self._count_running)
+        running = await asyncio.to_thread(self._store.count_by_model, JobState.PROCESSING)
         free = self._slots.free(self._config.slots - sum(running.values()))
         models = self._usable_models()
         if not free or not models:
@@ -274,9 +229,6 @@ class Dispatcher:
                 self._follow(job, slot)
                 claimed = True
         return claimed
-
-    def _count_running(self) -> dict[str, int]:
-        return self._store.count_by_model(JobState.PROCESSING)
 
     def _usable_models(self) -> list[str]:
         """The models for which a job could begin."""

@@ -1,4 +1,4 @@
-"""The deployment that generates: one class, bound once for each model type."""
+"""The deployment that generates: one class, bound for each model type, or once for all."""
 
 import asyncio
 import contextlib
@@ -39,14 +39,12 @@ WATCH_SECONDS = 0.25
 """How often a running job asks the store whether it was cancelled or overtaken."""
 PROGRESS_SECONDS = 0.5
 """Progress within a stage is told at most this often: each time is a write to the disk and wakes four processes."""
+HUNG = 70
+"""The exit status of a process whose job hung."""
 
 
 class _Unwanted(Exception):
     """Thrown into a generation that was cancelled or overtaken: it is stopped, and keeps nothing."""
-
-
-HUNG = 70
-"""The exit status of a process whose job hung."""
 
 
 class _Stop(threading.Event):

@@ -11,14 +11,6 @@ from safetensors.torch import save_file
 from wan22_bridge.fetching.manifest import Manifest, ModelFile, hash_file, write_manifest
 from wan22_bridge.files import atomic_path
 
-_CAST = ("transformer", "transformer_2", "text_encoder")
-"""The VAE computes in fp32."""
-
-
-def is_cast(path: str) -> bool:
-    """Whether a model's file holds weights that are computed in bf16."""
-    return path.endswith(".safetensors") and path.partition("/")[0] in _CAST
-
 
 def cast_file(folder: Path, manifest: Manifest, file: ModelFile) -> Manifest:
     """Casts a file's fp32 weights to bf16, but for those that a transformer keeps in fp32 whatever it is loaded in.

@@ -16,7 +16,6 @@ import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 
 from wan22_bridge.errors import DownloadFailed
-from wan22_bridge.fetching.casting import cast_file, is_cast
 from wan22_bridge.fetching.hub import Hub
 from wan22_bridge.fetching.manifest import (
     FileState,
@@ -38,6 +37,7 @@ LONGEST_WAIT_SECONDS = 60.0
 _SPEED_SECONDS = 10.0
 """Over how long the speed is averaged."""
 _PARTS = ".parts"
+_CAST = ("transformer", "transformer_2", "text_encoder")
 
 
 class Stopped(Exception):
@@ -206,9 +206,16 @@ class _Fetch:
         )
 
     def _cast_file(self, file: ModelFile) -> None:
-        if self._cast and is_cast(file.path) and file.cast_sha256 is None:
+        if self._cast and _is_cast(file.path) and file.cast_sha256 is None:
+            from wan22_bridge.fetching.casting import cast_file  # with torch, which fetching does without
+
             with self._lock:  # one at a time: a file is held in memory as a whole
                 self._manifest = cast_file(self._folder, self._manifest, file)
+
+
+def _is_cast(path: str) -> bool:
+    """Whether a model's file holds weights that are computed in bf16. The VAE computes in fp32."""
+    return path.endswith(".safetensors") and path.partition("/")[0] in _CAST
 
 
 def _disk_full(folder: Path, what: str) -> DownloadFailed:
