@@ -40,7 +40,8 @@ def test_the_queue_tells_who_waits_and_who_runs(service: Service, running: str) 
 
 
 def test_what_is_loaded_goes_before_what_is_older(service: Service, running: str) -> None:
-    older, loaded = service.submit(model_type="TI2V-5B"), service.submit()
+    # Whatever models other tests have left loaded: no LoRA is on the one that runs.
+    older, loaded = service.submit(loras=[{"name": "tiny-neon"}]), service.submit()
     with service.client() as client:
         client.post(f"/api/v1/queue/{running}/cancel")
     tasks = [service.wait_for(task_id, "completed") for task_id in (loaded, older)]

@@ -37,7 +37,7 @@ def test_a_busy_replica_that_serve_ends_in_place_of_an_idle_one_hands_its_job_ov
     with running_service(tmp_path, generator=ONE_OF_EACH | {"num_cpus": 0.8}, max_running_jobs=2) as service:
         first = service.submit(**MIDDLING | {"steps": 50}, model_type=T2V)
         wait_until(lambda: _is_at_step(service, first, 1))
-        second = service.submit(**MIDDLING | {"steps": 150}, model_type=T2V)
+        second = service.submit(**MIDDLING | {"steps": 100, "num_frames": 33}, model_type=T2V)
         wait_until(lambda: _is_at_step(service, second, 1))
         assert service.wait_for(first, "completed", "failed")["status"] == "completed"
         left_at = service.task(second)["current_step"]
