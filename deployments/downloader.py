@@ -77,7 +77,7 @@ class Downloader:
         try:
             return await asyncio.shield(fetch.task)
         except Stopped:
-            raise DownloadFailed(f"The download of {model_id} was stopped.", code="download_stopped") from None
+            raise _stopped(model_id) from None
 
     async def start(self, model_id: str, check_content: bool = False) -> None:
         """Begins to fetch a model; what becomes of it tells `availability`."""
@@ -145,6 +145,7 @@ class Downloader:
             )
         except Stopped:
             logger.info("The fetch of %s was stopped", model_id, extra=extra | {"action": "model_fetch_stopped"})
+            self._errors[model_id] = _stopped(model_id).to_dict()
             raise
         except Wan22Error as exc:
             logger.exception("Model %s is not available", model_id, extra=extra)
@@ -160,6 +161,15 @@ class Downloader:
         self._folders[model_id] = folder
         logger.info("Model %s is available", model_id, extra={"action": "model_available", "model": model_id})
         return folder
+
+
+def _stopped(model_id: str) -> DownloadFailed:
+    return DownloadFailed(
+        f"The download of {model_id} was stopped.",
+        code="download_stopped",
+        suggestions=["Submit the job again: it goes on from what came."],
+        can_retry=True,
+    )
 
 
 def _size(folder: Path) -> int:

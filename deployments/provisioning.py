@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -16,6 +18,10 @@ from wan22_bridge.types import Progress, Stage
 
 logger = logging.getLogger("ray.serve")
 
+TELL_SECONDS = 5.0
+TELL_PERCENT = 1.0
+"""How often jobs are told how far their model is: whichever comes first."""
+
 
 class Provisioning:
     """Has the models fetched that pending jobs need, and tells these jobs how far that is."""
@@ -26,6 +32,8 @@ class Provisioning:
         self._missing = set(self._fetched)
         self._begun: set[str] = set()
         """Fetches that were begun for jobs: they are stopped when nobody waits for them any more."""
+        self._told: dict[str, tuple[float, float]] = {}
+        """Of each model, when the jobs were last told how far it is, and how far that was."""
 
     def is_there(self, model_id: str) -> bool:
         """Whether a job for a model could begin, as far as that is known."""
@@ -57,7 +65,7 @@ class Provisioning:
         self._missing.add(model_id)
         if found.presence is Presence.DOWNLOADING:
             if is_wanted:
-                await asyncio.to_thread(self._store.note_fetch, model_id, _progress(found))
+                await self._tell(model_id, _progress(found))
             elif model_id in self._begun:
                 await self._downloader.stop.remote(model_id)
                 self._begun.discard(model_id)
@@ -66,10 +74,18 @@ class Provisioning:
             self._begun.discard(model_id)
         elif is_wanted:
             self._begun.add(model_id)
-            await asyncio.to_thread(self._store.note_fetch, model_id, Progress(stage=Stage.DOWNLOADING_MODEL))
+            await self._tell(model_id, Progress(stage=Stage.DOWNLOADING_MODEL))
             await self._downloader.start.remote(model_id)
         else:
             self._begun.discard(model_id)
+
+    async def _tell(self, model_id: str, progress: Progress) -> None:
+        """Not more often than it is worth: each time is a row in the event log for each job that waits."""
+        at, percent = self._told.get(model_id, (-math.inf, 0.0))
+        now = time.monotonic()
+        if now - at >= TELL_SECONDS or abs(progress.percent - percent) >= TELL_PERCENT:
+            self._told[model_id] = now, progress.percent
+            await asyncio.to_thread(self._store.note_fetch, model_id, progress)
 
 
 def _progress(found: Availability) -> Progress:

@@ -16,11 +16,6 @@ class Replica:
     deployment: str
     state: str
     """STARTING, RUNNING, STOPPING and so on: Serve's `ReplicaState`."""
-    node_id: str
-    node_ip: str
-    process_id: int | None
-    started_at: float
-    """In seconds since the epoch."""
 
     @property
     def is_there(self) -> bool:
@@ -47,15 +42,4 @@ def list_replicas() -> list[Replica]:
         for name, deployment in application.get("deployments", {}).items()
         for replica in deployment["replicas"]
     ]
-    return [
-        Replica(
-            id=replica.replica_id,
-            deployment=name,
-            state=replica.state.value,
-            node_id=replica.node_id or "",
-            node_ip=replica.node_ip or "",
-            process_id=replica.pid,
-            started_at=replica.start_time_s,
-        )
-        for name, replica in found
-    ]
+    return [Replica(id=replica.replica_id, deployment=name, state=replica.state.value) for name, replica in found]

@@ -36,7 +36,7 @@ def list_models(config: Config = _CONFIG, models_dir: ModelsDir = None, as_json:
     from wan22_bridge.downloads import find_model
 
     with _telling_errors():
-        specs, folder, served = _read(config, models_dir)
+        specs, folder, served, _ = _read(config, models_dir)
         rows = []
         for spec in specs.values():
             found = find_model(spec, folder) if spec.is_fetched or spec.path else folder
@@ -158,27 +158,26 @@ def convert(model: Model, config: Config = _CONFIG, models_dir: ModelsDir = None
     output.print(f"{spec.id}: {before / 1e9:.1f} GB were, {after / 1e9:.1f} GB are on the disk.", highlight=False)
 
 
-def _read(config: Path, models_dir: Path | None) -> "tuple[dict[str, ModelSpec], Path, set[str]]":
-    """The models by id: those of the config and of the catalogue; where they are kept; which are served."""
+def _read(config: Path, models_dir: Path | None) -> "tuple[dict[str, ModelSpec], Path, set[str], bool]":
+    """The models by id: those of the config and of the catalogue; where they are kept; which are served; whether what
+    is fetched is cast to bf16.
+    """
     from serve_app.running import load_config
     from wan22_bridge.catalogue import load_catalogue
 
-    specs, served, folder = load_catalogue(), set[str](), Path("data/models")
+    specs, served, folder, cast = load_catalogue(), set[str](), Path("data/models"), False
     if config.exists() or config != _CONFIG:
         _, settings = load_config(config, port=None, data_dir=None)
         found = {spec.id: spec for spec in settings.served_models()}
-        specs, served, folder = specs | found, set(found), settings.models_dir
-    return specs, models_dir or folder, served
+        specs, served, folder, cast = specs | found, set(found), settings.models_dir, settings.cast_to_bf16
+    return specs, models_dir or folder, served, cast
 
 
 def _choose(model: str, config: Path, models_dir: Path | None) -> "tuple[ModelSpec, Path, bool]":
     """A model, where models are kept, and whether they are cast as they come."""
-    from serve_app.running import load_config
-
-    specs, folder, served = _read(config, models_dir)
+    specs, folder, _, cast = _read(config, models_dir)
     if model not in specs:
         _fail(f"There is no model {model!r}; there are {', '.join(specs)}.", code=2)
-    cast = bool(served) and load_config(config, port=None, data_dir=None)[1].cast_to_bf16
     return specs[model], folder, cast
 
 

@@ -21,7 +21,7 @@ from deployments.jobs.job import (
 from deployments.jobs.reading import one_row, to_job, to_jobs
 from deployments.jobs.running import JobRunner, ended_values
 from deployments.jobs.schema import jobs
-from wan22_bridge.types import Progress, Stage
+from wan22_bridge.types import Progress
 
 
 class JobStore(JobRunner):
@@ -134,29 +134,19 @@ class JobStore(JobRunner):
 
     def note_fetch(self, model: str, progress: Progress) -> None:
         """Writes on the pending jobs of a model how far it is fetched."""
-        waiting = select(jobs.c.id).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
-        with self.database.writing() as connection:
-            for job_id in connection.execute(waiting.with_for_update(skip_locked=True)).scalars().all():
-                self._change(
-                    connection,
-                    job_id,
-                    stage=progress.stage.value,
-                    progress=progress.percent,
-                    eta_seconds=progress.eta_seconds,
-                )
+        values = {"stage": progress.stage.value, "progress": progress.percent, "eta_seconds": progress.eta_seconds}
+        self._change_pending(model, values)
 
     def note_fetched(self, model: str) -> None:
         """Has the pending jobs of a model wait for a generator again."""
-        waiting = select(jobs.c.id).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
-        waiting = waiting.where(jobs.c.stage == Stage.DOWNLOADING_MODEL.value)
-        with self.database.writing() as connection:
-            for job_id in connection.execute(waiting.with_for_update(skip_locked=True)).scalars().all():
-                self._change(connection, job_id, stage="queued", progress=0.0, eta_seconds=None)
+        self._change_pending(model, {"stage": "queued", "progress": 0.0, "eta_seconds": None})
 
     def fail_pending(self, model: str, error: Mapping[str, Any]) -> None:
         """Ends the pending jobs of a model that can't be had."""
-        waiting = select(jobs.c.id).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
+        self._change_pending(model, ended_values(JobState.FAILED, self._clock()) | {"error": dict(error)})
+
+    def _change_pending(self, model: str, values: Mapping[str, Any]) -> None:
+        pending = select(jobs.c.id).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
         with self.database.writing() as connection:
-            for job_id in connection.execute(waiting.with_for_update()).scalars().all():
-                ended = ended_values(JobState.FAILED, self._clock())
-                self._change(connection, job_id, **ended, error=dict(error))
+            for job_id in connection.execute(pending.with_for_update(skip_locked=True)).scalars().all():
+                self._change(connection, job_id, **values)

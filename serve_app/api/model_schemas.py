@@ -9,7 +9,7 @@ from deployments.downloader import Availability, Presence
 from deployments.jobs.holdings import LoadedInfo, ReplicaInfo
 from wan22_bridge.catalogue import ModelSpec
 
-Status = Literal["missing", "downloading", "available", "loaded", "corrupted"]
+Status = Literal["missing", "downloading", "available", "loaded"]
 
 
 class Holder(BaseModel):

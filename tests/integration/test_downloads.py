@@ -41,7 +41,14 @@ def test_jobs_wait_for_their_model_and_no_generator_with_them(
     with running_service(tmp_path, models=MODELS) as service:
         _fail_with_the_reason(hub, service)
         _stop_with_the_last_job(hub, service)
-        _go_on_after_a_kill(hub, service)
+        waiting = service.submit(model_type="from-hub")
+        wait_until(lambda: is_fetched_so_far(service, waiting, 20))
+        [downloader] = [found for found in service.processes() if "wan22:downloader" in " ".join(found.cmdline())]
+        downloader.kill()
+        psutil.wait_procs([downloader])
+        task = service.wait_for(waiting, "completed", "failed")
+        assert (task["status"], task["attempt"]) == ("completed", 1)
+        assert len([start for name, start in hub.ranges if name == BIG]) >= 2, "each went on where the one before was"
 
 
 def _fail_with_the_reason(hub: HubServer, service: Service) -> None:
@@ -73,17 +80,6 @@ def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
         assert [model["model"] for replica in summary["replicas"] for model in replica["models"]] == ["tiny-t2v"]
         assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200
     wait_until(lambda: "The fetch of from-hub was stopped" in service.log.read_text())
-
-
-def _go_on_after_a_kill(hub: HubServer, service: Service) -> None:
-    waiting = service.submit(model_type="from-hub")
-    wait_until(lambda: is_fetched_so_far(service, waiting, 20))
-    [downloader] = [found for found in service.processes() if "wan22:downloader" in " ".join(found.cmdline())]
-    downloader.kill()
-    psutil.wait_procs([downloader])
-    task = service.wait_for(waiting, "completed", "failed")
-    assert (task["status"], task["attempt"]) == ("completed", 1)
-    assert len([start for name, start in hub.ranges if name == BIG]) >= 2, "each went on where the one before was"
 
 
 def test_a_damaged_file_is_fetched_again_alone_and_the_job_goes_on(

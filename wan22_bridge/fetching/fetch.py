@@ -149,11 +149,13 @@ class _Fetch:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch") as threads:
             # The largest first: none of them is left alone at the end.
             fetches = [threads.submit(self._fetch, file) for file in sorted(missing, key=lambda file: -file.size)]
-            done, _ = wait(fetches, return_when=FIRST_EXCEPTION)
-            if any(fetch.exception() for fetch in done):
-                self._progress.stop()
-                for fetch in fetches:
-                    fetch.cancel()
+            try:
+                wait(fetches, return_when=FIRST_EXCEPTION)
+            finally:  # Ctrl-C, too: the threads are waited for
+                if not all(fetch.done() and fetch.exception() is None for fetch in fetches):
+                    self._progress.stop()
+                    for fetch in fetches:
+                        fetch.cancel()
         # What went wrong first, and not what was stopped for it.
         errors = [error for fetch in fetches if not fetch.cancelled() and (error := fetch.exception()) is not None]
         for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):

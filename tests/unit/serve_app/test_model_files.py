@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +12,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from serve_app.cli import app
-from tests.hub import REPOSITORY, HubServer, serving_hub
-from tests.service import ROOT
+from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
+from tests.service import ROOT, WAN22, wait_until
 from wan22_bridge.tiny import ensure_tiny_model
 
 BIG = "transformer/diffusion_pytorch_model.safetensors"
@@ -103,3 +105,17 @@ def test_a_hub_that_does_not_have_it_is_told_in_a_line(config: Path, monkeypatch
     done = run(config, "pull", "wan2.2-ti2v-5b")
     assert done.exit_code == 1
     assert "has no model Wan-AI/Wan2.2-TI2V-5B-Diffusers" in done.stderr.replace("\n", " ")
+
+
+def test_ctrl_c_stops_a_fetch_at_once_and_the_next_one_goes_on_there(hub: HubServer, config: Path) -> None:
+    hub.faults[BIG].append(Fault(drip_seconds=0.003))
+    command = [WAN22, "models", "pull", "from-hub", "--config", str(config)]
+    pulling = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    parts = config.parent / "data" / "models" / "from-hub" / ".parts"
+    wait_until(lambda: any(path.stat().st_size >= 1 << 20 for path in parts.glob("transformer--diff*")))
+    pulling.send_signal(signal.SIGINT)
+    _, said = pulling.communicate(timeout=8)  # the file alone would take twice as long
+    assert pulling.returncode == 1
+    assert "Stopped; what came is kept." in said
+    assert run(config, "pull", "from-hub").exit_code == 0
+    assert any(name == BIG and start >= 1 << 20 for name, start in hub.ranges)
