@@ -1,13 +1,14 @@
 """What it takes to change models: from a job's submission to its first step, while the only slot holds another one."""
 
 import json
+import os
 import sqlite3
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from benchmarks.support.running import RunningService, running_service
 from serve_app.client import Client
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.page_cache import read_ahead
 from wan22_bridge.tiny import FAMILY, ensure_tiny_model
 
 MODELS = ("tiny-t2v", "tiny-ti2v")
@@ -124,25 +126,46 @@ def _generators(service: RunningService) -> set[int]:
 
 
 def _measure_load(folder: Path, *, rounds: int) -> list[Row]:
-    """Loading a model beside reading its weights, in turns; all of it lies in the page cache."""
+    """Loading a model beside reading its weights, in turns: from the page cache, then from the disk."""
     spec, model = load_catalogue()["tiny-t2v"], make_middle_model("t2v", folder / "middle", HUNDRED_MILLION)
     bridge, files = ModelIntegrationBridge(), sorted(model.rglob("*.safetensors"))
-    loads, reads = list[float](), list[float]()
+    loads, reads, cold, ahead = list[float](), list[float](), list[float](), list[float]()
+
+    def load() -> float:
+        began = time.perf_counter()
+        loaded = bridge.load(spec, model)
+        seconds = time.perf_counter() - began
+        loaded.close()
+        return seconds
+
     for _ in range(rounds):
         began = time.perf_counter()
         weights = [weight.clone() for file in files for weight in load_file(file).values()]
         reads.append(time.perf_counter() - began)
         del weights
-        began = time.perf_counter()
-        loaded = bridge.load(spec, model)
-        loads.append(time.perf_counter() - began)
-        loaded.close()
+        loads.append(load())
+    for _ in range(rounds):
+        _evict(files)
+        cold.append(load())
+        _evict(files)
+        read_ahead(model, lambda: True)
+        ahead.append(load())
     size = sum(file.stat().st_size for file in files) / 1e6
     return [
         Row(f"reading {size:.0f} MB with safetensors", statistics.median(reads), "s"),
         Row(f"loading a model of {size:.0f} MB", statistics.median(loads), "s"),
         Row("loading / reading", statistics.median(loads) / statistics.median(reads), "×", 1.3),
+        Row("loading it from the disk", statistics.median(cold), "s"),
+        Row("loading it from the disk, read ahead", statistics.median(ahead), "s"),
     ]
+
+
+def _evict(files: Sequence[Path]) -> None:
+    """Puts files out of the page cache."""
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 if __name__ == "__main__":

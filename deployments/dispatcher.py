@@ -12,6 +12,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
+from deployments.bucket import open_storage
 from deployments.costs import estimate_seconds
 from deployments.follower import INTERRUPTED, Follower
 from deployments.jobs.job import Job, JobState, LeaseLost
@@ -21,9 +22,9 @@ from deployments.metrics import QueueMetrics
 from deployments.provisioning import Provisioning
 from deployments.scheduling import Ledger, Need, Policy, Queue, Waiting
 from deployments.slots import Slots
-from deployments.storage import Storage
 from deployments.survey import Survey
 from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import StorageFailed
 from wan22_bridge.types import GenerationParams, ModelType
 
 logger = logging.getLogger("ray.serve")
@@ -72,6 +73,7 @@ class Dispatcher:
         self,
         store_url: str,
         data_dir: Path,
+        storage_url: str | None,
         config: DispatcherConfig,
         served: Sequence[ModelSpec],
         generators: Mapping[ModelType, DeploymentHandle[Any]],
@@ -79,7 +81,7 @@ class Dispatcher:
     ) -> None:
         self._config = config
         self._store = JobStore(store_url)
-        self._storage = Storage(data_dir)
+        self._storage = open_storage(data_dir, storage_url)
         self._service = JobService(self._store, self._storage, served)
         self._changes = self._store.database.watch()
         self._served = served
@@ -137,7 +139,7 @@ class Dispatcher:
                     followers = [follower for follower, _ in self._following.values()]
                     self._survey.begin(followers, self._usable_models())
                 claimed = await self._claim()
-            except (SQLAlchemyError, OSError):
+            except (SQLAlchemyError, StorageFailed, OSError):
                 logger.exception("The store did not answer", extra={"action": "store_failed"})
                 await asyncio.sleep(STORE_AWAY_SECONDS)
                 continue

@@ -79,6 +79,12 @@ class Downloader:
         except Stopped:
             raise _stopped(model_id) from None
 
+    async def folder(self, model_id: str) -> Path | None:
+        """The folder of a served model; None where it is not there."""
+        if model_id not in self._folders:
+            await self._availability(model_id)
+        return self._folders.get(model_id)
+
     async def start(self, model_id: str, check_content: bool = False) -> None:
         """Begins to fetch a model; what becomes of it tells `availability`."""
         if model_id not in self._fetches:

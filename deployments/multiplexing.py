@@ -5,20 +5,18 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from deployments.device import Device
 from deployments.jobs.holdings import LoadedInfo
-from deployments.metrics import DeviceMetrics
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ModelCorrupted
 
 if TYPE_CHECKING:
-    from wan22_bridge.bridge import ModelIntegrationBridge
     from wan22_bridge.model import LoadedModel
 
 logger = logging.getLogger("ray.serve")
@@ -43,8 +41,7 @@ class Models:
 
     def __init__(
         self,
-        device: Executor,
-        open_bridge: Callable[[], "ModelIntegrationBridge"],
+        device: Device,
         served: Mapping[str, ModelSpec],
         downloader: DeploymentHandle[Any],
         *,
@@ -54,17 +51,15 @@ class Models:
         """Loads nothing yet.
 
         Args:
-            device: the one thread that touches the device: what is in use there is unloaded after that.
-            open_bridge: gives the bridge, in that thread.
+            device: where they are loaded; what is in use there is unloaded after that.
             served: the models by their ids.
             downloader: gives their folders.
             most: how many are loaded at once.
             changed: is called when a model was loaded or unloaded.
         """
-        self._device, self._open_bridge, self._served, self._downloader = device, open_bridge, served, downloader
+        self._device, self._served, self._downloader = device, served, downloader
         self._changed = changed
         self._infos: dict[str, LoadedInfo] = {}
-        self._metrics = DeviceMetrics()
         self._loads: set[asyncio.Future[Loaded]] = set()
         self._multiplexed = self._multiplex(most)
 
@@ -89,15 +84,14 @@ class Models:
         async def load(model_id: str) -> Loaded:
             started = time.perf_counter()
             folder: Path = await self._downloader.ensure.remote(model_id)
-            loop = asyncio.get_running_loop()
             try:
-                model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
+                model = await self._load(model_id, folder)
             except ModelCorrupted:
                 if not self._served[model_id].is_fetched:
                     raise
                 logger.exception("%s is checked", model_id, extra={"action": "model_repair", "model": model_id})
                 folder = await self._downloader.ensure.remote(model_id, check_content=True)
-                model = await loop.run_in_executor(self._device, self._load_on_device, model_id, folder)
+                model = await self._load(model_id, folder)
             info = LoadedInfo(
                 model=model_id,
                 plan=model.plan.describe(),
@@ -105,17 +99,17 @@ class Models:
                 vram_mb=model.device_bytes / 1e6,
             )
             self._infos[model_id] = info
-            self._metrics.loaded(model_id, info.load_seconds, model.device_bytes)
             self._changed()
             return Loaded(model, self._unload)
 
         return cast(Callable[[str], Awaitable[Loaded]], load)
 
-    def _load_on_device(self, model_id: str, folder: Path) -> "LoadedModel":
-        return self._open_bridge().load(self._served[model_id], folder)
+    async def _load(self, model_id: str, folder: Path) -> "LoadedModel":
+        loop, spec = asyncio.get_running_loop(), self._served[model_id]
+        return await loop.run_in_executor(self._device.thread, self._device.load, spec, folder)
 
     def _unload(self, model: "LoadedModel") -> None:
         self._infos.pop(model.spec.id, None)
         with contextlib.suppress(RuntimeError):  # after the thread's end: the process ends, and all of it is freed
-            self._device.submit(model.close).result()
+            self._device.thread.submit(model.close).result()
         self._changed()

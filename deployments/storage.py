@@ -1,4 +1,7 @@
-"""Where inputs and outputs lie: a folder, addressed by keys that clients never see as paths."""
+"""Where inputs and outputs lie, addressed by keys that clients never see as paths: in a folder.
+
+On several machines it is one that all of them have; or a bucket takes its place, and this folder is where work goes on.
+"""
 
 import contextlib
 import hashlib
@@ -12,9 +15,9 @@ from pathlib import Path
 from wan22_bridge.errors import NotFound, StorageFailed
 from wan22_bridge.files import atomic_path
 
-_INPUTS, _OUTPUTS = "inputs", "outputs"
-_SNAPSHOT = "snapshot.safetensors"
-_PREVIEW = "preview.webp"
+INPUTS, OUTPUTS = "inputs", "outputs"
+SNAPSHOT = "snapshot.safetensors"
+PREVIEW = "preview.webp"
 
 
 class Storage:
@@ -28,6 +31,11 @@ class Storage:
         """The folder of LoRAs: people put .safetensors files there."""
         return self.root / "loras"
 
+    @property
+    def inputs_root(self) -> Path:
+        """The folder below which a generator finds the inputs of a job by their keys."""
+        return self.root
+
     def input_key(self, data: bytes) -> str:
         """The key that an input has once it is put here: it is made of the content."""
         return self.upload_key(hashlib.sha256(data).hexdigest())
@@ -40,7 +48,7 @@ class Storage:
         """
         if re.fullmatch("[0-9a-f]{64}", upload_id) is None:
             raise NotFound("There is no such upload.", code="upload_not_found")
-        return f"{_INPUTS}/{upload_id}"
+        return f"{INPUTS}/{upload_id}"
 
     def put_input(self, data: bytes) -> str:
         """Keeps an input; on the disk when this returns.
@@ -73,7 +81,7 @@ class Storage:
 
     def output_key(self, job_id: str, fencing_token: int) -> str:
         """The folder that one claim of a job writes: another claim writes another folder."""
-        return f"{_OUTPUTS}/{job_id}/{fencing_token}"
+        return f"{OUTPUTS}/{job_id}/{fencing_token}"
 
     def output_folder(self, job_id: str, fencing_token: int) -> Path:
         """Its path, whether it exists or not."""
@@ -81,15 +89,41 @@ class Storage:
 
     def snapshot_path(self, job_id: str) -> Path:
         """Where a job that runs keeps how far it is: every claim goes on from what the one before kept."""
-        return self.root / _OUTPUTS / job_id / _SNAPSHOT
+        return self.root / OUTPUTS / job_id / SNAPSHOT
 
     def preview_path(self, job_id: str) -> Path:
         """Where a job that runs shows what it is becoming."""
-        return self.root / _OUTPUTS / job_id / _PREVIEW
+        return self.root / OUTPUTS / job_id / PREVIEW
+
+    def bring(self, job_id: str, keys: Collection[str]) -> None:
+        """Has the snapshot of a job, where there is one, and its inputs ready for a generator."""
+
+    def keep_snapshot(self, job_id: str) -> None:
+        """Makes the snapshot of a job outlive this machine."""
+
+    def show_preview(self, job_id: str) -> None:
+        """Makes the preview of a job be seen by other machines."""
+
+    def read_preview(self, job_id: str) -> bytes:
+        """The preview of a job that runs.
+
+        Raises:
+            NotFound: it has none.
+        """
+        try:
+            return self.preview_path(job_id).read_bytes()
+        except FileNotFoundError as exc:
+            raise NotFound("There is no preview.", code="preview_not_found") from exc
+
+    def keep_output(self, job_id: str, fencing_token: int) -> None:
+        """Makes the files of a claim outlive this machine."""
+
+    def leave(self, job_id: str) -> None:
+        """Is called when a generator has done with a job."""
 
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:
         """Removes what the claims of a job wrote, but for the folder of key `keep`."""
-        folder = self.root / _OUTPUTS / job_id
+        folder = self.root / OUTPUTS / job_id
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
             return
@@ -99,9 +133,9 @@ class Storage:
 
     def remove_broken_off(self, job_id: str) -> None:
         """Removes what ended claims of a pending job wrote, but for its snapshot."""
-        folder = self.root / _OUTPUTS / job_id
+        folder = self.root / OUTPUTS / job_id
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name != _SNAPSHOT:
+            if path.name != SNAPSHOT:
                 _remove(path)
 
     def remove_claim(self, job_id: str, fencing_token: int) -> None:
@@ -113,14 +147,14 @@ class Storage:
 
     def output_jobs(self) -> list[str]:
         """The ids of all jobs that have a folder here."""
-        folder = self.root / _OUTPUTS
+        folder = self.root / OUTPUTS
         return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
     def remove_old_inputs(self, *, keep: Collection[str], older_than_seconds: float) -> int:
         """Removes the inputs that are not in `keep` and were not put here lately; returns how many."""
-        folder, removed = self.root / _INPUTS, 0
+        folder, removed = self.root / INPUTS, 0
         for path in folder.iterdir() if folder.is_dir() else ():
-            if f"{_INPUTS}/{path.name}" not in keep and path.stat().st_mtime < time.time() - older_than_seconds:
+            if f"{INPUTS}/{path.name}" not in keep and path.stat().st_mtime < time.time() - older_than_seconds:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

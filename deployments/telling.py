@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ray import serve
 from sqlalchemy.exc import SQLAlchemyError
 
+from deployments.device import Device
 from deployments.jobs.holdings import TELL_SECONDS, Holdings, LoadedInfo, ReplicaInfo
 
 logger = logging.getLogger("ray.serve")
@@ -23,9 +24,8 @@ def own_id() -> str:
 class Telling:
     """Writes it into the store: now and then, and soon after it has changed."""
 
-    def __init__(self, holdings: Holdings, loaded: Callable[[], list[LoadedInfo]]) -> None:
-        self._holdings, self._loaded = holdings, loaded
-        self.device = ""
+    def __init__(self, holdings: Holdings, device: Device, loaded: Callable[[], list[LoadedInfo]]) -> None:
+        self._holdings, self._device, self._loaded = holdings, device, loaded
         self.job_id: str | None = None
         """What runs."""
         self._changed = asyncio.Event()
@@ -59,7 +59,7 @@ class Telling:
                 deployment=context.deployment,
                 node=socket.gethostname(),
                 process_id=os.getpid(),
-                device=self.device,
+                device=self._device.name,
                 job_id=self.job_id,
                 models=self._loaded(),
             )

@@ -7,7 +7,7 @@ from deployments.downloader import Downloader
 from deployments.generator import Generator, GeneratorConfig
 from deployments.scheduling import Policy
 from serve_app.ingress import Ingress
-from serve_app.settings import Settings
+from serve_app.settings import GENERATOR_STARTS, Settings
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.types import ModelType
 
@@ -15,6 +15,8 @@ from wan22_bridge.types import ModelType
 
 _INGRESS_SLOTS = 1000
 """Requests at once in one ingress replica: each socket, stream and download holds one for its whole time."""
+_STARTS = 3
+"""How often in a row anything but a generator may fail to start: there is no service without it."""
 _REPORTS_PER_SECOND = 128
 """On how many jobs each generator has: what Serve's controller is to take at the most, over all replicas."""
 
@@ -31,6 +33,7 @@ def build_app(args: Settings) -> serve.Application:
         name="downloader",
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=100,
+        max_constructor_retry_count=_STARTS,
         graceful_shutdown_wait_loop_s=0.2,
     )(Downloader).bind(settings.models_dir, served, settings.cast_to_bf16)
     generators = _bind_generators(settings, served, downloader)
@@ -39,10 +42,12 @@ def build_app(args: Settings) -> serve.Application:
         num_replicas=1,
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=100,
+        max_constructor_retry_count=_STARTS,
         graceful_shutdown_wait_loop_s=0.2,
     )(Dispatcher).bind(
         settings.database_url,
         settings.data_dir,
+        settings.storage_url,
         DispatcherConfig(
             slots=settings.max_running_jobs,
             loaded_models=settings.generator.loaded_models,
@@ -63,6 +68,7 @@ def build_app(args: Settings) -> serve.Application:
         num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=_INGRESS_SLOTS,
+        max_constructor_retry_count=_STARTS,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=10,
     )(Ingress).bind(settings, dispatcher, downloader)
@@ -93,6 +99,7 @@ def _bind_generator(
         name=name,
         ray_actor_options={"num_cpus": options.num_cpus, "num_gpus": options.num_gpus},
         max_ongoing_requests=1,
+        max_constructor_retry_count=GENERATOR_STARTS,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=options.shutdown_timeout_seconds,
         # How many there are is decided over all deployments at once, by the application's policy: FollowDemand reads
@@ -111,11 +118,13 @@ def _bind_generator(
     )(Generator).bind(
         settings.database_url,
         settings.data_dir,
+        settings.storage_url,
         served,
         downloader,
         GeneratorConfig(
             loaded_models=options.loaded_models,
             preload=preload,
+            all_models=[entry.id for entry in settings.models],
             checkpoint_interval_seconds=options.checkpoint_interval_seconds,
             preview_interval_seconds=options.preview_interval_seconds,
             hang_seconds=options.hang_seconds,

@@ -18,8 +18,8 @@ import psutil
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from serve_app.settings import Settings, describe, parse_settings
-from wan22_bridge.errors import ConfigurationError
+from serve_app.settings import GENERATOR_STARTS, Settings, describe, parse_settings
+from wan22_bridge.errors import ConfigurationError, StorageFailed
 
 IMPORT_PATH = "serve_app.app:build_app"
 POLICY = "deployments.autoscaling:FollowDemand"
@@ -98,13 +98,14 @@ def _check_schema(config: dict[str, Any], path: Path) -> None:
 
 
 def check_machine(config: dict[str, Any], settings: Settings) -> None:
-    """Makes sure that the port is free, the data folder can be written and the database answers.
+    """Makes sure that the port is free, the data folder and the bucket can be written and the database answers.
 
     Raises:
         ConfigurationError: naming the one that is not so.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    from deployments.bucket import BucketStorage
     from deployments.jobs.database import Database
 
     host, port = _address(config)
@@ -124,6 +125,11 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
         raise ConfigurationError(
             f"data_dir: {settings.data_dir} can't be written: {exc.strerror}.", param="data_dir"
         ) from exc
+    if settings.storage_url is not None:
+        try:
+            BucketStorage(settings.data_dir, settings.storage_url, patience_seconds=5).check()
+        except StorageFailed as exc:
+            raise ConfigurationError(f"storage_url: {exc.message}", param="storage_url") from exc
     assert settings.database_url is not None
     try:
         Database(settings.database_url).close()
@@ -147,6 +153,8 @@ def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None], sa
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # On a busy machine Serve's proxy takes longer to start than the 5 s after which Serve gives up.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    # Of 3 by default and what the deployment says Serve takes the smaller one.
+    os.environ.setdefault("RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT", str(GENERATOR_STARTS))
     import ray
     from ray.exceptions import RayError
     from ray.serve.scripts import cli

@@ -12,6 +12,10 @@ from wan22_bridge.downloads import ensure_model
 from wan22_bridge.errors import ConfigurationError, ModelMissing
 from wan22_bridge.plans import Quantization, Wishes
 
+GENERATOR_STARTS = 1_000_000_000
+"""How often in a row a generator may fail to start before Serve gives its deployment up, for good: what is amiss may
+pass. Serve's processes have to have it as RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT, too."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
@@ -105,6 +109,10 @@ class Settings(_Strict):
 
     data_dir: Path = Path("data")
     """Where jobs, inputs, videos and built-in models are kept; relative to where the service is started."""
+    storage_url: str | None = Field(default=None, pattern=r"^(s3|gs|az|abfss?)://[^/]")
+    """A bucket, and a prefix in it, for machines that share no folder: `s3://bucket/wan22`, or gs:// or az://. Inputs,
+    videos and snapshots are kept there; what lies in data_dir is a copy, or is worked on. Credentials come from the
+    environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL where the store is not Amazon's."""
     models_dir: Path = Path("models")
     """Where models are made and fetched to; relative to data_dir."""
     cast_to_bf16: bool = False

@@ -76,6 +76,10 @@ class Service:
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        """The processes of a deployment, by the names that Ray gives them."""
+        return [found for found in self.processes() if f"ServeReplica:wan22:{deployment}" in _command(found)]
+
     def interrupt(self) -> int:
         """Ctrl-C; returns the exit status once it has ended."""
         assert self.process is not None
@@ -125,6 +129,13 @@ class Service:
         task = self.wait_for(self.submit(**fields), "completed", "failed")
         assert task["status"] == "completed", task["error"]
         return task
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 SMALL: dict[str, Any] = {"prompt": "a red circle moving right", "resolution": "64x64", "num_frames": 5, "steps": 2}

@@ -168,7 +168,7 @@ class Generation:
                     raise
                 logger.warning("%s Going on with new ones", exc.message, extra={"action": "rank_lost"})
                 continue
-            except RuntimeError as exc:
+            except (RuntimeError, MemoryError) as exc:
                 if not is_out_of_memory(exc):
                     raise
             yield from self._take_next_rung()
@@ -247,10 +247,13 @@ class Generation:
     def _keep(self, snapshot: Snapshot, belongs_to: str) -> None:
         """Writes a snapshot. Where that fails the generation goes on: it can do without."""
         assert self._checkpoint is not None
+        started = time.perf_counter()
         try:
             write_snapshot(self._checkpoint.path, snapshot, belongs_to)
         except OSError as exc:
             logger.warning("No snapshot could be kept: %s", exc, extra={"action": "snapshot_failed"})
+        else:
+            self._checkpoint.kept(time.perf_counter() - started)
 
     def _show(self, estimate: torch.Tensor) -> None:
         """Writes a preview. Where that fails the generation goes on."""
@@ -264,6 +267,8 @@ class Generation:
             temporary.replace(self._preview.path)
         except OSError as exc:
             logger.warning("No preview could be written: %s", exc, extra={"action": "preview_failed"})
+        else:
+            self._preview.shown()
 
     def _decode(self, latents: torch.Tensor) -> Generator[Progress, None, None]:
         started = time.perf_counter()

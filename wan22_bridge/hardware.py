@@ -1,5 +1,6 @@
 """What this machine has, as far as planning asks, and when it has run out."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -50,5 +51,10 @@ def use_all_cores() -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a computation failed for want of memory, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether something failed for want of memory, on a GPU or on the CPU.
+
+    PyTorch's allocator for the CPU, CUDA's for pinned memory and `mmap` have no error of their own for it.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return any(words in str(error).lower() for words in ("allocate memory", "out of memory"))

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from wan22_bridge.architecture import find_architecture, find_gguf
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ConfigurationError, ModelCorrupted, OutOfMemory
+from wan22_bridge.hardware import is_out_of_memory
 from wan22_bridge.kernels import use_fast_kernels
 from wan22_bridge.plans import OptimizationPlan, Quantization
 from wan22_bridge.quantizing import quantise
@@ -106,13 +107,13 @@ def reading_model(spec: ModelSpec, folder: Path) -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     try:
         yield
-    except torch.OutOfMemoryError as exc:
-        raise OutOfMemory(
-            f"{spec.id} does not fit into the device's memory.",
-            code="vram_insufficient",
-            suggestions=["Serve a smaller model, or use a GPU with more memory."],
-        ) from exc
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, SafetensorError) as exc:
+        if is_out_of_memory(exc):
+            raise OutOfMemory(
+                f"{spec.id} does not fit into the device's memory.",
+                code="vram_insufficient",
+                suggestions=["Serve a smaller model, or use a GPU with more memory."],
+            ) from exc
         raise ModelCorrupted(
             f"The files of {spec.id} can't be loaded: {_first_line(exc, folder)}",
             suggestions=["Fetch the model again.", "Make sure that the folder is in diffusers' format."],

@@ -1,6 +1,6 @@
 """The values that go in and out of the bridge."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -135,6 +135,8 @@ class Checkpoint:
     """The snapshot's file. One that is there already, of the same generation, is gone on from."""
     interval_seconds: float
     """A snapshot is written after the first step that ends so long after the last one was."""
+    kept: Callable[[float], None] = lambda seconds: None
+    """Is called after each snapshot, with what it took in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +147,8 @@ class Preview:
     """An animated WebP; replaced by each newer one, always whole."""
     interval_seconds: float
     """The least time between two."""
+    shown: Callable[[], None] = lambda: None
+    """Is called after each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

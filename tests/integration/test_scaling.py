@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.page_cache import evict, is_cached
 from tests.service import LONG, Service, running_service, wait_until
 
 T2V, TI2V = "T2V-A14B", "TI2V-5B"
@@ -30,6 +31,20 @@ def test_a_job_of_a_higher_priority_takes_the_slot_of_one_that_goes_on_later(tmp
         later = service.wait_for(low, "completed", "failed")
         assert (later["status"], later["attempt"]) == ("completed", 1)
         assert later["result"]["resumed_from_step"] >= 4
+        _read_ahead(service)
+
+
+def _read_ahead(service: Service) -> None:
+    """While a job runs, the weights of the model that is needed next come into the page cache."""
+    running = service.submit(**MIDDLING | {"steps": 60}, model_type=T2V)
+    wait_until(lambda: _is_at_step(service, running, 1))
+    [weights] = (service.data_dir / "models").glob("tiny-ti2v*/transformer/*.safetensors")
+    evict(weights)
+    next_one = service.submit(model_type=TI2V)
+    wait_until(lambda: is_cached(weights))
+    assert service.task(running)["status"] == "processing"
+    for task_id in (running, next_one):
+        service.wait_for(task_id, "completed")
 
 
 def test_a_busy_replica_that_serve_ends_in_place_of_an_idle_one_hands_its_job_over(tmp_path: Path) -> None:

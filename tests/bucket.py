@@ -1,0 +1,28 @@
+"""A bucket for tests: over real HTTP, as S3 answers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from moto.server import ThreadedMotoServer
+
+NAME = "video-store"
+
+
+@contextmanager
+def serving_bucket() -> Iterator[str]:
+    """An empty bucket's URL; the environment leads to it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            endpoint = "http://{}:{}".format(*server.get_host_and_port())
+            patch.setenv("AWS_ENDPOINT_URL", endpoint)
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                patch.setenv(name, "test")
+            patch.setenv("AWS_REGION", "us-east-1")
+            assert httpx.put(f"{endpoint}/{NAME}").is_success
+            yield f"s3://{NAME}/wan22"
+    finally:
+        server.stop()
