@@ -141,8 +141,8 @@ def _command(process: psutil.Process) -> str:
 SMALL: dict[str, Any] = {"prompt": "a red circle moving right", "resolution": "64x64", "num_frames": 5, "steps": 2}
 """A job of a fraction of a second."""
 
-LONG: dict[str, Any] = {"resolution": "192x192", "num_frames": 33, "steps": 100}
-"""A job of half a minute, to be caught while it runs."""
+LONG: dict[str, Any] = {"resolution": "128x128", "num_frames": 33, "steps": 100}
+"""A job of a quarter of a minute, to be caught while it runs."""
 
 
 @contextmanager

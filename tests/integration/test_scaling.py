@@ -9,7 +9,7 @@ T2V, TI2V = "T2V-A14B", "TI2V-5B"
 ONE_OF_EACH = {"shared": False, "loaded_models": 1}
 
 
-MIDDLING = LONG | {"resolution": "128x128", "num_frames": 17}
+MIDDLING = LONG | {"num_frames": 17}
 """A job of a tenth of a second for each step."""
 
 
@@ -19,7 +19,9 @@ def _is_at_step(service: Service, task_id: str, step: int) -> bool:
 
 def test_a_job_of_a_higher_priority_takes_the_slot_of_one_that_goes_on_later(tmp_path: Path) -> None:
     scheduling = {"age_seconds": 600, "patience_seconds": 0}
-    with running_service(tmp_path, generator=ONE_OF_EACH, scheduling=scheduling) as service:
+    generator = ONE_OF_EACH | {"preload": ["tiny-t2v"]}
+    with running_service(tmp_path, generator=generator, scheduling=scheduling) as service:
+        wait_until(lambda: _status(service, "tiny-t2v") == "loaded")
         low = service.submit(**MIDDLING | {"steps": 60}, model_type=T2V, priority="low", seed=3)
         wait_until(lambda: _is_at_step(service, low, 4))
 
@@ -32,6 +34,11 @@ def test_a_job_of_a_higher_priority_takes_the_slot_of_one_that_goes_on_later(tmp
         assert (later["status"], later["attempt"]) == ("completed", 1)
         assert later["result"]["resumed_from_step"] >= 4
         _read_ahead(service)
+
+
+def _status(service: Service, model_id: str) -> str:
+    with service.client() as client:
+        return str(client.get(f"/api/v1/models/status/{model_id}").json()["status"])
 
 
 def _read_ahead(service: Service) -> None:
@@ -52,7 +59,7 @@ def test_a_busy_replica_that_serve_ends_in_place_of_an_idle_one_hands_its_job_ov
     with running_service(tmp_path, generator=ONE_OF_EACH | {"num_cpus": 0.8}, max_running_jobs=2) as service:
         first = service.submit(**MIDDLING | {"steps": 50}, model_type=T2V)
         wait_until(lambda: _is_at_step(service, first, 1))
-        second = service.submit(**MIDDLING | {"steps": 100, "num_frames": 33}, model_type=T2V)
+        second = service.submit(**MIDDLING | {"steps": 80, "num_frames": 33}, model_type=T2V)
         wait_until(lambda: _is_at_step(service, second, 1))
         assert service.wait_for(first, "completed", "failed")["status"] == "completed"
         left_at = service.task(second)["current_step"]
