@@ -110,12 +110,16 @@ class BucketStorage(Storage):
         for path in folder.iterdir():
             self._put(f"{key}/{path.name}", path)
 
-    def leave(self, job_id: str) -> None:
-        """Removes what a job left in the folder: nobody works on it here any more."""
-        shutil.rmtree(self.root / OUTPUTS / job_id, ignore_errors=True)
+    def leave(self, job_id: str, fencing_token: int) -> None:
+        """Removes what a claim left in the folder. A later one may be at work there."""
+        for path in (self.snapshot_path(job_id), self.preview_path(job_id)):
+            path.unlink(missing_ok=True)
+        super().remove_claim(job_id, fencing_token)
 
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:
         """Removes what the claims of a job wrote, but for what is below the key `keep`."""
+        if keep is None:
+            shutil.rmtree(self.inputs_root / OUTPUTS / job_id, ignore_errors=True)
         self._remove(f"{OUTPUTS}/{job_id}", lambda key, _: keep is None or not key.startswith(f"{keep}/"))
 
     def remove_broken_off(self, job_id: str) -> None:

@@ -118,7 +118,7 @@ class Device:
                 with contextlib.suppress(_Unwanted):
                     run.throw(_Unwanted())
             run.close()
-            self._storage.leave(job.id)
+            self._storage.leave(job.id, job.fencing_token)
         logger.info("Job %s stopped", job.id, extra={"action": "job_stopped", "job_id": job.id})
         return stop.message
 

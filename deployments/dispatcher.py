@@ -133,18 +133,25 @@ class Dispatcher:
                     await self._beat()
                 if now >= tidy_at:
                     tidy_at = now + TIDY_SECONDS
-                    await asyncio.to_thread(self._service.tidy)
+                    self._tidying = asyncio.create_task(self._tidy())
                 if now >= look_at:
                     look_at = now + LOOK_SECONDS
                     followers = [follower for follower, _ in self._following.values()]
                     self._survey.begin(followers, self._usable_models())
                 claimed = await self._claim()
-            except (SQLAlchemyError, StorageFailed, OSError):
+            except (SQLAlchemyError, OSError):
                 logger.exception("The store did not answer", extra={"action": "store_failed"})
                 await asyncio.sleep(STORE_AWAY_SECONDS)
                 continue
             if not claimed:
                 await self._wait(until=min(beat_at, look_at))
+
+    async def _tidy(self) -> None:
+        """Beside the loop: a bucket that is away holds it up for minutes."""
+        try:
+            await asyncio.to_thread(self._service.tidy)
+        except (SQLAlchemyError, StorageFailed, OSError):
+            logger.exception("What nobody needs could not be removed", extra={"action": "tidy_failed"})
 
     def _follow(self, job: Job, slot: int) -> None:
         follower = Follower(

@@ -62,10 +62,11 @@ class Prefetching:
         folder: Path | None = await self._downloader.folder.remote(model_id)
         if folder is None:
             return
-        self._last, stopped = model_id, threading.Event()
+        stopped = threading.Event()
         try:
             read = await asyncio.to_thread(read_ahead, folder, lambda: not stopped.is_set())
         finally:
             stopped.set()
+        self._last = model_id
         extra = {"action": "model_prefetched" if read else "prefetch_left", "model": model_id}
         logger.info("%s %s read ahead", model_id, "was" if read else "could not be", extra=extra)

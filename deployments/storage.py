@@ -118,8 +118,8 @@ class Storage:
     def keep_output(self, job_id: str, fencing_token: int) -> None:
         """Makes the files of a claim outlive this machine."""
 
-    def leave(self, job_id: str) -> None:
-        """Is called when a generator has done with a job."""
+    def leave(self, job_id: str, fencing_token: int) -> None:
+        """Is called when a generator has done with a claim of a job."""
 
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:
         """Removes what the claims of a job wrote, but for the folder of key `keep`."""

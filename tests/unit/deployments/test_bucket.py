@@ -56,8 +56,11 @@ def test_a_job_goes_on_from_the_newest_snapshot_of_any_machine(machines: tuple[B
         storage.keep_snapshot(JOB)
     one.bring(JOB, [])
     assert one.snapshot_path(JOB).read_bytes() == b"step 7"
-    one.leave(JOB)
+    later = one.output_folder(JOB, 2)
+    later.mkdir()
+    one.leave(JOB, 1)
     assert not one.snapshot_path(JOB).exists()
+    assert later.exists(), "another claim may be at work"
     one.remove_outputs(JOB)
     other.bring(JOB, [])
     assert not other.snapshot_path(JOB).exists(), "the job was done, and begins anew"
