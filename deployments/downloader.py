@@ -36,12 +36,15 @@ class Availability:
     eta_seconds: float | None = None
     error: dict[str, Any] | None = None
     """Why the last fetch failed."""
+    for_jobs: bool = False
+    """Whether it is fetched for jobs alone, and is to stop when none waits for it any more."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _Fetch:
     progress: Fetching
     task: "asyncio.Task[Path]"
+    for_jobs: bool
 
 
 class Downloader:
@@ -73,7 +76,7 @@ class Downloader:
             )
         if model_id in self._folders and not check_content:
             return self._folders[model_id]
-        fetch = self._fetches.get(model_id) or self._begin(model_id, check_content)
+        fetch = self._fetches.get(model_id) or self._begin(model_id, check_content, for_jobs=False)
         try:
             return await asyncio.shield(fetch.task)
         except Stopped:
@@ -85,10 +88,12 @@ class Downloader:
             await self._availability(model_id)
         return self._folders.get(model_id)
 
-    async def start(self, model_id: str, check_content: bool = False) -> None:
+    async def start(self, model_id: str, check_content: bool = False, for_jobs: bool = False) -> None:
         """Begins to fetch a model; what becomes of it tells `availability`."""
         if model_id not in self._fetches:
-            self._begin(model_id, check_content)
+            self._begin(model_id, check_content, for_jobs)
+        elif not for_jobs:
+            self._fetches[model_id].for_jobs = False
 
     async def stop(self, model_id: str) -> None:
         """Stops a fetch; what came is kept."""
@@ -120,6 +125,7 @@ class Downloader:
                 total_bytes=progress.total_bytes,
                 bytes_per_second=progress.bytes_per_second,
                 eta_seconds=progress.eta_seconds,
+                for_jobs=fetch.for_jobs,
             )
         if model_id not in self._folders:
             folder = await asyncio.to_thread(find_model, self._served[model_id], self._models_dir)
@@ -131,10 +137,11 @@ class Downloader:
             presence=Presence.AVAILABLE, done_bytes=size, total_bytes=size, error=self._errors.get(model_id)
         )
 
-    def _begin(self, model_id: str, check_content: bool) -> _Fetch:
+    def _begin(self, model_id: str, check_content: bool, for_jobs: bool) -> _Fetch:
         self._errors.pop(model_id, None)
         progress = Fetching()
-        fetch = _Fetch(progress=progress, task=asyncio.create_task(self._fetch(model_id, progress, check_content)))
+        task = asyncio.create_task(self._fetch(model_id, progress, check_content))
+        fetch = _Fetch(progress=progress, task=task, for_jobs=for_jobs)
         self._fetches[model_id] = fetch
         return fetch
 

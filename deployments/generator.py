@@ -24,7 +24,7 @@ from deployments.prefetching import Prefetching
 from deployments.telling import Telling, own_id
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
-from wan22_bridge.plans import Wishes
+from wan22_bridge.plans import Offload, OptimizationPlan, Wishes
 from wan22_bridge.types import Progress, Stage
 
 logger = logging.getLogger("ray.serve")
@@ -114,13 +114,12 @@ class Generator:
         yield Begun(own_id())
         yield Advanced(Progress(stage=Stage.LOADING_MODEL, total_steps=job.params.steps_to_run))
         stop = Stop()
-        watch, prefetch = asyncio.create_task(self._watch(job, stop)), None
+        watch = asyncio.create_task(self._watch(job, stop))
         try:
             loaded = await self._load_unless_stopped(job.params.model, watch)
             if loaded is None:
                 yield stop.message
                 return
-            prefetch = asyncio.create_task(self._prefetching.run([info.model for info in self._models.infos]))
             async for message in self._run(loaded, job, stop):
                 yield message
         except RayActorError:
@@ -131,8 +130,6 @@ class Generator:
         finally:
             stop.set()
             watch.cancel()
-            if prefetch is not None:
-                prefetch.cancel()
             self._telling.job_id = None
             self._telling.soon()
 
@@ -153,14 +150,23 @@ class Generator:
 
         assert loaded.model is not None
         running = loop.run_in_executor(self._device.thread, self._device.run, loaded.model, job, stop, say)
-        while not running.done() or not progress.empty():
-            said = asyncio.ensure_future(progress.get())
-            await asyncio.wait({said, running}, return_when=asyncio.FIRST_COMPLETED)
-            if said.done():
-                yield said.result()
-            else:
-                said.cancel()
-        yield running.result()
+        prefetch = asyncio.create_task(self._prefetch(loaded.model.plan))
+        try:
+            while not running.done() or not progress.empty():
+                said = asyncio.ensure_future(progress.get())
+                await asyncio.wait({said, running}, return_when=asyncio.FIRST_COMPLETED)
+                if said.done():
+                    yield said.result()
+                else:
+                    said.cancel()
+            yield running.result()
+        finally:
+            prefetch.cancel()
+
+    async def _prefetch(self, plan: OptimizationPlan) -> None:
+        """Reads ahead what is needed next. It would drive a model out of the page cache that is streamed from there."""
+        if plan.offload is not Offload.DISK:
+            await self._prefetching.run([info.model for info in self._models.infos])
 
     async def _watch(self, job: Job, stop: Stop) -> None:
         while not stop.is_set():

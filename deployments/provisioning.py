@@ -31,7 +31,7 @@ class Provisioning:
         self._fetched = [spec.id for spec in served if spec.is_fetched]
         self._missing = set(self._fetched)
         self._begun: set[str] = set()
-        """Fetches that were begun for jobs: they are stopped when nobody waits for them any more."""
+        """Fetches that were begun for the jobs that wait: if one fails, so do they."""
         self._told: dict[str, tuple[float, float]] = {}
         """Of each model, when the jobs were last told how far it is, and how far that was."""
 
@@ -66,7 +66,7 @@ class Provisioning:
         if found.presence is Presence.DOWNLOADING:
             if is_wanted:
                 await self._tell(model_id, _progress(found))
-            elif model_id in self._begun:
+            elif found.for_jobs:
                 await self._downloader.stop.remote(model_id)
                 self._begun.discard(model_id)
         elif is_wanted and model_id in self._begun and found.error is not None:
@@ -75,7 +75,7 @@ class Provisioning:
         elif is_wanted:
             self._begun.add(model_id)
             await self._tell(model_id, Progress(stage=Stage.DOWNLOADING_MODEL))
-            await self._downloader.start.remote(model_id)
+            await self._downloader.start.remote(model_id, for_jobs=True)
         else:
             self._begun.discard(model_id)
 

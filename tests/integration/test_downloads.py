@@ -43,7 +43,7 @@ def test_jobs_wait_for_their_model_and_no_generator_with_them(
         _stop_with_the_last_job(hub, service)
         waiting = service.submit(model_type="from-hub")
         wait_until(lambda: is_fetched_so_far(service, waiting, 20))
-        [downloader] = [found for found in service.processes() if "wan22:downloader" in " ".join(found.cmdline())]
+        [downloader] = service.replicas("downloader")
         downloader.kill()
         psutil.wait_procs([downloader])
         task = service.wait_for(waiting, "completed", "failed")
@@ -60,7 +60,7 @@ def _fail_with_the_reason(hub: HubServer, service: Service) -> None:
 
 
 def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
-    hub.faults[BIG].extend([Fault(drip_seconds=0.002)] * 2)
+    hub.faults[BIG].extend([Fault(drip_seconds=0.004)] * 2)
     cancelled = service.submit(model_type="from-hub")
     wait_until(lambda: is_fetched_so_far(service, cancelled, 20))
     task = service.task(cancelled)
@@ -78,7 +78,9 @@ def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
         summary = client.get("/api/v1/models/summary").json()
         assert summary["models"] == {"tiny-t2v": "loaded", "from-hub": "downloading"}
         assert [model["model"] for replica in summary["replicas"] for model in replica["models"]] == ["tiny-t2v"]
-        assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200
+        [dispatcher] = service.replicas("dispatcher")
+        dispatcher.kill()
+        assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200, "the next dispatcher sees to it"
     wait_until(lambda: "The fetch of from-hub was stopped" in service.log.read_text())
 
 
