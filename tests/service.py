@@ -81,10 +81,14 @@ class Service:
         return [found for found in self.processes() if f"ServeReplica:wan22:{deployment}" in _command(found)]
 
     def interrupt(self) -> int:
-        """Ctrl-C; returns the exit status once it has ended."""
+        """Ctrl-C; returns the exit status once it has ended. One that does not end is killed, and the test fails."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(_STOP_SECONDS)
+        try:
+            return self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """SIGKILL to everything at once."""
