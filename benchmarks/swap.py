@@ -1,14 +1,13 @@
 """What it takes to change models: from a job's submission to its first step, while the only slot holds another one."""
 
 import json
-import os
 import sqlite3
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
+from benchmarks.support.page_cache import evict
 from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.running import RunningService, running_service
 from serve_app.client import Client
@@ -138,6 +138,10 @@ def _measure_load(folder: Path, *, rounds: int) -> list[Row]:
         loaded.close()
         return seconds
 
+    def evict_all() -> None:
+        for file in files:
+            evict(file)
+
     for _ in range(rounds):
         began = time.perf_counter()
         weights = [weight.clone() for file in files for weight in load_file(file).values()]
@@ -145,9 +149,9 @@ def _measure_load(folder: Path, *, rounds: int) -> list[Row]:
         del weights
         loads.append(load())
     for _ in range(rounds):
-        _evict(files)
+        evict_all()
         cold.append(load())
-        _evict(files)
+        evict_all()
         read_ahead(model, lambda: True)
         ahead.append(load())
     size = sum(file.stat().st_size for file in files) / 1e6
@@ -158,14 +162,6 @@ def _measure_load(folder: Path, *, rounds: int) -> list[Row]:
         Row("loading it from the disk", statistics.median(cold), "s"),
         Row("loading it from the disk, read ahead", statistics.median(ahead), "s"),
     ]
-
-
-def _evict(files: Sequence[Path]) -> None:
-    """Puts files out of the page cache."""
-    for path in files:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 if __name__ == "__main__":

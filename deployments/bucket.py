@@ -22,13 +22,16 @@ from wan22_bridge.files import atomic_path
 logger = logging.getLogger("ray.serve")
 
 _COPIES = "copies"
+_MOST_TRIES = 10_000
 UNUSED_COPIES_KEPT_SECONDS = 24 * 3600.0
+PATIENCE_SECONDS = 180.0
+"""How long a request is tried again: what a generator has made is worth it."""
 
 
 class BucketStorage(Storage):
     """Keys are objects. A generator works in the folder, and what is to outlive its process is put into the bucket."""
 
-    def __init__(self, root: Path, url: str, *, patience_seconds: float = 180) -> None:
+    def __init__(self, root: Path, url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Connects to nothing yet.
 
         Args:
@@ -44,7 +47,8 @@ class BucketStorage(Storage):
             self._store: ObjectStore = from_url(
                 url,
                 client_options={"allow_http": True},  # for an endpoint that is given as such
-                retry_config={"retry_timeout": timedelta(seconds=patience_seconds)},
+                # By itself it gives up after ten times, which is two seconds where nobody listens.
+                retry_config={"max_retries": _MOST_TRIES, "retry_timeout": timedelta(seconds=patience_seconds)},
             )
         except (BaseError, ValueError) as exc:
             raise ConfigurationError(
@@ -99,10 +103,11 @@ class BucketStorage(Storage):
         """Puts the preview of a job into the bucket."""
         self._put(f"{OUTPUTS}/{job_id}/{PREVIEW}", self.preview_path(job_id))
 
-    def read_preview(self, job_id: str) -> bytes:
-        """The preview of a job that runs."""
-        with _telling("read"):
+    def read_preview(self, job_id: str) -> bytes | None:
+        """The preview of a job that runs; None while it has none."""
+        with contextlib.suppress(NotFound), _telling("read"):
             return bytes(obstore.get(self._store, f"{OUTPUTS}/{job_id}/{PREVIEW}").bytes())
+        return None
 
     def keep_output(self, job_id: str, fencing_token: int) -> None:
         """Puts the files of a claim into the bucket."""
@@ -121,10 +126,6 @@ class BucketStorage(Storage):
         if keep is None:
             shutil.rmtree(self.inputs_root / OUTPUTS / job_id, ignore_errors=True)
         self._remove(f"{OUTPUTS}/{job_id}", lambda key, _: keep is None or not key.startswith(f"{keep}/"))
-
-    def remove_broken_off(self, job_id: str) -> None:
-        """Removes what ended claims of a pending job wrote, but for its snapshot."""
-        self._remove(f"{OUTPUTS}/{job_id}", lambda key, _: not key.endswith(f"/{SNAPSHOT}"))
 
     def remove_claim(self, job_id: str, fencing_token: int) -> None:
         """Removes what one claim of a job wrote."""
@@ -197,10 +198,10 @@ def _reason(error: Exception) -> str:
     return (said[1] if said else text.partition("\n")[0])[:300].rstrip(". ")
 
 
-def open_storage(root: Path, url: str | None) -> Storage:
+def open_storage(root: Path, url: str | None, *, patience_seconds: float = PATIENCE_SECONDS) -> Storage:
     """The storage in a bucket, or, without a URL, in the folder.
 
     Raises:
         ConfigurationError: the URL can't be used.
     """
-    return Storage(root) if url is None else BucketStorage(root, url)
+    return Storage(root) if url is None else BucketStorage(root, url, patience_seconds=patience_seconds)

@@ -84,8 +84,10 @@ class Downloader:
 
     async def folder(self, model_id: str) -> Path | None:
         """The folder of a served model; None where it is not there."""
-        if model_id not in self._folders:
-            await self._availability(model_id)
+        if model_id not in self._folders and model_id not in self._fetches:
+            found = await asyncio.to_thread(find_model, self._served[model_id], self._models_dir)
+            if found is not None:
+                self._folders[model_id] = found
         return self._folders.get(model_id)
 
     async def start(self, model_id: str, check_content: bool = False, for_jobs: bool = False) -> None:
@@ -127,12 +129,10 @@ class Downloader:
                 eta_seconds=progress.eta_seconds,
                 for_jobs=fetch.for_jobs,
             )
-        if model_id not in self._folders:
-            folder = await asyncio.to_thread(find_model, self._served[model_id], self._models_dir)
-            if folder is None:
-                return Availability(presence=Presence.MISSING, error=self._errors.get(model_id))
-            self._folders[model_id] = folder
-        size = await asyncio.to_thread(_size, self._folders[model_id])
+        folder = await self.folder(model_id)
+        if folder is None:
+            return Availability(presence=Presence.MISSING, error=self._errors.get(model_id))
+        size = await asyncio.to_thread(_size, folder)
         return Availability(
             presence=Presence.AVAILABLE, done_bytes=size, total_bytes=size, error=self._errors.get(model_id)
         )

@@ -104,16 +104,12 @@ class Storage:
     def show_preview(self, job_id: str) -> None:
         """Makes the preview of a job be seen by other machines."""
 
-    def read_preview(self, job_id: str) -> bytes:
-        """The preview of a job that runs.
-
-        Raises:
-            NotFound: it has none.
-        """
+    def read_preview(self, job_id: str) -> bytes | None:
+        """The preview of a job that runs; None while it has none."""
         try:
             return self.preview_path(job_id).read_bytes()
-        except FileNotFoundError as exc:
-            raise NotFound("There is no preview.", code="preview_not_found") from exc
+        except FileNotFoundError:
+            return None
 
     def keep_output(self, job_id: str, fencing_token: int) -> None:
         """Makes the files of a claim outlive this machine."""
@@ -129,13 +125,6 @@ class Storage:
             return
         for path in folder.iterdir() if folder.is_dir() else ():
             if path != self.root / keep:
-                _remove(path)
-
-    def remove_broken_off(self, job_id: str) -> None:
-        """Removes what ended claims of a pending job wrote, but for its snapshot."""
-        folder = self.root / OUTPUTS / job_id
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name != SNAPSHOT:
                 _remove(path)
 
     def remove_claim(self, job_id: str, fencing_token: int) -> None:

@@ -129,7 +129,7 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
         try:
             BucketStorage(settings.data_dir, settings.storage_url, patience_seconds=5).check()
         except StorageFailed as exc:
-            raise ConfigurationError(f"storage_url: {exc.message}", param="storage_url") from exc
+            raise ConfigurationError(f"storage_url: {exc.message} {exc.suggestions[0]}", param="storage_url") from exc
     assert settings.database_url is not None
     try:
         Database(settings.database_url).close()

@@ -1,11 +1,12 @@
 """The `args:` of serve_config.yaml, typed. An unknown key or a bad value is refused by its name."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.downloads import ensure_model
@@ -109,7 +110,7 @@ class Settings(_Strict):
 
     data_dir: Path = Path("data")
     """Where jobs, inputs, videos and built-in models are kept; relative to where the service is started."""
-    storage_url: str | None = Field(default=None, pattern=r"^(s3|gs|az|abfss?)://[^/]")
+    storage_url: str | None = None
     """A bucket, and a prefix in it, for machines that share no folder: `s3://bucket/wan22`, or gs:// or az://. Inputs,
     videos and snapshots are kept there; what lies in data_dir is a copy, or is worked on. Credentials come from the
     environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL where the store is not Amazon's."""
@@ -137,6 +138,13 @@ class Settings(_Strict):
     """How long a generator may take to begin a job."""
     max_upload_mb: float = Field(default=32, gt=0)
     """A request's body is read up to this size."""
+
+    @field_validator("storage_url")
+    @classmethod
+    def _check_storage_url(cls, url: str | None) -> str | None:
+        if url is not None and re.match("(s3|gs|az|abfss?)://[^/]", url) is None:
+            raise ValueError("expected the URL of a bucket: s3://bucket/prefix, or gs:// or az://")
+        return url
 
     def with_absolute_paths(self) -> "Settings":
         """The same from anywhere: data_dir resolved, database_url filled in.

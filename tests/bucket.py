@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import httpx
 import pytest
 from moto.server import ThreadedMotoServer
-
-NAME = "video-store"
 
 
 @contextmanager
@@ -19,10 +18,11 @@ def serving_bucket() -> Iterator[str]:
         with pytest.MonkeyPatch.context() as patch:
             endpoint = "http://{}:{}".format(*server.get_host_and_port())
             patch.setenv("AWS_ENDPOINT_URL", endpoint)
-            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-                patch.setenv(name, "test")
+            for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                patch.setenv(variable, "test")
             patch.setenv("AWS_REGION", "us-east-1")
-            assert httpx.put(f"{endpoint}/{NAME}").is_success
-            yield f"s3://{NAME}/wan22"
+            name = f"videos-{uuid4().hex}"  # what such servers hold they hold in common
+            assert httpx.put(f"{endpoint}/{name}").is_success
+            yield f"s3://{name}/wan22"
     finally:
         server.stop()

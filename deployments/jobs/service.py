@@ -158,9 +158,7 @@ class JobService:
             except NotFound:
                 self._storage.remove_outputs(job_id)
                 continue
-            if job.state is JobState.PENDING:
-                self._storage.remove_broken_off(job_id)
-            elif job.state is not JobState.PROCESSING:
+            if job.state.ended:
                 self._storage.remove_outputs(job_id, keep=job.output["folder"] if job.output else None)
 
     def _keep(self, contents: Iterable[bytes], new: NewJob) -> Job:

@@ -121,16 +121,13 @@ def read_task(task_id: str, serving: Serving) -> TaskInfo:
 def read_preview(task_id: str, serving: Serving) -> Response:
     """What a running job is becoming, as an animated WebP; 404 before the first and after the end."""
     job = serving.store.get(task_id)
-    try:
-        if job.state is not JobState.PROCESSING:
-            raise NotFound("It does not run.")
-        content = serving.storage.read_preview(job.id)
-    except NotFound:
+    content = serving.storage.read_preview(job.id) if job.state is JobState.PROCESSING else None
+    if content is None:
         raise NotFound(
             f"There is no preview of {job.id}: it is {job.state}.",
             code="preview_not_found",
             suggestions=["A preview comes with the first step and goes with the end."],
-        ) from None
+        )
     return Response(content, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
 

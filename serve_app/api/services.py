@@ -16,6 +16,9 @@ from deployments.storage import Storage
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 
+_PATIENCE_SECONDS = 10.0
+"""How long a bucket is tried for a client that waits."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
@@ -37,7 +40,7 @@ class Services:
         """Opens the database and the storage of absolute settings."""
         assert settings.database_url is not None
         store = JobStore(settings.database_url)
-        storage = open_storage(settings.data_dir, settings.storage_url)
+        storage = open_storage(settings.data_dir, settings.storage_url, patience_seconds=_PATIENCE_SECONDS)
         served = settings.served_models()
         return cls(
             settings=settings,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.page_cache import evict, is_cached
+from tests.page_cache import folder_on_disk, is_cached, is_evicted
 from tests.service import LONG, Service, running_service, wait_until
 
 T2V, TI2V = "T2V-A14B", "TI2V-5B"
@@ -17,10 +17,10 @@ def _is_at_step(service: Service, task_id: str, step: int) -> bool:
     return bool(service.task(task_id)["current_step"] >= step)
 
 
-def test_a_job_of_a_higher_priority_takes_the_slot_of_one_that_goes_on_later(tmp_path: Path) -> None:
+def test_a_job_of_a_higher_priority_takes_the_slot_of_one_that_goes_on_later() -> None:
     scheduling = {"age_seconds": 600, "patience_seconds": 0}
     generator = ONE_OF_EACH | {"preload": ["tiny-t2v"]}
-    with running_service(tmp_path, generator=generator, scheduling=scheduling) as service:
+    with folder_on_disk() as folder, running_service(folder, generator=generator, scheduling=scheduling) as service:
         wait_until(lambda: _status(service, "tiny-t2v") == "loaded")
         low = service.submit(**MIDDLING | {"steps": 60}, model_type=T2V, priority="low", seed=3)
         wait_until(lambda: _is_at_step(service, low, 4))
@@ -46,7 +46,7 @@ def _read_ahead(service: Service) -> None:
     running = service.submit(**MIDDLING | {"steps": 60}, model_type=T2V)
     wait_until(lambda: _is_at_step(service, running, 1))
     [weights] = (service.data_dir / "models").glob("tiny-ti2v*/transformer/*.safetensors")
-    evict(weights)
+    wait_until(lambda: is_evicted(weights))
     next_one = service.submit(model_type=TI2V)
     wait_until(lambda: is_cached(weights))
     assert service.task(running)["status"] == "processing"

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from serve_app.running import check_machine, load_config
+from tests.bucket import serving_bucket
 from tests.service import ROOT
 from wan22_bridge.errors import ConfigurationError
 
@@ -40,6 +41,7 @@ def test_the_projects_own_config_is_good_and_takes_overrides(tmp_path: Path) -> 
         ({"max_running_jobs": 0}, "applications[0].args.max_running_jobs"),
         ({"lease_seconds": "soon"}, "applications[0].args.lease_seconds"),
         ({"generator": {"num_gpu": 1}}, "applications[0].args.generator.num_gpu: unknown key"),
+        ({"storage_url": "http://x/y"}, "expected the URL of a bucket: s3://bucket/prefix"),
         ({"models": []}, "applications[0].args.models"),
         ({"models": ["tiny-v2v"]}, "applications[0].args.models[0]: there is no model 'tiny-v2v'"),
         ({"models": ["tiny-t2v", "tiny-t2v"]}, "applications[0].args.models[1]: 'tiny-t2v' is named twice"),
@@ -88,6 +90,13 @@ def test_a_data_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     config, settings = load_config(ROOT / "serve_config.yaml", port=0, data_dir=tmp_path / "file" / "data")
     with pytest.raises(ConfigurationError, match="data_dir"):
         check_machine(config, settings)
+
+
+def test_a_bucket_that_is_not_there_is_named_with_what_to_look_for(tmp_path: Path) -> None:
+    with serving_bucket():
+        config, settings = load_config(_write(tmp_path, storage_url="s3://no-such"), port=0, data_dir=tmp_path)
+        with pytest.raises(ConfigurationError, match=r"storage_url: .*bucket does not exist\. Look for the bucket"):
+            check_machine(config, settings)
 
 
 @pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/none", "sqlite:////proc/none/jobs.db", "nonsense"])

@@ -1,25 +1,25 @@
 """Reading weights ahead."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from tests.page_cache import evict, is_cached
+from tests.page_cache import folder_on_disk, is_cached, is_evicted
 from wan22_bridge.page_cache import read_ahead
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    path = tmp_path / "transformer" / "model.safetensors"
-    path.parent.mkdir()
-    path.write_bytes(bytes(64 << 20))
-    (tmp_path / "other.txt").write_text("not weights")
-    evict(path)
-    if is_cached(path):
-        pytest.skip("the folder for temporary files lies in memory")
-    return path
+def weights() -> Iterator[Path]:
+    with folder_on_disk() as folder:
+        path = folder / "transformer" / "model.safetensors"
+        path.parent.mkdir()
+        path.write_bytes(bytes(64 << 20))
+        (folder / "other.txt").write_text("not weights")
+        assert is_evicted(path)
+        yield path
 
 
 def test_weights_are_in_the_page_cache_once_they_were_read_ahead(weights: Path) -> None:
