@@ -17,15 +17,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
 from benchmarks.support.reporting import Row, parse_arguments, report
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.decoding import decode_frames
-from wan22_bridge.denoising import Denoising
-from wan22_bridge.hardware import detect_hardware, use_all_cores
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.snapshots import read_snapshot, write_snapshot
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.decoding import decode_frames
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.snapshots import read_snapshot, write_snapshot
+from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.types import GenerationParams
 
 SPEC = load_catalogue()["tiny-t2v"]

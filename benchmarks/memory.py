@@ -13,13 +13,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.support.middle_models import make_middle_model
 from benchmarks.support.reporting import Row, parse_arguments, report
-from wan22_bridge.architecture import find_architecture
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.estimates import estimate_memory
-from wan22_bridge.memory import FootprintMeter
+from wan22_bridge.models.architecture import find_architecture
+from wan22_bridge.planning.estimates import estimate_memory
+from wan22_bridge.planning.footprint import FootprintMeter
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import RequestShape
-from wan22_bridge.rungs import base_plan
 from wan22_bridge.types import GenerationParams
 
 SPEC = replace(load_catalogue()["tiny-ti2v"], negative_prompt="")

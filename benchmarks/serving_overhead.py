@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.running import ROOT, running_service
 from serve_app.client import Client
+from wan22_bridge.builtin import FAMILY, ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.tiny import FAMILY, ensure_tiny_model
 
 SPEC = load_catalogue()["tiny-t2v"]
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.running import RunningService, running_service
 from wan22_bridge.errors import Wan22Error
-from wan22_bridge.media import read_video_info
+from wan22_bridge.media.writer import read_video_info
 
 MODELS = ("tiny-t2v", "tiny-ti2v")
 VICTIMS = ("generator", "generator", "generator", "dispatcher", "downloader", "ingress", "ServeController")

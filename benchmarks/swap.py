@@ -23,9 +23,9 @@ from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.running import RunningService, running_service
 from serve_app.client import Client
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.builtin import FAMILY, ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.page_cache import read_ahead
-from wan22_bridge.tiny import FAMILY, ensure_tiny_model
+from wan22_bridge.models.page_cache import read_ahead
 
 MODELS = ("tiny-t2v", "tiny-ti2v")
 _GENERATOR = {"num_gpus": 0, "preview_interval_seconds": 0}

@@ -25,15 +25,15 @@ from benchmarks.support.tiny_scores import (
     score,
     shuffle,
 )
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.hardware import use_all_cores
-from wan22_bridge.kernels import use_fast_kernels
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.tiny.detectors import see_things
-from wan22_bridge.tiny.scenes import draw_scene
-from wan22_bridge.tiny.trained import load_vae
+from wan22_bridge.models.kernels import use_fast_kernels
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.planning.hardware import use_all_cores
+from wan22_bridge.planning.rungs import base_plan
+from wan22_bridge.tiny_training.detectors import see_things
+from wan22_bridge.tiny_training.scenes import draw_scene
+from wan22_bridge.tiny_training.trained import load_vae
 from wan22_bridge.types import LoraUse
 
 SIDE, FRAMES = 96, 17

@@ -12,16 +12,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
 from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.tiny_scores import Case, Judgement, draw_cases, frames_psnr, make_videos, score
-from wan22_bridge.architecture import find_architecture
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.hardware import detect_hardware, use_all_cores
-from wan22_bridge.memory import FootprintMeter
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.models.architecture import find_architecture
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.planning.footprint import FootprintMeter
+from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import RequestShape
 from wan22_bridge.requests import GenerationRequest, resolve_params
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.trials import list_trials, run_trials
+from wan22_bridge.tuning.trials import list_trials, run_trials
 from wan22_bridge.types import Frames, GenerationParams
 
 SPEC = load_catalogue()["tiny-t2v"]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.downloads import ensure_model, find_model
 from wan22_bridge.errors import DownloadFailed, ModelMissing, Wan22Error
 from wan22_bridge.fetching import NAME, Fetching, FileState, Stopped, check_files, read_manifest
+from wan22_bridge.fetching.downloads import ensure_model, find_model
 
 logger = logging.getLogger("ray.serve")
 

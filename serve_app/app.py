@@ -2,10 +2,10 @@
 
 from ray import serve
 
-from deployments.dispatcher import Dispatcher, DispatcherConfig
+from deployments.dispatch.dispatcher import Dispatcher, DispatcherConfig
 from deployments.downloader import Downloader
-from deployments.generator import Generator, GeneratorConfig
-from deployments.scheduling import Policy
+from deployments.generation.generator import Generator, GeneratorConfig
+from deployments.scheduling.policy import Policy
 from serve_app.ingress import Ingress
 from serve_app.settings import GENERATOR_STARTS, Settings
 from wan22_bridge.catalogue import ModelSpec

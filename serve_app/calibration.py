@@ -25,8 +25,8 @@ def calibrate(
 ) -> None:
     """Make one run of a model, and keep what MagCache has to know of it in its folder as mag_ratios.json."""
     from wan22_bridge.bridge import ModelIntegrationBridge
-    from wan22_bridge.calibrating import calibrate as find_ratios
-    from wan22_bridge.magnitudes import write_ratios
+    from wan22_bridge.models.sidecars import write_ratios
+    from wan22_bridge.tuning.calibrating import calibrate as find_ratios
 
     catalogue = load_catalogue()
     if model not in catalogue:

@@ -185,8 +185,9 @@ def fit_preview(
     """Fit the colours of live previews to a model's own VAE, and keep them in its folder as preview.json."""
     from diffusers import AutoencoderKLWan
 
-    from wan22_bridge.kernels import use_fast_kernels
-    from wan22_bridge.previews import draw_pictures, fit_factors, write_factors
+    from wan22_bridge.models.kernels import use_fast_kernels
+    from wan22_bridge.models.sidecars import write_factors
+    from wan22_bridge.tuning.preview_factors import draw_pictures, fit_factors
 
     try:
         vae = AutoencoderKLWan.from_pretrained(folder / "vae")

@@ -17,7 +17,7 @@ from wan22_bridge.plans import GIB, HardwareProfile
 from wan22_bridge.requests import GenerationRequest, resolve_params
 
 if TYPE_CHECKING:
-    from wan22_bridge.trials import Outcome
+    from wan22_bridge.tuning.trials import Outcome
 
 output = Console()
 
@@ -31,9 +31,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Try every way to run a model on this machine: does it work, how fast is a step, how alike is the result."""
-    from wan22_bridge.downloads import ensure_model
-    from wan22_bridge.hardware import detect_hardware, use_all_cores
-    from wan22_bridge.trials import run_trials
+    from wan22_bridge.fetching.downloads import ensure_model
+    from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
+    from wan22_bridge.tuning.trials import run_trials
 
     catalogue = load_catalogue()
     if model not in catalogue:

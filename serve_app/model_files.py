@@ -33,7 +33,7 @@ _CONFIG = Path("serve_config.yaml")
 @app.command("list")
 def list_models(config: Config = _CONFIG, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """List the models that are known, and whether their files are on this machine."""
-    from wan22_bridge.downloads import find_model
+    from wan22_bridge.fetching.downloads import find_model
 
     with _telling_errors():
         specs, folder, served, _ = _read(config, models_dir)
@@ -77,8 +77,8 @@ def pull(
     bf16: Annotated[bool | None, typer.Option(help="Cast fp32 weights as they come; by default as configured.")] = None,
 ) -> None:
     """Fetch what is missing of a model. Ctrl-C stops it; the next time it goes on from there."""
-    from wan22_bridge.downloads import ensure_model
     from wan22_bridge.fetching import Fetching
+    from wan22_bridge.fetching.downloads import ensure_model
 
     with _telling_errors():
         spec, folder, cast = _choose(model, config, models_dir)
@@ -96,8 +96,8 @@ def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Fetch again what is wrong, and that alone.")] = False,
 ) -> None:
     """Read and hash each file of a model that was fetched."""
-    from wan22_bridge.downloads import ensure_model
     from wan22_bridge.fetching import Fetching, FileState, check_files, read_manifest
+    from wan22_bridge.fetching.downloads import ensure_model
 
     with _telling_errors():
         spec, folder, cast = _choose_fetched(model, config, models_dir)
@@ -128,7 +128,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove the files that were fetched of a model. A service that has it loaded keeps it until it is unloaded."""
-    from wan22_bridge.downloads import remove_model
+    from wan22_bridge.fetching.downloads import remove_model
 
     with _telling_errors():
         spec, folder, _ = _choose_fetched(model, config, models_dir)
@@ -144,8 +144,8 @@ def remove(
 @app.command()
 def convert(model: Model, config: Config = _CONFIG, models_dir: ModelsDir = None) -> None:
     """Cast a fetched model's fp32 weights to bf16, in which they are computed anyway: it takes half the disk."""
-    from wan22_bridge.downloads import ensure_model, find_model
     from wan22_bridge.fetching import Fetching
+    from wan22_bridge.fetching.downloads import ensure_model, find_model
 
     with _telling_errors():
         spec, folder, _ = _choose_fetched(model, config, models_dir)

@@ -16,7 +16,7 @@ from wan22_bridge.plans import GIB, HardwareProfile, OptimizationPlan, Quantizat
 from wan22_bridge.sizing import parse_size, snap_frames, snap_size
 
 if TYPE_CHECKING:
-    from wan22_bridge.memory import FootprintMeter
+    from wan22_bridge.planning.footprint import FootprintMeter
 
 _USABLE = 0.97
 """Of a card's memory: the rest is the driver's, and a little is always taken."""
@@ -38,11 +38,11 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Tell how a model would be run on a machine: what goes where, how much memory it takes, and why."""
-    from wan22_bridge.architecture import find_architecture
-    from wan22_bridge.hardware import detect_hardware
-    from wan22_bridge.memory import FootprintMeter
-    from wan22_bridge.planning import Planner, settle_wishes
-    from wan22_bridge.rungs import base_plan
+    from wan22_bridge.models.architecture import find_architecture
+    from wan22_bridge.planning.footprint import FootprintMeter
+    from wan22_bridge.planning.hardware import detect_hardware
+    from wan22_bridge.planning.planner import Planner, settle_wishes
+    from wan22_bridge.planning.rungs import base_plan
 
     try:
         spec, shape = _parse(model, size, frames)
@@ -92,8 +92,8 @@ def _suppose(found: HardwareProfile, gpu: float | None, gpus: int | None, ram: f
 def _show(
     chosen: OptimizationPlan, shape: RequestShape, hardware: HardwareProfile, meter: "FootprintMeter", as_json: bool
 ) -> None:
-    from wan22_bridge.estimates import estimate_memory
-    from wan22_bridge.planning import gb
+    from wan22_bridge.planning.estimates import estimate_memory
+    from wan22_bridge.planning.planner import gb
 
     footprint = meter.measure(shape)
     need = estimate_memory(chosen, footprint)

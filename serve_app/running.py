@@ -105,8 +105,8 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from deployments.bucket import BucketStorage
     from deployments.jobs.database import Database
+    from deployments.storage.bucket import BucketStorage
 
     host, port = _address(config)
     with socket.socket() as probe:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
-from wan22_bridge.downloads import ensure_model
 from wan22_bridge.errors import ConfigurationError, ModelMissing
+from wan22_bridge.fetching.downloads import ensure_model
 from wan22_bridge.plans import Quantization, Wishes
 
 GENERATOR_STARTS = 1_000_000_000

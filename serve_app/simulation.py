@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deployments.scheduling import Ledger, Policy, Queue
+from deployments.scheduling.policy import Ledger, Policy
+from deployments.scheduling.queue import Queue
 from deployments.simulation.baselines import FirstComeFirstServed, replay_uncoordinated
 from deployments.simulation.figures import Figures, fair_waits, measure
 from deployments.simulation.history import read_store

@@ -6,16 +6,16 @@ from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
-from wan22_bridge.architecture import find_architecture
 from wan22_bridge.catalogue import ImageInput, ModelSpec
-from wan22_bridge.conditioning import TextCache
-from wan22_bridge.generation import Generation
-from wan22_bridge.hardware import detect_hardware, use_all_cores
-from wan22_bridge.memory import FootprintMeter
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.planning import Planner, settle_wishes
+from wan22_bridge.models.architecture import find_architecture
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache
+from wan22_bridge.pipeline.generation import Generation
+from wan22_bridge.planning.footprint import FootprintMeter
+from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
+from wan22_bridge.planning.planner import Planner, settle_wishes
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import HardwareProfile, RequestShape, Wishes
-from wan22_bridge.rungs import base_plan
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress
 
 logger = logging.getLogger(__name__)

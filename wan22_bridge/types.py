@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from wan22_bridge.experts import Expert
+
 Frames = NDArray[np.uint8]
 """RGB pixels, [frames, height, width, 3] or one frame [height, width, 3]."""
 
@@ -67,6 +69,10 @@ class LoraUse:
     high_noise_strength: float = 1.0
     """On the high-noise expert, or the only one; 0 leaves it out there."""
     low_noise_strength: float = 1.0
+
+    def strength_on(self, expert: Expert) -> float:
+        """The strength on an expert; 0 leaves the LoRA out there."""
+        return self.high_noise_strength if expert is Expert.HIGH_NOISE else self.low_noise_strength
 
 
 INPUTS = ("image", "end_image", "video")

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.builtin import ensure_tiny_model
 
 HUNDRED_MILLION = {"num_attention_heads": 6, "attention_head_dim": 128, "ffn_dim": 3584, "num_layers": 9}
 """A transformer of a hundred million parameters."""

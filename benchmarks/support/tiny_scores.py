@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.decoding import decode_frames
-from wan22_bridge.denoising import Denoising
-from wan22_bridge.loras import LoraRack
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.models.loras import LoraRack
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.decoding import decode_frames
+from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.requests import GenerationRequest, InputImage, resolve_params
-from wan22_bridge.tiny.detectors import Sight, see_ground, see_hollowness, see_things
-from wan22_bridge.tiny.scenes import describe, draw_scene, is_held_out
-from wan22_bridge.tiny.world import Scene, render
+from wan22_bridge.tiny_training.detectors import Sight, see_ground, see_hollowness, see_things
+from wan22_bridge.tiny_training.scenes import describe, draw_scene, is_held_out
+from wan22_bridge.tiny_training.world import Scene, render
 from wan22_bridge.types import Frames
 
 HELD_OUT_SEED = 1_000_003

@@ -8,14 +8,14 @@ from typing import Any, TypeGuard
 
 from deployments.jobs.job import JOB_ID_PREFIX, Job, JobState, NewJob, Priority
 from deployments.jobs.store import JobStore
-from deployments.storage import Storage
+from deployments.storage.folder import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import Conflict, InvalidRequest, NotFound, Wan22Error
-from wan22_bridge.images import check_image
-from wan22_bridge.lora_files import find_lora
+from wan22_bridge.media.images import check_image
+from wan22_bridge.media.videos import check_video, is_video
+from wan22_bridge.models.lora_files import find_lora
 from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo, change_prompt, resolve_params
 from wan22_bridge.types import INPUTS
-from wan22_bridge.videos import check_video, is_video
 
 Source = bytes | str
 """An input: a file's content, or the id of an upload or of a completed job, whose video is meant."""

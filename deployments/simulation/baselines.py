@@ -5,7 +5,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 
-from deployments.scheduling import Holding, Waiting
+from deployments.scheduling.policy import Holding, Waiting
 from deployments.simulation.traces import ModelTimes, Run, TraceJob, begin_run
 
 _JOBS_PER_REPLICA, _UPSCALE_SECONDS, _DOWNSCALE_SECONDS = 2, 30.0, 600.0

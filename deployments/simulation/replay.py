@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from deployments.autoscaling import Demand, decide
-from deployments.scheduling import Holding, Queue, Waiting
+from deployments.scheduling.policy import Holding, Waiting
+from deployments.scheduling.queue import Queue
+from deployments.scheduling.slots import WORTH_WAITING
 from deployments.simulation.baselines import FirstComeFirstServed
 from deployments.simulation.traces import ModelTimes, Run, TraceJob, begin_run
-from deployments.slots import WORTH_WAITING
 
 IDLE_SECONDS = 300.0
 

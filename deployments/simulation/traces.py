@@ -11,7 +11,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 import configs
-from deployments.scheduling import Holding, Need, Waiting
+from deployments.scheduling.policy import Holding, Need, Waiting
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.files import atomic_path
 

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from deployments.costs import estimate_seconds
 from deployments.jobs.job import Job, JobState
+from deployments.scheduling.costs import estimate_seconds
 from serve_app.api.bodies import Body, read_body
 from serve_app.api.errors import invalid_fields
 from serve_app.api.schemas import Message, QueueAnswer, ReorderRequest, SubmitAnswer, SubmitRequest, TaskInfo, Upload

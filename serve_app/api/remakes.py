@@ -11,7 +11,7 @@ from serve_app.api.native import IdempotencyKey, describe_body
 from serve_app.api.openai import Video, describe_fields, submit_theirs, tell
 from serve_app.api.services import Services, Serving
 from wan22_bridge.errors import InvalidRequest, NotFound
-from wan22_bridge.videos import require_video
+from wan22_bridge.media.videos import require_video
 
 router = APIRouter(prefix="/v1/videos", tags=["openai"])
 

@@ -8,11 +8,11 @@ from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import HTTPConnection
 
-from deployments.bucket import open_storage
 from deployments.jobs.holdings import Holdings
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
-from deployments.storage import Storage
+from deployments.storage.folder import Storage
+from deployments.storage.opening import open_storage
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 

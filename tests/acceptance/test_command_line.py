@@ -14,7 +14,7 @@ import pytest
 from tests.pictures import png
 from tests.service import WAN22, Service, environment, free_port, wait_until
 from tests.videos import mp4
-from wan22_bridge.media import read_video_info
+from wan22_bridge.media.writer import read_video_info
 
 _QUICK = ["--size", "64x64", "--frames", "5", "--steps", "2"]
 

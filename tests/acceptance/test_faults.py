@@ -15,11 +15,11 @@ import psutil
 import torch
 from transformers import UMT5EncoderModel
 
-from deployments.generator import HUNG
+from deployments.generation.generator import HUNG
 from tests.bucket import serving_bucket
 from tests.pictures import png
 from tests.service import LONG, SMALL, Service, running_service, wait_until
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.builtin import ensure_tiny_model
 
 AWAY_SECONDS = 20
 SPARE_BYTES = 100_000_000

@@ -10,7 +10,7 @@ import pytest
 from tests.pictures import png
 from tests.service import LONG, Service
 from tests.videos import mp4, ramp
-from wan22_bridge.media import read_video_info
+from wan22_bridge.media.writer import read_video_info
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

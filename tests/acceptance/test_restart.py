@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from tests.service import LONG, WAN22, Service, environment, running_service, wait_until
-from wan22_bridge.media import read_video_info
+from wan22_bridge.media.writer import read_video_info
 
 
 def _begun(service: Service, task_id: str, attempt: int = 1) -> bool:

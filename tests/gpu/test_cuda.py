@@ -10,18 +10,18 @@ import torch
 
 from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
 from tests.jobs import make_params
-from wan22_bridge.architecture import find_architecture
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import GenerationFailed
-from wan22_bridge.estimates import CUDA_CONTEXT_BYTES, estimate_memory
-from wan22_bridge.memory import FootprintMeter
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.models.architecture import find_architecture
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.planning.estimates import CUDA_CONTEXT_BYTES, estimate_memory
+from wan22_bridge.planning.footprint import FootprintMeter
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import RequestShape
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.trials import psnr, run_trials
+from wan22_bridge.tuning.trials import psnr, run_trials
 
 pytestmark = pytest.mark.gpu
 

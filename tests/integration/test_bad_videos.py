@@ -8,7 +8,7 @@ from tests.pictures import png
 from tests.refusals import check_refusal
 from tests.service import LONG, Service, wait_until
 from tests.videos import cut_off, mp4, ramp, sound
-from wan22_bridge.videos import MAX_FRAMES
+from wan22_bridge.media.videos import MAX_FRAMES
 
 _SUBMIT, _UPLOADS = "/api/v1/generation/submit", "/api/v1/uploads"
 _EDITS, _EXTENSIONS = "/v1/videos/edits", "/v1/videos/extensions"

@@ -12,8 +12,8 @@ from diffusers import WanTransformer3DModel
 
 from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import Service, running_service, wait_until
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.fetching import Fetching, fetch_model
-from wan22_bridge.tiny import ensure_tiny_model
 
 BIG = "transformer/diffusion_pytorch_model.safetensors"
 MODELS: list[Any] = ["tiny-t2v", {"id": "from-hub", "like": "tiny-ti2v", "repository": REPOSITORY}]

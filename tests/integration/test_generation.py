@@ -11,7 +11,7 @@ from PIL import Image
 from tests.loras import write_lora
 from tests.pictures import png
 from tests.service import LONG, SMALL, Service, wait_until
-from wan22_bridge.media import VideoInfo, read_video_info
+from wan22_bridge.media.writer import VideoInfo, read_video_info
 
 _FORM = {name: str(value) for name, value in SMALL.items()}
 

@@ -10,7 +10,7 @@ from tests.service import LONG, Service, running_service, wait_until
 def followers(service: Service) -> list[psutil.Process]:
     """The processes that denoise together with a generator."""
     alive = [process for process in service.processes() if process.status() != psutil.STATUS_ZOMBIE]
-    return [process for process in alive if "wan22_bridge.ranks.follower" in process.cmdline()]
+    return [process for process in alive if "wan22_bridge.follower" in process.cmdline()]
 
 
 def test_a_job_goes_on_when_a_process_dies(tmp_path: Path) -> None:

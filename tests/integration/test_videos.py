@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.service import SMALL, Service
 from tests.videos import mp4, ramp
-from wan22_bridge.media import read_video_info
-from wan22_bridge.videos import read_last_frame
+from wan22_bridge.media.videos import read_last_frame
+from wan22_bridge.media.writer import read_video_info
 
 _SUBMIT = "/api/v1/generation/submit"
 _FORM = {name: str(value) for name, value in SMALL.items()}

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from deployments.bucket import UNUSED_COPIES_KEPT_SECONDS, BucketStorage, open_storage
-from deployments.storage import Storage
+from deployments.storage.bucket import UNUSED_COPIES_KEPT_SECONDS, BucketStorage
+from deployments.storage.folder import Storage
+from deployments.storage.opening import open_storage
 from tests.bucket import serving_bucket
 from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.costs import estimate_seconds
+from deployments.scheduling.costs import estimate_seconds
 from tests.jobs import make_params
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from deployments.follower import Follower
+from deployments.dispatch.follower import Follower
 from deployments.jobs.job import ClaimState, Job, JobState, LeaseLost
 from deployments.jobs.store import JobStore
 from deployments.messages import Completed, Yielded
-from deployments.storage import Storage
+from deployments.storage.folder import Storage
 from tests.jobs import make_job
 
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from deployments.device import Stop
-from deployments.generator import Generator, GeneratorConfig
+from deployments.generation.device import Stop
+from deployments.generation.generator import Generator, GeneratorConfig
 from deployments.jobs.job import ClaimState
 from deployments.jobs.store import JobStore
 from deployments.messages import Message, Stopped, Yielded

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.preemption import MOST_TIMES, Running, choose_to_yield
+from deployments.scheduling.preemption import MOST_TIMES, Running, choose_to_yield
 
 HIGH, NORMAL, LOW = 1, 0, -1
 

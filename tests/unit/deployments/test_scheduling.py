@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.scheduling import Holding, Ledger, Need, Policy, Queue, Waiting
+from deployments.scheduling.policy import Holding, Ledger, Need, Policy, Waiting
+from deployments.scheduling.queue import Queue
 
 A, B, C = (Need(kind, f"{kind}-bf16") for kind in ("A", "B", "C"))
 A_FP8 = Need("A", "A-fp8")

@@ -13,7 +13,7 @@ from PIL import Image
 from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobState
 from deployments.jobs.service import UNUSED_INPUTS_KEPT_SECONDS, JobService
 from deployments.jobs.store import JobStore
-from deployments.storage import Storage
+from deployments.storage.folder import Storage
 from tests.videos import mp4, ramp
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import Conflict, InvalidRequest, NotFound

@@ -10,7 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deployments.jobs.store import JobStore
-from deployments.scheduling import Ledger, Policy, Queue
+from deployments.scheduling.policy import Ledger, Policy
+from deployments.scheduling.queue import Queue
 from deployments.simulation.baselines import FirstComeFirstServed, replay_uncoordinated
 from deployments.simulation.figures import fair_waits, measure
 from deployments.simulation.history import read_store

@@ -1,7 +1,7 @@
 """What the dispatcher knows of its slots."""
 
-from deployments.scheduling import Holding, Need
-from deployments.slots import Slots
+from deployments.scheduling.policy import Holding, Need
+from deployments.scheduling.slots import Slots
 
 A, A_FP8, B = Need("A", "A-bf16"), Need("A", "A-fp8"), Need("B", "B-bf16")
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from serve_app.cli import app
 from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import ROOT, WAN22, wait_until
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.builtin import ensure_tiny_model
 
 BIG = "transformer/diffusion_pytorch_model.safetensors"
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.downloads import ensure_model
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.fetching.downloads import ensure_model
+from wan22_bridge.models.loaded import LoadedModel
 
 LoadModel = Callable[[str], LoadedModel]
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.trials import psnr
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.tuning.trials import psnr
 from wan22_bridge.types import GenerationParams, SchedulerName
 
 __all__ = ["denoise", "diffusers_scheduler", "psnr"]

@@ -15,11 +15,11 @@ from PIL import Image
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.downloads import ensure_model
 from wan22_bridge.errors import GenerationFailed, ModelCorrupted, OutOfMemory, StorageFailed
-from wan22_bridge.media import read_video_info
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.fetching.downloads import ensure_model
+from wan22_bridge.media.writer import read_video_info
 from wan22_bridge.types import GenerationResult, Progress, Stage
 
 

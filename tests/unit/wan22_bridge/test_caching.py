@@ -12,16 +12,16 @@ import torch
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import denoise, psnr
-from wan22_bridge.architecture import find_architecture
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
-from wan22_bridge.estimates import add_run
-from wan22_bridge.memory import FootprintMeter
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.models.architecture import find_architecture
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.planning.estimates import add_run
+from wan22_bridge.planning.footprint import FootprintMeter
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import RequestShape
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import StepCache
 
 PARAMS = make_params(steps=16, width=96, height=64)

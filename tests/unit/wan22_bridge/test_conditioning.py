@@ -9,9 +9,9 @@ import torch
 
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
-from wan22_bridge.conditioning import TextCache, prepare_in_parts
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.builtin import ensure_tiny_model
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_in_parts
 
 
 def test_a_cached_prompt_gives_the_same_bits(load_exact: LoadModel) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from wan22_bridge.tiny.curves import _read_runs, plot_logs
+from wan22_bridge.tiny_training.curves import _read_runs, plot_logs
 
 
 def write_log(path: Path, measure: str, *runs: list[float]) -> Path:

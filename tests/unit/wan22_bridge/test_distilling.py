@@ -8,18 +8,19 @@ import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline
 from safetensors import safe_open
 
+from wan22_bridge.builtin import ensure_tiny_model
+from wan22_bridge.builtin.family import WEIGHTS
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.lora_files import find_lora
-from wan22_bridge.loras import LoraRack
-from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.tiny.distilling import TeacherPool
-from wan22_bridge.tiny.family import WEIGHTS
-from wan22_bridge.tiny.flow_training import BATCH, TextReader
-from wan22_bridge.tiny.latents import FRAMES, SIDE, Batch, LatentPool
-from wan22_bridge.tiny.lora_training import train_lightning, train_neon
-from wan22_bridge.tiny.networks import new_tokenizer
-from wan22_bridge.tiny.scenes import NEON
-from wan22_bridge.tiny.trained import load_text_encoder, load_transformer, load_vae
+from wan22_bridge.experts import Expert
+from wan22_bridge.models.lora_files import find_lora
+from wan22_bridge.models.loras import LoraRack
+from wan22_bridge.tiny_training.distilling import TeacherPool
+from wan22_bridge.tiny_training.flow_training import BATCH, TextReader
+from wan22_bridge.tiny_training.latents import FRAMES, SIDE, Batch, LatentPool
+from wan22_bridge.tiny_training.lora_training import train_lightning, train_neon
+from wan22_bridge.tiny_training.networks import new_tokenizer
+from wan22_bridge.tiny_training.scenes import NEON
+from wan22_bridge.tiny_training.trained import load_text_encoder, load_transformer, load_vae
 from wan22_bridge.types import LoraUse
 
 SPEC = replace(load_catalogue()["tiny-ti2v"], steps=3)
@@ -75,7 +76,7 @@ def test_a_distilled_lora_is_learnt_and_the_engine_takes_it(tmp_path: Path) -> N
     with safe_open(file, "pt") as weights:
         assert any(weights.get_tensor(name).abs().max() > 0 for name in weights.keys() if "lora_B" in name)  # noqa: SIM118
     expert = load_transformer("ti2v", "transformer")
-    LoraRack(file.parent, [LoraUse(name=file.stem)]).use(expert, high_noise=True)
+    LoraRack(file.parent, [LoraUse(name=file.stem)]).use(expert, Expert.HIGH_NOISE)
     assert expert.peft_config
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.downloads import ensure_model, find_model
 from wan22_bridge.errors import ModelMissing
+from wan22_bridge.fetching.downloads import ensure_model, find_model
 
 _REAL = load_catalogue()["wan2.2-ti2v-5b"]
 

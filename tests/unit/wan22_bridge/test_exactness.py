@@ -11,10 +11,11 @@ from PIL import Image
 
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.decoding import decode_frames
-from wan22_bridge.denoising import Denoising, DenoisingStep
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.experts import Expert
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.decoding import decode_frames
+from wan22_bridge.pipeline.denoising import Denoising, DenoisingStep
 from wan22_bridge.types import GenerationParams, ModelType
 
 _CASES: dict[str, dict[str, Any]] = {
@@ -111,8 +112,8 @@ def test_both_experts_take_part_at_the_models_boundary(load_exact: LoadModel, im
     params = _params("text")
     steps, _ = _run_own(load_exact("tiny-t2v"), params, images)
     experts = [step.expert for step in steps]
-    assert experts == ["high_noise"] * experts.count("high_noise") + ["low_noise"] * experts.count("low_noise")
-    assert set(experts) == {"high_noise", "low_noise"}
+    assert experts == [name for name in Expert for _ in range(experts.count(name))]
+    assert set(experts) == set(Expert)
     assert [step.sigma for step in steps] == sorted((step.sigma for step in steps), reverse=True)
 
 

@@ -16,12 +16,12 @@ from transformers import UMT5EncoderModel
 
 from tests.hub import COMMIT, REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import wait_until
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.errors import DownloadFailed
 from wan22_bridge.fetching import Fetching, FileState, check_files, fetch_model, read_manifest
 from wan22_bridge.fetching import fetch as fetching_module
 from wan22_bridge.fetching import hub as hub_module
 from wan22_bridge.fetching.fetch import Stopped
-from wan22_bridge.tiny import ensure_tiny_model
 
 BIG = "transformer/diffusion_pytorch_model.safetensors"
 SMALL = "model_index.json"

@@ -13,14 +13,21 @@ from diffusers import WanImageToVideoPipeline
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from safetensors.torch import load_file
 
-from wan22_bridge.tiny import FAMILY, find_parts
-from wan22_bridge.tiny.family import WEIGHTS
-from wan22_bridge.tiny.flow_training import TEXT_TOKENS, BiasedAttention, Course, TextReader, draw_sigmas, train_flow
-from wan22_bridge.tiny.latents import FRAMES, SIDE, LatentPool, draw_clip
-from wan22_bridge.tiny.networks import new_scheduler, new_text_encoder, new_tokenizer, new_transformer
-from wan22_bridge.tiny.scenes import describe, draw_scene, is_held_out, words
-from wan22_bridge.tiny.trained import load_vae
-from wan22_bridge.tiny.training import train_part, widen
+from wan22_bridge.builtin import FAMILY, find_parts
+from wan22_bridge.builtin.family import WEIGHTS
+from wan22_bridge.tiny_training.flow_training import (
+    TEXT_TOKENS,
+    BiasedAttention,
+    Course,
+    TextReader,
+    draw_sigmas,
+    train_flow,
+)
+from wan22_bridge.tiny_training.latents import FRAMES, SIDE, LatentPool, draw_clip
+from wan22_bridge.tiny_training.networks import new_scheduler, new_text_encoder, new_tokenizer, new_transformer
+from wan22_bridge.tiny_training.scenes import describe, draw_scene, is_held_out, words
+from wan22_bridge.tiny_training.trained import load_vae
+from wan22_bridge.tiny_training.training import train_part, widen
 
 
 @pytest.fixture
@@ -164,7 +171,16 @@ def test_i2v_begins_as_what_t2v_has_learnt() -> None:
 
 
 def test_parts_that_are_missing_are_told_in_a_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "wan22_bridge.tiny", "train", "--part", "ti2v", "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "wan22_bridge.tiny_training",
+        "train",
+        "--part",
+        "ti2v",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(
         [*command, "--weights", str(tmp_path / "none")], capture_output=True, text=True, check=False, timeout=120
     )

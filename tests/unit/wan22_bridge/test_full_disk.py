@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.builtin import ensure_tiny_model
 
 _PROGRAM = """
 import json, resource, signal, sys
@@ -20,9 +20,9 @@ from tests.jobs import make_params
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import Wan22Error
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.plans import Offload, Residence
-from wan22_bridge.rungs import base_plan
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.types import Checkpoint
 
 what, limit, models, work = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])

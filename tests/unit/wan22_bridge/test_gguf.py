@@ -15,16 +15,16 @@ from tests.loras import write_lora
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import denoise, psnr
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import ConfigurationError, ModelCorrupted
-from wan22_bridge.loras import LoraRack
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.models.loras import LoraRack
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, Quantization, Residence, Wishes
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.trials import list_trials
+from wan22_bridge.tuning.trials import list_trials
 from wan22_bridge.types import LoraUse
 
 SPEC = load_catalogue()["tiny-t2v"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wan22_bridge.hardware import is_out_of_memory
+from wan22_bridge.out_of_memory import is_out_of_memory
 
 _TOO_MUCH = 1 << 50
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.images import check_image, open_image
+from wan22_bridge.media.images import check_image, open_image
 
 
 def _encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

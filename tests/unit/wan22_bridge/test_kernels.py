@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from tests.unit.wan22_bridge.conftest import LoadModel
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.builtin import ensure_tiny_model
 
 
 @pytest.mark.parametrize("model_id", ["tiny-t2v", "tiny-ti2v"])

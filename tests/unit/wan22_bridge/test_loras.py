@@ -15,18 +15,18 @@ from tests.loras import WIDTH, write_lora
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import psnr
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.lora_files import find_lora, list_loras
-from wan22_bridge.loras import LoraRack, take_off_all
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.models.lora_files import find_lora, list_loras
+from wan22_bridge.models.loras import LoraRack, take_off_all
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.snapshots import fingerprint
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, Quantization, Residence
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.snapshots import fingerprint
-from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.tiny.scenes import NEON
+from wan22_bridge.tiny_training.scenes import NEON
 from wan22_bridge.types import LoraUse
 
 PARAMS = make_params(steps=6, width=96, height=64)

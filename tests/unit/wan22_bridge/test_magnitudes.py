@@ -15,15 +15,16 @@ from serve_app.cli import app
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import denoise
-from wan22_bridge.calibrating import calibrate
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import Conditioning, TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import InvalidRequest, ModelCorrupted
-from wan22_bridge.magnitudes import RATIOS_FILE, find_ratios, write_ratios
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.experts import Expert
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.models.sidecars import RATIOS_FILE, find_ratios, write_ratios
+from wan22_bridge.pipeline.conditioning import Conditioning, TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.planning.rungs import base_plan
+from wan22_bridge.tuning.calibrating import calibrate
 from wan22_bridge.types import StepCache
 
 PARAMS = make_params(steps=16, width=96, height=64)
@@ -38,8 +39,8 @@ def test_calibrating_gives_a_ratio_for_each_step_and_changes_nothing(load_exact:
     ratios = calibrate(model, PARAMS, tmp_path)
 
     assert [len(ratios[name]) for name in ("transformer", "transformer_2")] == [
-        experts.count("high_noise"),
-        experts.count("low_noise"),
+        experts.count(Expert.HIGH_NOISE),
+        experts.count(Expert.LOW_NOISE),
     ]
     assert all(values[0] == 1.0 and all(0 < value < 10 for value in values) for values in ratios.values())
     assert torch.equal(denoise(model, PARAMS), before)
@@ -83,7 +84,7 @@ def test_a_run_that_goes_on_from_a_snapshot_takes_the_ratios_of_the_steps_that_a
     steps.close()
 
     rest = Denoising(model, CACHED, prepare(model), snapshot)
-    described = rest._expert_run(high_noise=True)
+    described = rest._expert_run(Expert.HIGH_NOISE)
     going_on = rest.steps()
     next(going_on)
     config = model.text.transformer._cache_config

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wan22_bridge.errors import StorageFailed
-from wan22_bridge.media import VideoWriter, read_video_info, verify_video
+from wan22_bridge.media.writer import VideoWriter, read_video_info, verify_video
 from wan22_bridge.types import Frames
 
 _PARAMETERS = {"prompt": "ein „Kreis“ 圆", "seed": 7}

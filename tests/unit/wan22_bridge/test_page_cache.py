@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.page_cache import folder_on_disk, is_cached, is_evicted
-from wan22_bridge.page_cache import read_ahead
+from wan22_bridge.models.page_cache import read_ahead
 
 
 @pytest.fixture

@@ -19,22 +19,17 @@ from serve_app.cli import app
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import ModelCorrupted
-from wan22_bridge.kernels import use_fast_kernels
-from wan22_bridge.previews import (
-    FACTORS_FILE,
-    PreviewFactors,
-    _normalise,
-    draw_pictures,
-    find_factors,
-    fit_factors,
-    render_preview,
-)
-from wan22_bridge.tiny import ensure_tiny_model
-from wan22_bridge.tiny.trained import draw_first_frames
+from wan22_bridge.models.kernels import use_fast_kernels
+from wan22_bridge.models.latent_scale import to_unit_scale
+from wan22_bridge.models.sidecars import FACTORS_FILE, PreviewFactors, find_factors
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.previews import render_preview
+from wan22_bridge.tiny_training.trained import draw_first_frames
+from wan22_bridge.tuning.preview_factors import draw_pictures, fit_factors
 from wan22_bridge.types import Preview
 
 PARAMS = make_params(steps=6, width=96, height=64, num_frames=9)
@@ -81,7 +76,7 @@ def test_previews_show_the_colours_of_what_was_encoded(model_id: str, load: Load
     for picture_CHW in draw_first_frames(6, seed=99):
         clip_BCTHW = picture_CHW[None, :, None]
         with torch.no_grad():
-            latents = _normalise(model.text.vae, model.text.vae.encode(clip_BCTHW).latent_dist.mode())
+            latents = to_unit_scale(model.text.vae, model.text.vae.encode(clip_BCTHW).latent_dist.mode())
         [frame] = frames_of(render_preview(latents, model.preview_factors, fps=16))
         small = functional.adaptive_avg_pool2d(picture_CHW, frame.shape[:2]).permute(1, 2, 0)
         shown.append(frame.ravel())
@@ -105,7 +100,7 @@ def test_what_is_fitted_finds_the_colours_that_a_vae_keeps() -> None:
     vae, pictures_BCHW = Averaging(), draw_pictures(8)
     factors = fit_factors(vae, pictures_BCHW)
 
-    latents = _normalise(vae, vae.encode(pictures_BCHW[:, :, None]).latent_dist.mode())
+    latents = to_unit_scale(vae, vae.encode(pictures_BCHW[:, :, None]).latent_dist.mode())
     colours = torch.tensordot(latents, torch.tensor(factors.channels), dims=([1], [0])) + torch.tensor(factors.bias)
     expected = functional.adaptive_avg_pool2d(pictures_BCHW, 12).permute(0, 2, 3, 1)
     torch.testing.assert_close(colours[:, 0], expected, rtol=0, atol=1e-3)

@@ -24,15 +24,15 @@ from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import psnr
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
-from wan22_bridge.downloads import ensure_model
 from wan22_bridge.errors import ConfigurationError, GenerationFailed, InvalidRequest, RankLost
-from wan22_bridge.loras import LoraRack, take_off_all
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.fetching.downloads import ensure_model
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.models.loras import LoraRack, take_off_all
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.snapshots import Snapshot
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, Residence, Wishes
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.snapshots import Snapshot
 from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress, StepCache
 
 ROUNDING_DB = 100
@@ -79,7 +79,7 @@ def denoise(*given: Any) -> torch.Tensor:
 def followers() -> list[psutil.Process]:
     """The processes that follow this one."""
     alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in alive if "wan22_bridge.ranks.follower" in child.cmdline()]
+    return [child for child in alive if "wan22_bridge.follower" in child.cmdline()]
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_one_that_hangs_is_not_waited_for_for_ever(
 ) -> None:
     run = bridge.generate(model, PARAMS, tmp_path / "out")
     step_with(run, 2)
-    monkeypatch.setattr("wan22_bridge.ranks.leader.STEP_SECONDS", 5.0)
+    monkeypatch.setattr("wan22_bridge.parallel.leader.STEP_SECONDS", 5.0)
     [follower] = followers()
     follower.suspend()
 
@@ -332,9 +332,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.downloads import ensure_model
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.rungs import base_plan
+from wan22_bridge.fetching.downloads import ensure_model
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.planning.rungs import base_plan
 
 spec = load_catalogue()["tiny-t2v"]
 plan = replace(base_plan("cpu"), parallel_degree=int(sys.argv[2]))

@@ -18,19 +18,20 @@ from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import denoise, psnr
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.decoding import _denormalise, count_parts, decode_frames
-from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import ConfigurationError, OutOfMemory
-from wan22_bridge.estimates import PROCESS_BYTES
-from wan22_bridge.hardware import detect_hardware
-from wan22_bridge.layouts import Layout
-from wan22_bridge.loading import load_component
-from wan22_bridge.model import LoadedModel
+from wan22_bridge.models.latent_scale import to_vae_scale
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.models.loading import load_component
+from wan22_bridge.models.offload_dir import Layout
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.decoding import count_parts, decode_frames
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.planning.estimates import PROCESS_BYTES
+from wan22_bridge.planning.hardware import detect_hardware
+from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence, Wishes
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.tiny import ensure_tiny_model
 from wan22_bridge.types import GenerationResult, StepCache
 
 PARAMS = make_params(steps=6, width=96, height=64)
@@ -92,7 +93,7 @@ def test_one_expert_is_in_memory_at_a_time(load_as: LoadAs, load_exact: LoadMode
     conditioning = prepare_conditioning(model, PARAMS, TextCache(), Path())
     assert present() == ["text_encoder"]
     run = Denoising(model, PARAMS, conditioning)
-    during = [(step.expert, present()) for step in run.steps()]
+    during = [(step.expert.label, present()) for step in run.steps()]
 
     assert set(map(str, during)) == {
         "('high_noise', ['transformer'])",
@@ -115,7 +116,7 @@ def test_a_step_cache_keeps_no_expert_in_memory_while_the_other_is_read(
         left.append((name, first() is None))
         return load_component(name, *given, **named)
 
-    monkeypatch.setattr("wan22_bridge.model.load_component", read)
+    monkeypatch.setattr("wan22_bridge.models.loaded.load_component", read)
     for _ in steps:
         pass
 
@@ -169,7 +170,7 @@ def test_tiles_are_decoded_as_diffusers_does_and_near_to_the_whole(model_id: str
 
     vae.enable_tiling(tile, tile, 48, 48)
     with torch.no_grad():
-        expected = vae.decode(_denormalise(vae, latents), return_dict=False)[0]
+        expected = vae.decode(to_vae_scale(vae, latents), return_dict=False)[0]
     vae.disable_tiling()
     assert len(parts) == count_parts(vae, latents, tile) == 2 * 4 * latents.shape[2]
     assert [len(part) for part in parts] == [0] * (len(parts) - 1) + [params.num_frames]
@@ -310,7 +311,7 @@ def test_what_a_killed_process_laid_out_is_removed_by_the_next_and_what_a_living
 ) -> None:
     scratch = tmp_path / "scratch"
     living = Layout(scratch)
-    code = "import os, sys; from pathlib import Path; from wan22_bridge.layouts import Layout;"
+    code = "import os, sys; from pathlib import Path; from wan22_bridge.models.offload_dir import Layout;"
     code += "layout = Layout(Path(sys.argv[1])); print(layout.folder, flush=True); os.kill(os.getpid(), 9)"
     killed = subprocess.run([sys.executable, "-c", code, str(scratch)], capture_output=True, text=True)
     left = Path(killed.stdout.strip())
@@ -334,7 +335,7 @@ def test_a_model_that_could_not_be_loaded_anew_is_loaded_for_the_next_job(
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as during:
-        during.setattr("wan22_bridge.model.load_component", run_out)
+        during.setattr("wan22_bridge.models.loaded.load_component", run_out)
         with pytest.raises(OutOfMemory):
             list(model.replan(replace(model.plan, quantization=Quantization.FP8)))
     assert not model.is_loaded

@@ -8,12 +8,12 @@ import torch
 
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.rungs import base_plan
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.planning.rungs import base_plan
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import SnapshotRefused
-from wan22_bridge.model import LoadedModel
-from wan22_bridge.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, ModelType, Progress
 
 _STEPS = 6
@@ -66,7 +66,7 @@ from pathlib import Path
 from tests.jobs import make_params
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.downloads import ensure_model
+from wan22_bridge.fetching.downloads import ensure_model
 from wan22_bridge.types import Checkpoint
 
 spec = load_catalogue()["tiny-t2v"]
@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_the_former_snapshot_and_the_generation_goes_on(
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wan22_bridge.snapshots.save_file", fill)
+    monkeypatch.setattr("wan22_bridge.pipeline.snapshots.save_file", fill)
     checkpoint = Checkpoint(path=snapshot, interval_seconds=0)
     _finish(bridge.generate(load("tiny-t2v"), make_params(), tmp_path / "out", checkpoint=checkpoint))
     assert snapshot.read_bytes() == before

@@ -9,8 +9,8 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, Wa
 from safetensors import safe_open
 from transformers import UMT5EncoderModel
 
-from wan22_bridge.tiny import FAMILY, ensure_tiny_model, find_parts
-from wan22_bridge.tiny.family import WEIGHTS
+from wan22_bridge.builtin import FAMILY, ensure_tiny_model, find_parts
+from wan22_bridge.builtin.family import WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_no_config_tells_where_the_weights_were_made() -> None:
 
 
 def test_many_processes_at_once_make_one_folder(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "wan22_bridge.tiny", "make", str(tmp_path)]
+    command = [sys.executable, "-m", "wan22_bridge.tiny_training", "make", str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(120) for process in running] == [0, 0]
     folders = [path.name for path in tmp_path.iterdir() if path.is_dir()]

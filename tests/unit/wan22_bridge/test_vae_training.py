@@ -9,13 +9,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from wan22_bridge.kernels import use_fast_kernels
-from wan22_bridge.tiny.detectors import see_things
-from wan22_bridge.tiny.networks import new_vae
-from wan22_bridge.tiny.scenes import draw_scene
-from wan22_bridge.tiny.trained import load_vae
-from wan22_bridge.tiny.vae_training import RECIPES, Phase, scale_recipe, train_vae
-from wan22_bridge.tiny.world import render
+from wan22_bridge.models.kernels import use_fast_kernels
+from wan22_bridge.tiny_training.detectors import see_things
+from wan22_bridge.tiny_training.networks import new_vae
+from wan22_bridge.tiny_training.scenes import draw_scene
+from wan22_bridge.tiny_training.trained import load_vae
+from wan22_bridge.tiny_training.vae_training import RECIPES, Phase, scale_recipe, train_vae
+from wan22_bridge.tiny_training.world import render
 
 SHORT = (
     Phase(steps=2, num_frames=1, side=32, batch=2, seconds_per_step=0.1),

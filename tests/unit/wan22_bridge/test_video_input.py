@@ -13,15 +13,16 @@ from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import denoise, diffusers_scheduler, psnr
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.conditioning import TextCache, prepare_conditioning
-from wan22_bridge.denoising import Denoising
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.media import VideoWriter
-from wan22_bridge.snapshots import Snapshot
-from wan22_bridge.tiny import ensure_tiny_model
+from wan22_bridge.experts import Expert
+from wan22_bridge.media.videos import read_frames, read_last_frame
+from wan22_bridge.media.writer import VideoWriter
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.types import SchedulerName
-from wan22_bridge.videos import read_frames, read_last_frame
 
 PARAMS = make_params(
     width=96, height=64, num_frames=9, steps=10, flow_shift=3.0, video="video.mp4", strength=0.4, guidance_scale_2=2.5
@@ -75,7 +76,7 @@ def test_a_video_is_made_anew_bit_for_bit_as_diffusers_does(
     run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), videos))
     steps = list(run.steps())
 
-    assert [step.expert for step in steps] == ["low_noise"] * 4
+    assert [step.expert for step in steps] == [Expert.LOW_NOISE] * 4
     assert [(step.index, step.total) for step in steps] == [(index, 4) for index in range(4)]
     assert torch.equal(run.latents_BCTHW, expected)
 

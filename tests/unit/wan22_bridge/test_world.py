@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wan22_bridge.tiny.detectors import see_ground, see_hollowness, see_things
-from wan22_bridge.tiny.scenes import NEON, describe, draw_scene
-from wan22_bridge.tiny.world import COLOURS, GROUNDS, Motion, Scene, Shape, Thing, pose, render
+from wan22_bridge.tiny_training.detectors import see_ground, see_hollowness, see_things
+from wan22_bridge.tiny_training.scenes import NEON, describe, draw_scene
+from wan22_bridge.tiny_training.world import COLOURS, GROUNDS, Motion, Scene, Shape, Thing, pose, render
 from wan22_bridge.types import Frames
 
 VISIBLE = [

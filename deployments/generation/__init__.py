@@ -1,0 +1,1 @@
+"""The generator: runs claimed jobs on a device."""

@@ -1,0 +1,115 @@
+"""The models that a replica keeps loaded: Serve's multiplexing, with all that touches the device in one thread."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.generation.device import Device
+from deployments.jobs.holdings import LoadedInfo
+from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import ModelCorrupted
+
+if TYPE_CHECKING:
+    from wan22_bridge.models.loaded import LoadedModel
+
+logger = logging.getLogger("ray.serve")
+
+
+class Loaded:
+    """A loaded model. Serve calls `__del__` when another takes its place, and Python does so once more."""
+
+    def __init__(self, model: "LoadedModel", unload: Callable[["LoadedModel"], None]) -> None:
+        self.model: LoadedModel | None = model
+        self._unload = unload
+
+    def __del__(self) -> None:
+        """Returns once its memory is free: what is loaded next may need it."""
+        model, self.model = self.model, None
+        if model is not None:
+            self._unload(model)
+
+
+class Models:
+    """Loads models where they are not loaded, and unloads those that have not been used the longest."""
+
+    def __init__(
+        self,
+        device: Device,
+        served: Mapping[str, ModelSpec],
+        downloader: DeploymentHandle[Any],
+        *,
+        most: int,
+        changed: Callable[[], None],
+    ) -> None:
+        """Loads nothing yet.
+
+        Args:
+            device: where they are loaded; what is in use there is unloaded after that.
+            served: the models by their ids.
+            downloader: gives their folders.
+            most: how many are loaded at once.
+            changed: is called when a model was loaded or unloaded.
+        """
+        self._device, self._served, self._downloader = device, served, downloader
+        self._changed = changed
+        self._infos: dict[str, LoadedInfo] = {}
+        self._loads: set[asyncio.Future[Loaded]] = set()
+        self._multiplexed = self._multiplex(most)
+
+    @property
+    def infos(self) -> list[LoadedInfo]:
+        """What is loaded; the one that was used last is the last."""
+        return list(self._infos.values())
+
+    def load(self, model_id: str) -> "asyncio.Future[Loaded]":
+        """Loads a model where it is not loaded; the load goes on, for the next job, when nobody waits for it."""
+        load = asyncio.ensure_future(self._multiplexed(model_id))
+        self._loads.add(load)
+        load.add_done_callback(self._loads.discard)
+        if model_id in self._infos:
+            self._infos[model_id] = self._infos.pop(model_id)
+        return load
+
+    def _multiplex(self, most: int) -> Callable[[str], Awaitable[Loaded]]:
+        """Serve's multiplexer, which takes its number of models when it is made, and tells the routers what is here."""
+
+        @serve.multiplexed(max_num_models_per_replica=most)  # type: ignore[untyped-decorator]
+        async def load(model_id: str) -> Loaded:
+            started = time.perf_counter()
+            folder: Path = await self._downloader.ensure.remote(model_id)
+            try:
+                model = await self._load(model_id, folder)
+            except ModelCorrupted:
+                if not self._served[model_id].is_fetched:
+                    raise
+                logger.exception("%s is checked", model_id, extra={"action": "model_repair", "model": model_id})
+                folder = await self._downloader.ensure.remote(model_id, check_content=True)
+                model = await self._load(model_id, folder)
+            info = LoadedInfo(
+                model=model_id,
+                plan=model.plan.describe(),
+                load_seconds=time.perf_counter() - started,
+                vram_mb=model.device_bytes / 1e6,
+            )
+            self._infos[model_id] = info
+            self._changed()
+            return Loaded(model, self._unload)
+
+        return cast(Callable[[str], Awaitable[Loaded]], load)
+
+    async def _load(self, model_id: str, folder: Path) -> "LoadedModel":
+        loop, spec = asyncio.get_running_loop(), self._served[model_id]
+        return await loop.run_in_executor(self._device.thread, self._device.load, spec, folder)
+
+    def _unload(self, model: "LoadedModel") -> None:
+        self._infos.pop(model.spec.id, None)
+        with contextlib.suppress(RuntimeError):  # after the thread's end: the process ends, and all of it is freed
+            self._device.thread.submit(model.close).result()
+        self._changed()

@@ -1,0 +1,1 @@
+"""Scheduling: which job runs next, and on which slot. Pure functions of their arguments."""

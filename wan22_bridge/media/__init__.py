@@ -1,0 +1,1 @@
+"""Image and video files: read, checked and written. Imports no torch."""

@@ -1,0 +1,38 @@
+"""Fits preview factors to a VAE."""
+
+import torch
+import torch.nn.functional as functional
+from diffusers import AutoencoderKLWan
+
+from wan22_bridge.models.latent_scale import to_unit_scale
+from wan22_bridge.models.sidecars import PreviewFactors
+from wan22_bridge.sizing import TEMPORAL_STRIDE
+
+
+def draw_pictures(count: int = 24, *, side: int = 96, seed: int = 0) -> torch.Tensor:
+    """Soft random pictures [count, 3, side, side] in -1..1."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse_BCHW = torch.rand(count, 3, 4, 4, generator=generator) * 2 - 1
+    return functional.interpolate(coarse_BCHW, (side, side), mode="bicubic").clamp(-1, 1)
+
+
+@torch.no_grad()
+def fit_factors(vae: AutoencoderKLWan, pictures_BCHW: torch.Tensor) -> PreviewFactors:
+    """Fits factors to a VAE by least squares: it encodes pictures, whose colours are known.
+
+    Args:
+        vae: on the CPU, in fp32; with `use_fast_kernels` this takes a second and not twenty.
+        pictures_BCHW: in -1..1, such as the model makes.
+    """
+    latents, colours = [], []
+    for picture_BCHW in torch.split(pictures_BCHW, 1):
+        clip_BCTHW = picture_BCHW.unsqueeze(2).expand(-1, -1, 1 + TEMPORAL_STRIDE, -1, -1)
+        z_BCTHW = to_unit_scale(vae, vae.encode(clip_BCTHW).latent_dist.mode())
+        small_BCHW = functional.adaptive_avg_pool2d(picture_BCHW, (z_BCTHW.shape[3], z_BCTHW.shape[4]))
+        latents.append(z_BCTHW[0].flatten(1).T)
+        colours.append(small_BCHW[0].unsqueeze(1).expand(-1, z_BCTHW.shape[2], -1, -1).flatten(1).T)
+    z = torch.cat(latents)
+    with_bias = torch.cat([z, torch.ones(len(z), 1)], dim=1).double()
+    solution = torch.linalg.lstsq(with_bias, torch.cat(colours).double()).solution
+    rounded = [[round(value, 5) for value in row] for row in solution.tolist()]
+    return PreviewFactors(channels=rounded[:-1], bias=rounded[-1])

@@ -1,0 +1,153 @@
+"""Every way to run a model, tried on this machine: does it work, how long does a step take, how alike is the result."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import Wan22Error
+from wan22_bridge.models.architecture import find_architecture
+from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.models.sidecars import find_ratios
+from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.decoding import decode_frames
+from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.planning.rungs import base_plan
+from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
+from wan22_bridge.types import GenerationParams, StepCache
+
+_TILES = (256, 128, 64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One way to run a model."""
+
+    name: str
+    plan: OptimizationPlan
+    step_cache: StepCache = StepCache.NONE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a trial gave."""
+
+    trial: Trial
+    seconds_per_step: float = math.nan
+    decode_seconds: float = math.nan
+    peak_vram_bytes: int = 0
+    """0 on a CPU."""
+    latents_psnr_db: float = math.nan
+    """Against the first trial; infinite for the same bits."""
+    frames_psnr_db: float = math.nan
+    error: str = ""
+    """Why it did not work; empty where it did."""
+
+
+def list_trials(
+    device: str, params: GenerationParams, *, in_gguf: bool = False, calibrated: bool = True
+) -> list[Trial]:
+    """The plain way first, then every other.
+
+    Args:
+        device: `cuda` or `cpu`.
+        params: a text-to-video request.
+        in_gguf: whether the experts are .gguf files, of which nothing else can be made.
+        calibrated: whether MagCache knows the model.
+    """
+    tile = next((tile for tile in _TILES if tile < max(params.width, params.height)), _TILES[-1])
+    plain = base_plan(device, Quantization.GGUF if in_gguf else Quantization.NONE)
+    off = replace(plain, text_encoder=Residence.ON_DEMAND, vae=Residence.ON_DEMAND)
+    plans = {
+        "plain": plain,
+        "text encoder and VAE on demand": off,
+        "one expert at a time": replace(off, experts=Residence.ON_DEMAND),
+        "blocks streamed": replace(off, experts=Residence.STREAMED),
+        "layers streamed": replace(off, experts=Residence.SEQUENTIAL),
+        "one expert at a time, from disk": replace(off, experts=Residence.ON_DEMAND, offload=Offload.DISK),
+        "blocks streamed from disk": replace(off, experts=Residence.STREAMED, offload=Offload.DISK),
+        f"decoded in tiles of {tile} px": replace(plain, vae_tile=tile),
+        "batched guidance": replace(plain, batched_guidance=True),
+        "compiled": replace(plain, compiled=True),
+        "plain attention": replace(plain, attention_backend="_native_math"),
+    }
+    for kind in () if in_gguf else (Quantization.FP8, Quantization.INT8):
+        plans[f"{kind} weights"] = replace(plain, quantization=kind)
+        plans[f"{kind} blocks streamed"] = replace(off, quantization=kind, experts=Residence.STREAMED)
+    if device == "cpu" or torch.cuda.device_count() > 1:
+        plans["context parallel over 2"] = replace(plain, parallel_degree=2)
+    left_out = {StepCache.NONE} if calibrated else {StepCache.NONE, StepCache.MAGCACHE}
+    return [
+        *(Trial(name=name, plan=plan) for name, plan in plans.items()),
+        *(Trial(name=f"step cache {kind}", plan=plain, step_cache=kind) for kind in StepCache if kind not in left_out),
+    ]
+
+
+def run_trials(
+    spec: ModelSpec, folder: Path, params: GenerationParams, scratch: Path, device: str
+) -> Iterator[Outcome]:
+    """Tries every way, one after the other; one that fails is told, and the next is tried.
+
+    Args:
+        spec: the model.
+        folder: its files.
+        params: a text-to-video request.
+        scratch: a folder for weights that are laid out.
+        device: `cuda` or `cpu`.
+
+    Raises:
+        ModelCorrupted: the folder is none of a model.
+    """
+    reference: tuple[torch.Tensor, torch.Tensor] | None = None
+    in_gguf = find_architecture(spec, folder).gguf_bytes is not None
+    for trial in list_trials(device, params, in_gguf=in_gguf, calibrated=find_ratios(folder) is not None):
+        try:
+            outcome, latents, frames = _run(spec, folder, replace(params, step_cache=trial.step_cache), trial, scratch)
+        except (Wan22Error, RuntimeError, ValueError) as exc:
+            yield Outcome(trial=trial, error=f"{type(exc).__name__}: {str(exc).partition(chr(10))[0][:160]}")
+            continue
+        if reference is None:
+            reference = latents, frames
+        yield replace(
+            outcome,
+            latents_psnr_db=psnr(latents, reference[0]),
+            frames_psnr_db=psnr(frames, reference[1]),
+        )
+
+
+def psnr(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """Peak signal-to-noise ratio in decibels, the peak being the range of `exact`; infinite for equal tensors."""
+    error = float(((found - exact) ** 2).mean())
+    return 10 * math.log10(float(exact.max() - exact.min()) ** 2 / error) if error else math.inf
+
+
+def _run(
+    spec: ModelSpec, folder: Path, params: GenerationParams, trial: Trial, scratch: Path
+) -> tuple[Outcome, torch.Tensor, torch.Tensor]:
+    on_gpu = trial.plan.device == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    model = LoadedModel(spec, folder, trial.plan, exact=True, scratch=scratch)
+    try:
+        run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
+        steps = list(run.steps())
+        experts = [step.expert for step in steps]
+        first = {experts.index(expert) for expert in experts}  # loads, compiles or warms up
+        seconds = [step.seconds for step in steps if step.index not in first] or [step.seconds for step in steps]
+        started = time.perf_counter()
+        parts = list(decode_frames(model.bring("vae"), run.latents_BCTHW, trial.plan.vae_tile))
+        decode_seconds = time.perf_counter() - started
+        frames = torch.cat([torch.from_numpy(part).float() for part in parts if len(part)])
+        outcome = Outcome(
+            trial=trial,
+            seconds_per_step=sum(seconds) / len(seconds),
+            decode_seconds=decode_seconds,
+            peak_vram_bytes=torch.cuda.max_memory_allocated() if on_gpu else 0,
+        )
+        return outcome, run.latents_BCTHW.cpu(), frames
+    finally:
+        model.close()
