@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.running import ROOT, running_service
-from serve_app.client import Client
+from serve_app.cli.client import Client
 from wan22_bridge.builtin import FAMILY, ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.support.reporting import Row, parse_arguments, report
 from deployments.simulation.figures import fair_waits, measure
 from deployments.simulation.traces import STANDARD, ModelTimes, load_times, make_trace
-from serve_app.simulation import PolicyName, run_policy
+from serve_app.cli.simulate import PolicyName, run_policy
 
 GPUS = (1, 8, 64)
 THOUSAND, MILLION = 1000, 1_000_000

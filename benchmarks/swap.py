@@ -21,7 +21,7 @@ from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
 from benchmarks.support.page_cache import evict
 from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.running import RunningService, running_service
-from serve_app.client import Client
+from serve_app.cli.client import Client
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.builtin import FAMILY, ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue

@@ -27,7 +27,7 @@ from deployments.simulation.traces import (
     read_trace,
     write_trace,
 )
-from serve_app.cli import app
+from serve_app.cli.main import app
 from tests.jobs import make_job
 from tests.unit.conftest import Clock
 from wan22_bridge.errors import InvalidRequest

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKLWan
 from PIL import Image, ImageSequence
 from typer.testing import CliRunner
 
-from serve_app.cli import app
+from serve_app.cli.main import app
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge

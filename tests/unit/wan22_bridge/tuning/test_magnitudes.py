@@ -11,7 +11,7 @@ from diffusers import MagCacheConfig
 from PIL import Image
 from typer.testing import CliRunner
 
-from serve_app.cli import app
+from serve_app.cli.main import app
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.unit.wan22_bridge.likeness import denoise

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from serve_app.cli import app
+from serve_app.cli.main import app
 from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import ROOT, WAN22, wait_until
 from wan22_bridge.builtin import ensure_tiny_model

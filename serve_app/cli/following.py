@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from serve_app.client import Client
+from serve_app.cli.client import Client
 
 
 def follow_job(client: Client, task_id: str, console: Console) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from serve_app.calibration import calibrate
-from serve_app.client import DEFAULT_URL, Client, ClientError
-from serve_app.doctor import doctor
-from serve_app.following import follow_job
-from serve_app.model_files import app as model_files
-from serve_app.planning import plan
-from serve_app.simulation import simulate
+from serve_app.cli.calibrate import calibrate
+from serve_app.cli.client import DEFAULT_URL, Client, ClientError
+from serve_app.cli.doctor import doctor
+from serve_app.cli.following import follow_job
+from serve_app.cli.model_files import app as model_files
+from serve_app.cli.plan import plan
+from serve_app.cli.simulate import simulate
 
 app = typer.Typer(
     name="wan22", help="Wan2.2 video generation on your own machines.", no_args_is_help=True, add_completion=False

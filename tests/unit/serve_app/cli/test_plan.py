@@ -4,7 +4,7 @@ import json
 
 from typer.testing import CliRunner
 
-from serve_app.cli import app
+from serve_app.cli.main import app
 
 
 def run(*arguments: str) -> tuple[int, str]:

@@ -5,7 +5,7 @@ import math
 
 from typer.testing import CliRunner
 
-from serve_app.cli import app
+from serve_app.cli.main import app
 
 
 def test_every_way_works_here_and_says_how_alike_it_is() -> None:

@@ -1,0 +1,1 @@
+"""The `wan22` command line."""
