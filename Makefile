@@ -27,8 +27,11 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# A service's tests, and each module's, stay in one process: see tests/conftest.py.
+PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
+
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu

@@ -1,5 +1,6 @@
 """What every kind of test shares: the built-in models, and one running service for the whole session."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,39 @@ settings.load_profile("steady")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in the background of a shell: what tests start and interrupt would ignore it, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+UNIT = Path(__file__).parent / "unit"
+_MOST_WORKERS = 4
+"""Each worker runs torch, and perhaps a service: more of them would need more memory than a small machine has."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Sets the number of workers of `pytest -n auto`: one for each core, up to a limit."""
+    return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+
+
+def pytest_configure() -> None:
+    """Gives each worker cores of its own, which its subprocesses inherit.
+
+    Threads of several processes on the same core make torch many times slower, because they wait for each other.
+    """
+    name = os.environ.get("PYTEST_XDIST_WORKER")
+    if name is not None:
+        index, count = int(name.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[index::count])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests stay together in one worker: those of the shared service, and those of each unit test module.
+
+    A test that starts services of its own goes to whichever worker is free.
+    """
+    for item in items:
+        if UNIT in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+        elif isinstance(item, pytest.Function) and "service" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("service"))
 
 
 @pytest.fixture(scope="session")
