@@ -132,8 +132,8 @@ class Footprint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
-    """What whoever runs the service asks of every plan."""
+class PlanConstraints:
+    """Operator constraints on plans."""
 
     quantization: Quantization | None = None
     """The only one to use; None: none while the weights fit without."""

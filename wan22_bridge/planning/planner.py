@@ -14,10 +14,10 @@ from wan22_bridge.plans import (
     MemoryEstimate,
     Offload,
     OptimizationPlan,
+    PlanConstraints,
     Quantization,
     RequestShape,
     Residence,
-    Wishes,
 )
 from wan22_bridge.sizing import TEMPORAL_STRIDE, size_for_aspect
 from wan22_bridge.types import StepCache
@@ -35,7 +35,7 @@ class Planner:
         spec: ModelSpec,
         hardware: HardwareProfile,
         measure: MeasureFootprint,
-        wishes: Wishes | None = None,
+        constraints: PlanConstraints | None = None,
     ) -> None:
         """Plans with what there is.
 
@@ -43,12 +43,12 @@ class Planner:
             spec: the model.
             hardware: the machine, before the model is on it.
             measure: gives the model's footprint for a shape.
-            wishes: what every plan is to have.
+            constraints: what every plan is to have.
         """
         self._spec = spec
         self._hardware = hardware
         self._measure = measure
-        self._wishes = wishes or Wishes()
+        self._constraints = constraints or PlanConstraints()
         self._fitting: tuple[OptimizationPlan, RequestShape] | None = None
         """The last plan that was chosen, and the shape it was chosen for."""
 
@@ -57,7 +57,7 @@ class Planner:
 
         Raises:
             OutOfMemory: nothing fits; the suggestions name the first smaller shape that does.
-            ConfigurationError: the wishes can't be met.
+            ConfigurationError: the constraints can't be met.
         """
         hardware, footprint = self._hardware, self._footprint(shape)
         plan = self._first_fitting(footprint)
@@ -109,15 +109,15 @@ class Planner:
         return None
 
     def _rungs(self, footprint: Footprint) -> Iterator[OptimizationPlan]:
-        wishes = self._wishes
-        degrees = list_degrees(footprint.heads, self._hardware, wishes.parallel_degree)
-        for rung in list_rungs(self._hardware.device, footprint, wishes.quantization):
+        constraints = self._constraints
+        degrees = list_degrees(footprint.heads, self._hardware, constraints.parallel_degree)
+        for rung in list_rungs(self._hardware.device, footprint, constraints.quantization):
             for degree in degrees:
                 yield replace(
                     rung,
-                    batched_guidance=wishes.batched_guidance,
-                    attention_backend=wishes.attention_backend,
-                    compiled=wishes.compiled,
+                    batched_guidance=constraints.batched_guidance,
+                    attention_backend=constraints.attention_backend,
+                    compiled=constraints.compiled,
                     parallel_degree=degree,
                 )
 
@@ -138,17 +138,17 @@ class Planner:
         return ["Use a machine with more memory, or a smaller model."]
 
 
-def settle_wishes(wishes: Wishes, spec: ModelSpec, *, in_gguf: bool) -> Wishes:
-    """The wishes for a model whose files decide about its quantisation, if they do.
+def resolve_quantization(constraints: PlanConstraints, spec: ModelSpec, *, in_gguf: bool) -> PlanConstraints:
+    """Resolves the constraints on quantization against the format of a model's files.
 
     Raises:
-        ConfigurationError: something else is wished for.
+        ConfigurationError: The files can't have the required quantization.
     """
-    if in_gguf and wishes.quantization in (None, Quantization.GGUF):
-        return replace(wishes, quantization=Quantization.GGUF)
-    if in_gguf or wishes.quantization is Quantization.GGUF:
+    if in_gguf and constraints.quantization in (None, Quantization.GGUF):
+        return replace(constraints, quantization=Quantization.GGUF)
+    if in_gguf or constraints.quantization is Quantization.GGUF:
         raise ConfigurationError(
-            f"The experts of {spec.id} are in .gguf files, which can't be quantised to {wishes.quantization}."
+            f"The experts of {spec.id} are in .gguf files, which can't be quantised to {constraints.quantization}."
             if in_gguf
             else f"The experts of {spec.id} are not in .gguf files.",
             param="generator.quantization",
@@ -159,7 +159,7 @@ def settle_wishes(wishes: Wishes, spec: ModelSpec, *, in_gguf: bool) -> Wishes:
                 else "Put the high-noise .gguf file into transformer/ and the low-noise one into transformer_2/.",
             ],
         )
-    return wishes
+    return constraints
 
 
 def _is_within(shape: RequestShape, known: RequestShape) -> bool:
@@ -174,26 +174,26 @@ def _is_within(shape: RequestShape, known: RequestShape) -> bool:
     )
 
 
-def list_degrees(heads: int, hardware: HardwareProfile, wish: int | None) -> list[int]:
-    """Over how many GPUs a model can be divided here, the most first; a wish is the only one.
+def list_degrees(heads: int, hardware: HardwareProfile, required: int | None) -> list[int]:
+    """Over how many GPUs a model can be divided here, the most first; `required` is the only one.
 
     Raises:
-        ConfigurationError: what is wished for can't be.
+        ConfigurationError: The required number is impossible.
     """
     possible = [degree for degree in range(heads, 0, -1) if heads % degree == 0]
     if hardware.device == "cuda":
         possible = [degree for degree in possible if degree <= hardware.gpu_count]
-    if wish is None:
+    if required is None:
         return possible if hardware.device == "cuda" else [1]
-    if wish not in possible:
+    if required not in possible:
         there = f" there are {hardware.gpu_count} GPUs here, and" if hardware.device == "cuda" else ""
         raise ConfigurationError(
-            f"A video can't be denoised by {wish} GPUs:{there} the number has to divide the {heads} heads of the "
+            f"A video can't be denoised by {required} GPUs:{there} the number has to divide the {heads} heads of the "
             "model's attention.",
             param="generator.parallel_degree",
             suggestions=[f"Use one of {', '.join(map(str, reversed(possible)))}.", "Or leave it out."],
         )
-    return [wish]
+    return [required]
 
 
 def list_smaller(spec: ModelSpec, shape: RequestShape) -> Iterator[RequestShape]:

@@ -23,7 +23,7 @@ from wan22_bridge.models.loras import LoraRack
 from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.planning.rungs import base_plan
-from wan22_bridge.plans import Offload, Quantization, Residence, Wishes
+from wan22_bridge.plans import Offload, PlanConstraints, Quantization, Residence
 from wan22_bridge.tuning.trials import list_trials
 from wan22_bridge.types import LoraUse
 
@@ -100,15 +100,15 @@ def test_a_lora_works_on_them(load_as: LoadAs, load_exact: LoadModel, tmp_path: 
     assert torch.equal(denoise(model, PARAMS), plain)
 
 
-@pytest.mark.parametrize("wished", [Quantization.FP8, Quantization.INT8, Quantization.NONE])
-def test_nothing_else_can_be_made_of_them(wished: Quantization, folder: Path) -> None:
-    bridge = ModelIntegrationBridge(wishes=Wishes(quantization=wished))
-    with pytest.raises(ConfigurationError, match=f"can't be quantised to {wished}"):
+@pytest.mark.parametrize("required", [Quantization.FP8, Quantization.INT8, Quantization.NONE])
+def test_nothing_else_can_be_made_of_them(required: Quantization, folder: Path) -> None:
+    bridge = ModelIntegrationBridge(constraints=PlanConstraints(quantization=required))
+    with pytest.raises(ConfigurationError, match=f"can't be quantised to {required}"):
         bridge.load(SPEC, folder)
 
 
 def test_a_model_without_them_is_not_gguf(models_dir: Path) -> None:
-    bridge = ModelIntegrationBridge(wishes=Wishes(quantization=Quantization.GGUF))
+    bridge = ModelIntegrationBridge(constraints=PlanConstraints(quantization=Quantization.GGUF))
     with pytest.raises(ConfigurationError, match=r"not in \.gguf files"):
         bridge.load(SPEC, ensure_tiny_model(models_dir, "t2v"))
 

@@ -31,7 +31,7 @@ from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.planning.estimates import PROCESS_BYTES
 from wan22_bridge.planning.hardware import detect_hardware
 from wan22_bridge.planning.rungs import base_plan
-from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence, Wishes
+from wan22_bridge.plans import Offload, OptimizationPlan, PlanConstraints, Quantization, Residence
 from wan22_bridge.types import GenerationResult, StepCache
 
 PARAMS = make_params(steps=6, width=96, height=64)
@@ -243,7 +243,9 @@ def test_when_memory_runs_out_it_goes_on_from_the_same_step_to_the_same_video(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, folder = load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v")
-    bridge = ModelIntegrationBridge(wishes=Wishes(quantization=Quantization.NONE), scratch=tmp_path / "scratch")
+    bridge = ModelIntegrationBridge(
+        constraints=PlanConstraints(quantization=Quantization.NONE), scratch=tmp_path / "scratch"
+    )
     model = bridge.load(spec, folder)
     expected = read_frames(finish(bridge.generate(model, PARAMS, tmp_path / "expected")).video)
     forward, calls = WanTransformer3DModel.forward, 0

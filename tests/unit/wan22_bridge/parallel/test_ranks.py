@@ -32,7 +32,7 @@ from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.planning.rungs import base_plan
-from wan22_bridge.plans import Offload, Residence, Wishes
+from wan22_bridge.plans import Offload, PlanConstraints, Residence
 from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress, StepCache
 
 ROUNDING_DB = 100
@@ -214,7 +214,7 @@ def test_an_attention_backend_that_can_not_be_divided_is_told(load_together: Loa
 
 @pytest.fixture
 def bridge(tmp_path: Path) -> ModelIntegrationBridge:
-    return ModelIntegrationBridge(wishes=Wishes(parallel_degree=2), scratch=tmp_path / "scratch")
+    return ModelIntegrationBridge(constraints=PlanConstraints(parallel_degree=2), scratch=tmp_path / "scratch")
 
 
 @pytest.fixture

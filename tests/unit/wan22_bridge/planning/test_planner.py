@@ -20,10 +20,10 @@ from wan22_bridge.plans import (
     HardwareProfile,
     Offload,
     OptimizationPlan,
+    PlanConstraints,
     Quantization,
     RequestShape,
     Residence,
-    Wishes,
 )
 from wan22_bridge.types import StepCache
 
@@ -61,7 +61,9 @@ def meter(model_id: str) -> FootprintMeter:
 
 
 def planner(model_id: str, hardware: HardwareProfile, quantization: Quantization | None = None) -> Planner:
-    return Planner(load_catalogue()[model_id], hardware, meter(model_id).measure, Wishes(quantization=quantization))
+    return Planner(
+        load_catalogue()[model_id], hardware, meter(model_id).measure, PlanConstraints(quantization=quantization)
+    )
 
 
 def plan_for(model_id: str, height: int, gpu_gb: int, ram_gb: int, gpus: int = 1) -> OptimizationPlan:
@@ -199,7 +201,7 @@ def test_gpus_divide_the_activations_and_each_process_takes_ram() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "wish", "degree", "reason"),
+    ("gpus", "required", "degree", "reason"),
     [
         (8, None, 8, "8 of 8 GPUs share each pass, 4095 of 32760 tokens and 5 heads each"),
         (6, None, 5, "5 of 6 GPUs .*; the number has to divide the 40 heads of attention"),
@@ -207,9 +209,9 @@ def test_gpus_divide_the_activations_and_each_process_takes_ram() -> None:
         (8, 1, 1, "1 of 8 GPUs denoises alone, as asked for"),
     ],
 )
-def test_how_many_gpus_and_why(gpus: int, wish: int | None, degree: int, reason: str) -> None:
-    wishes = Wishes(parallel_degree=wish)
-    several = Planner(load_catalogue()[T2V], machine(80, 1024, gpus), meter(T2V).measure, wishes)
+def test_how_many_gpus_and_why(gpus: int, required: int | None, degree: int, reason: str) -> None:
+    constraints = PlanConstraints(parallel_degree=required)
+    several = Planner(load_catalogue()[T2V], machine(80, 1024, gpus), meter(T2V).measure, constraints)
 
     plan = several.choose(shape_of(T2V, 480))
 
@@ -221,9 +223,11 @@ def test_too_little_ram_for_all_gpus_is_told() -> None:
     assert "4 would take" in plan_for(T2V, 704, 24, 256, gpus=8).reasons["parallel_degree"]
 
 
-@pytest.mark.parametrize("wish", [3, 16])
-def test_a_number_of_gpus_that_can_not_be_is_refused_with_those_that_can(wish: int) -> None:
-    eight = Planner(load_catalogue()[T2V], machine(80, 1024, 8), meter(T2V).measure, Wishes(parallel_degree=wish))
+@pytest.mark.parametrize("required", [3, 16])
+def test_a_number_of_gpus_that_can_not_be_is_refused_with_those_that_can(required: int) -> None:
+    eight = Planner(
+        load_catalogue()[T2V], machine(80, 1024, 8), meter(T2V).measure, PlanConstraints(parallel_degree=required)
+    )
 
     with pytest.raises(ConfigurationError, match="8 GPUs here, and the number has to divide the 40 heads") as caught:
         eight.choose(shape_of(T2V, 480))
