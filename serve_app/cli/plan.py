@@ -95,7 +95,7 @@ def _show(
     chosen: OptimizationPlan, shape: RequestShape, hardware: HardwareProfile, meter: "FootprintMeter", as_json: bool
 ) -> None:
     from wan22_bridge.planning.estimates import estimate_memory
-    from wan22_bridge.planning.planner import gb
+    from wan22_bridge.planning.explanations import gb
 
     footprint = meter.measure(shape)
     need = estimate_memory(chosen, footprint)

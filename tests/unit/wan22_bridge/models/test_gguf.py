@@ -103,13 +103,13 @@ def test_a_lora_works_on_them(load_as: LoadAs, load_exact: LoadModel, tmp_path: 
 @pytest.mark.parametrize("required", [Quantization.FP8, Quantization.INT8, Quantization.NONE])
 def test_nothing_else_can_be_made_of_them(required: Quantization, folder: Path) -> None:
     bridge = ModelIntegrationBridge(constraints=PlanConstraints(quantization=required))
-    with pytest.raises(ConfigurationError, match=f"can't be quantised to {required}"):
+    with pytest.raises(ConfigurationError, match=f"can't be quantized to {required}"):
         bridge.load(SPEC, folder)
 
 
 def test_a_model_without_them_is_not_gguf(models_dir: Path) -> None:
     bridge = ModelIntegrationBridge(constraints=PlanConstraints(quantization=Quantization.GGUF))
-    with pytest.raises(ConfigurationError, match=r"not in \.gguf files"):
+    with pytest.raises(ConfigurationError, match=r"are not \.gguf files"):
         bridge.load(SPEC, ensure_tiny_model(models_dir, "t2v"))
 
 
