@@ -20,7 +20,7 @@ from wan22_bridge.sizing import TEMPORAL_STRIDE
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 TEXT_TOKENS = 512
-"""Length to which prompts are padded."""
+"""Length in tokens to which prompts are padded."""
 _TILED_COPIES = 3
 """Copies of the fp32 video in RAM if it is decoded in tiles: the overlapping tiles, and the frames made of them."""
 _TRACED_LATENT_FRAMES = 3
