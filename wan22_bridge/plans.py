@@ -185,12 +185,12 @@ class OptimizationPlan:
     compiled: bool = False
     """Whether the experts' blocks are compiled, in the first step of each request shape."""
     parallel_degree: int = 1
-    """Number of GPUs that denoise a video together, each a part of the tokens. On a CPU: of processes."""
+    """Number of GPUs (on a CPU: processes) that denoise a video together. Each computes a part of the tokens."""
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Reason for each choice in words, by the choice's field; `memory` explains the estimate."""
 
     def residence_of(self, component: str) -> Residence:
-        """Returns where a component's weights stay.
+        """Returns the residence of a component.
 
         Args:
             component: `transformer`, `transformer_2`, `text_encoder` or `vae`.

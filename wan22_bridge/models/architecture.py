@@ -23,6 +23,7 @@ _CLASSES = {
     "text_encoder": "UMT5EncoderModel",
     "scheduler": "UniPCMultistepScheduler",
 }
+"""Expected class of each component in model_index.json."""
 _SUGGESTIONS = ["Download the model again.", "Check that the model's folder is in diffusers' format."]
 
 

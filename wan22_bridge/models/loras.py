@@ -102,10 +102,9 @@ def _load_adapter(expert: WanTransformer3DModel, name: str, weights: dict[str, t
     prefixed = {f"transformer.{key}": value for key, value in weights.items()}
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs at once are intended
-            warnings.filterwarnings(
-                "ignore", "TorchaoLoraLinear was instantiated"
-            )  # LoRAs are never merged into the weights
+            # Several LoRAs at once are intended, and no LoRA is ever merged into the weights.
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated")
             expert.load_lora_adapter(prefixed, prefix="transformer", adapter_name=name)
     except (ValueError, RuntimeError, KeyError) as exc:
         raise _incompatible(

@@ -30,7 +30,7 @@ _PUBLISHED = {16: "wan-2.1", 48: "wan-2.2"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreviewFactors:
-    """Linear map from latents to colors: color in -1..1 = bias + latent in the transformer's unit scale x channels."""
+    """Linear map from latents in the transformer's unit scale to colors in -1..1: `latents @ channels + bias`."""
 
     channels: list[list[float]]
     """Shape [z][3]."""
