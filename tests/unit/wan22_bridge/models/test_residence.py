@@ -123,7 +123,7 @@ def test_step_cache_releases_one_expert_before_the_next_expert_is_read(
     assert left == [("transformer_2", True)]
 
 
-def test_fp8_weights_change_the_result_little(load_as: LoadAs, load_exact: LoadModel) -> None:
+def test_fp8_weights_take_less_memory_and_change_the_result_little(load_as: LoadAs, load_exact: LoadModel) -> None:
     model = load_as(quantization=Quantization.FP8)
     block = model.text.transformer_2.blocks[0]
 
