@@ -25,7 +25,7 @@ from serve_app.cli.client import Client
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.builtin import FAMILY, ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.models.page_cache import read_ahead
+from wan22_bridge.models.page_cache import prefetch_weights
 
 MODELS = ("tiny-t2v", "tiny-ti2v")
 _GENERATOR = {"num_gpus": 0, "preview_interval_seconds": 0}
@@ -152,7 +152,7 @@ def _measure_load(folder: Path, *, rounds: int) -> list[Row]:
         evict_all()
         cold.append(load())
         evict_all()
-        read_ahead(model, lambda: True)
+        prefetch_weights(model, lambda: True)
         ahead.append(load())
     size = sum(file.stat().st_size for file in files) / 1e6
     return [

@@ -128,6 +128,6 @@ def _bind_generator(
             checkpoint_interval_seconds=options.checkpoint_interval_seconds,
             preview_interval_seconds=options.preview_interval_seconds,
             hang_seconds=options.hang_seconds,
-            wishes=options.wishes(),
+            constraints=options.plan_constraints(),
         ),
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.errors import ConfigurationError, ModelMissing
 from wan22_bridge.fetching.downloads import ensure_model
-from wan22_bridge.plans import Quantization, Wishes
+from wan22_bridge.plans import PlanConstraints, Quantization
 
 GENERATOR_STARTS = 1_000_000_000
 """How often in a row a generator may fail to start before Serve gives its deployment up, for good: what is amiss may
@@ -84,9 +84,9 @@ class GeneratorSettings(_Strict):
             raise ValueError(f"parallel_degree {self.parallel_degree} takes num_gpus of at least as many")
         return self
 
-    def wishes(self) -> Wishes:
+    def plan_constraints(self) -> PlanConstraints:
         """What every plan is to have."""
-        return Wishes(
+        return PlanConstraints(
             quantization=self.quantization,
             batched_guidance=self.batched_guidance,
             attention_backend=self.attention_backend,

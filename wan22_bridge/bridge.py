@@ -13,9 +13,9 @@ from wan22_bridge.pipeline.conditioning import TextCache
 from wan22_bridge.pipeline.generation import Generation
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
-from wan22_bridge.planning.planner import Planner, settle_wishes
+from wan22_bridge.planning.planner import Planner, resolve_quantization
 from wan22_bridge.planning.rungs import base_plan
-from wan22_bridge.plans import HardwareProfile, RequestShape, Wishes
+from wan22_bridge.plans import HardwareProfile, PlanConstraints, RequestShape
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class ModelIntegrationBridge:
         *,
         exact: bool = False,
         hardware: HardwareProfile | None = None,
-        wishes: Wishes | None = None,
+        constraints: PlanConstraints | None = None,
         scratch: Path | None = None,
         loras: Path = Path("loras"),
     ) -> None:
@@ -43,13 +43,13 @@ class ModelIntegrationBridge:
         Args:
             exact: gives up speed on the CPU for the very bits that diffusers' pipelines make.
             hardware: what to plan for; by default this machine as it is when a model is loaded.
-            wishes: what every plan is to have.
+            constraints: what every plan is to have.
             scratch: the folder on whose disk weights are laid out where a plan needs that.
             loras: the folder of LoRAs.
         """
         self._exact = exact
         self._hardware = hardware
-        self._wishes = wishes
+        self._constraints = constraints
         self._scratch = scratch
         self._loras = loras
         self._planners: dict[str, Planner] = {}
@@ -79,10 +79,10 @@ class ModelIntegrationBridge:
         if known not in self._meters:
             self._meters[known] = FootprintMeter(find_architecture(spec, folder), hardware.device, dtypes)
         meter = self._meters[known]
-        wishes = self._wishes or Wishes()
-        wishes = replace(wishes, quantization=spec.quantization or wishes.quantization)
-        wishes = settle_wishes(wishes, spec, in_gguf=meter.architecture.gguf_bytes is not None)
-        planner = Planner(spec, hardware, meter.measure, wishes)
+        constraints = self._constraints or PlanConstraints()
+        constraints = replace(constraints, quantization=spec.quantization or constraints.quantization)
+        constraints = resolve_quantization(constraints, spec, in_gguf=meter.architecture.gguf_bytes is not None)
+        planner = Planner(spec, hardware, meter.measure, constraints)
         shape = RequestShape(
             width=spec.size[0],
             height=spec.size[1],

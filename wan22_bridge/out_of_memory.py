@@ -6,9 +6,10 @@ import torch
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether something failed for want of memory, on a GPU or on the CPU.
+    """Returns whether an error means that GPU memory or RAM ran out.
 
-    PyTorch's allocator for the CPU, CUDA's for pinned memory and `mmap` have no error of their own for it.
+    The text is compared too, because PyTorch's CPU allocator, CUDA's allocator for pinned memory and `mmap` raise no
+    error class of their own.
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True

@@ -1,48 +1,57 @@
-"""The values that planning works with: what a machine has, what a model needs, and how it will be run. No torch."""
+"""Value types of memory planning: hardware profile, footprint, constraints, plan and estimate.
+
+This module does not import torch, because the settings and the catalogue import this module.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from wan22_bridge.experts import is_expert
 from wan22_bridge.types import StepCache
 
 GIB = 2**30
 TILES = (512, 256, 128)
-"""Sides of a tile in pixels that a VAE may work in, besides whole frames."""
+"""Sides in pixels of the square tiles in which a VAE may encode and decode, largest first."""
 TILE_STRIDE = 0.75
-"""Of a tile's side; the rest overlaps, and is blended."""
+"""Distance between two tiles, as a share of a tile's side. The overlap is blended."""
 
 
 class Quantization(StrEnum):
-    """How the experts' weights are stored."""
+    """Storage format of the experts' weights."""
 
     NONE = "none"
-    """As they are computed with: bf16 on a GPU, fp32 on a CPU."""
+    """Not quantized: bf16 on a GPU, fp32 on a CPU."""
     FP8 = "fp8"
-    """Layerwise: each layer's weights are kept in float8_e4m3fn and cast while the layer works."""
+    """float8_e4m3fn. Each layer's weights are cast to the compute dtype while the layer runs."""
     INT8 = "int8"
-    """By torchao: linear layers' weights are whole numbers of 8 bits, with a scale for each output channel. Nearer to
-    the unquantised model than fp8, for the same memory; they can't be streamed from the disk."""
+    """8-bit integers in linear layers, with a scale for each output channel, by torchao.
+
+    Closer to the unquantized model than fp8 in the same memory. int8 weights can't be streamed from the disk.
+    """
     GGUF = "gguf"
-    """As the model's own files have it: a .gguf file in each expert's folder. Nothing else goes with such a model."""
+    """The format of the model's own .gguf files, one in each expert's folder.
+
+    Such a model supports no other quantization.
+    """
 
 
 class Residence(StrEnum):
-    """Where a component's weights are while it does not work, and what comes onto the device when it does."""
+    """Place of a component's weights while the component is idle, and how the weights reach the device."""
 
     RESIDENT = "resident"
-    """On the device, always."""
+    """Always on the device."""
     ON_DEMAND = "on_demand"
-    """Off the device; the whole component comes when it is needed, in place of the one before."""
+    """Off the device. The whole component is moved there for its work and replaces the previous component."""
     STREAMED = "streamed"
-    """Off the device; it comes block by block, the next one while this one computes."""
+    """Off the device. Blocks are loaded one by one; a GPU loads the next block while the current one computes."""
     SEQUENTIAL = "sequential"
-    """Off the device; it comes layer by layer: the least memory, and the slowest."""
+    """Off the device. Layers are loaded one by one: takes the least memory and is the slowest."""
 
 
 class Offload(StrEnum):
-    """Where weights go that are off the device."""
+    """Place of weights that are off the device."""
 
     RAM = "ram"
     DISK = "disk"
@@ -50,11 +59,12 @@ class Offload(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HardwareProfile:
-    """One machine, as seen by a process that generates on one device."""
+    """Memory and GPUs of one machine, as seen by the process that generates."""
 
     device: str
     """`cuda` or `cpu`."""
     name: str
+    """Name of the GPU or CPU, for people."""
     vram_total_bytes: int
     """0 on a CPU."""
     vram_free_bytes: int
@@ -63,115 +73,134 @@ class HardwareProfile:
     ram_available_bytes: int
     disk_free_bytes: int
     gpu_count: int = 1
-    """GPUs that the process may use; each is taken to be as the first."""
+    """GPUs that the process may use. All are assumed to be like the first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestShape:
-    """What of a request decides how much memory it takes."""
+    """Properties of a request that determine its memory use."""
 
     width: int
     height: int
     num_frames: int
     image: bool = False
-    """Whether it begins with an image, which has to be encoded."""
+    """Whether the request has an input image, which the VAE must encode."""
     guided: bool = True
-    """Whether each step has a second pass, without the prompt."""
+    """Whether each step makes a second pass, with the negative prompt."""
     step_cache: StepCache = StepCache.NONE
     lora_bytes: int = 0
-    """Of the LoRAs that are on one expert at once, as their files have them."""
+    """Total size of the LoRA files on one expert."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComponentBytes:
-    """What a component's weights take."""
+    """Sizes in bytes of a component's weights."""
 
     total: int
+    """The whole component."""
     block: int
-    """The largest of its repeated blocks."""
+    """The largest repeated block."""
     rest: int
-    """What is in no repeated block."""
+    """All weights outside the repeated blocks."""
     layer: int
     """The largest single layer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Footprint:
-    """What a model needs for one shape of request, in bytes, without overheads."""
+    """Memory that a model needs for one request shape, without overheads."""
 
     experts: int
+    """Number of experts."""
     expert: Mapping[Quantization, ComponentBytes]
-    """For each way in which the model's files can be loaded."""
+    """Weights of one expert, by each quantization in which its files can be loaded."""
     loaded_expert_bytes: int
-    """What one expert takes while it is read, before it is quantised."""
+    """Weights of one expert while it is read, before quantization."""
     text_encoder: ComponentBytes
     vae: ComponentBytes
     encode_text_bytes: int
     """Activations of the text encoder."""
     encode_image_bytes: Mapping[int | None, int]
-    """Of the VAE's encoder, by the tile's side in pixels, None untiled; empty without an image."""
+    """Activations of the VAE's encoder by the tile's side in pixels (None: whole frames). Empty without an image."""
     denoise_bytes: int
-    """Of one forward pass of an expert."""
+    """Activations of one forward pass of an expert."""
     embed_bytes: int
-    """Likewise, of what comes before its first block: each of several GPUs computes that for all tokens."""
+    """Activations of an expert before its first block. Each of several GPUs computes them for all tokens."""
     decode_bytes: Mapping[int | None, int]
-    """Of the VAE's decoder, likewise."""
+    """Activations of the VAE's decoder by the tile's side in pixels (None: whole frames)."""
     frames_bytes: int
-    """The decoded video, kept in RAM where it is decoded in tiles."""
+    """The decoded video, which is assembled in RAM if it is decoded in tiles."""
     tokens: int
+    """Tokens of the video's latents in one pass."""
     token_bytes: int
-    """Of one token between two layers."""
+    """One token between two layers."""
     layers: int
-    """Of an expert."""
+    """Number of an expert's transformer blocks."""
     heads: int
-    """Of an expert's attention: they are what several GPUs divide among them there."""
+    """Number of attention heads, which several GPUs divide among themselves."""
     cache_bytes: int = 0
-    """What a run's step cache keeps while it denoises."""
+    """Tensors that the step cache keeps between steps."""
     lora_bytes: int = 0
-    """Of a run's LoRAs, on one expert."""
+    """The request's LoRAs on one expert."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
-    """What whoever runs the service asks of every plan."""
+class PlanConstraints:
+    """Operator constraints on plans."""
 
     quantization: Quantization | None = None
-    """The only one to use; None: none while the weights fit without."""
+    """The required quantization. None: unquantized if the weights fit, else fp8."""
     batched_guidance: bool = False
+    """See `OptimizationPlan.batched_guidance`."""
     attention_backend: str = "native"
+    """See `OptimizationPlan.attention_backend`."""
     compiled: bool = False
+    """See `OptimizationPlan.compiled`."""
     parallel_degree: int | None = None
-    """GPUs that denoise a video together; None: as many as there are and the model can be divided over."""
+    """The required number of GPUs that denoise a video together. None: as many as the machine and model allow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizationPlan:
-    """How a model is run on a machine."""
+    """Decisions about how a model runs on a machine."""
 
     device: str
+    """`cuda` or `cpu`."""
     dtypes: Mapping[str, str]
-    """Of each component's computation: text_encoder, experts, vae."""
+    """Compute dtypes, by component: `text_encoder`, `experts` and `vae`."""
     quantization: Quantization = Quantization.NONE
     experts: Residence = Residence.RESIDENT
     text_encoder: Residence = Residence.RESIDENT
     vae: Residence = Residence.RESIDENT
     offload: Offload = Offload.RAM
     vae_tile: int | None = None
-    """The side of a tile in pixels; None decodes a frame whole."""
+    """Side of the VAE's tiles in pixels. None: whole frames."""
     batched_guidance: bool = False
-    """Whether the prompt's and the negative prompt's passes are one: faster where a pass does not fill the device, for
-    twice the activations, and rounded differently."""
+    """Whether the passes with the prompt and with the negative prompt run as one batch.
+
+    A batch is faster if a single pass does not fill the device. It doubles the activations and rounds differently.
+    """
     attention_backend: str = "native"
-    """Of diffusers; the others need packages and GPUs of their own."""
+    """Name of a diffusers attention backend. Backends other than `native` need special packages or GPUs."""
     compiled: bool = False
-    """Whether the experts' blocks are compiled, at their first step of each shape."""
+    """Whether the experts' blocks are compiled, in the first step of each request shape."""
     parallel_degree: int = 1
-    """How many GPUs denoise a video together, each a part of its tokens; on a CPU, how many processes."""
+    """Number of GPUs (on a CPU: processes) that denoise a video together. Each computes a part of the tokens."""
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Why each choice was made, in words."""
+    """Reason for each choice in words, by the choice's field; `memory` explains the estimate."""
+
+    def residence_of(self, component: str) -> Residence:
+        """Returns the residence of a component.
+
+        Args:
+            component: `transformer`, `transformer_2`, `text_encoder` or `vae`.
+        """
+        if is_expert(component):
+            return self.experts
+        return self.text_encoder if component == "text_encoder" else self.vae
 
     def describe(self) -> list[str]:
-        """What is done beyond the plain way, a short name each."""
+        """Returns a short name for each choice that differs from the plain plan."""
         names = []
         if self.quantization is not Quantization.NONE:
             names.append(f"{self.quantization.value} weights")
@@ -194,7 +223,7 @@ class OptimizationPlan:
         return names
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """Returns the plan as JSON-compatible values."""
         return {
             "device": self.device,
             "dtypes": dict(self.dtypes),
@@ -214,13 +243,13 @@ class OptimizationPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryEstimate:
-    """The most that a plan takes."""
+    """Peak memory and disk use of a plan."""
 
     vram_bytes: int
-    """On the device; 0 on a CPU."""
+    """Peak memory on the GPU. 0 on a CPU."""
     stages: Mapping[str, int]
-    """Likewise, for each stage; on a CPU, of RAM."""
+    """Peak memory by stage: of the GPU, or of RAM on a CPU."""
     ram_bytes: int
-    """Of the generating process, and of those that help it."""
+    """Peak RAM of the generating process and its followers."""
     disk_bytes: int
-    """Of weights that are laid out anew on the disk."""
+    """Weights that are written to the disk for streaming."""

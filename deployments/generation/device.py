@@ -19,7 +19,7 @@ from deployments.messages import Advanced, Completed, Message, Stopped, Yielded
 from deployments.storage.folder import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import StorageFailed
-from wan22_bridge.plans import Wishes
+from wan22_bridge.plans import PlanConstraints
 from wan22_bridge.types import INPUTS, Checkpoint, GenerationResult, Preview, Progress
 
 if TYPE_CHECKING:
@@ -54,19 +54,21 @@ class Stop(threading.Event):
 class Device:
     """Runs what touches the device, one thing after the other; nothing else does."""
 
-    def __init__(self, storage: Storage, wishes: Wishes, *, checkpoint_seconds: float, preview_seconds: float) -> None:
+    def __init__(
+        self, storage: Storage, constraints: PlanConstraints, *, checkpoint_seconds: float, preview_seconds: float
+    ) -> None:
         """Opens nothing, but begins to import torch, which takes seconds: the first job is on its way meanwhile.
 
         Args:
             storage: of inputs, outputs and snapshots.
-            wishes: what every plan is to have.
+            constraints: what every plan is to have.
             checkpoint_seconds: how often a running job is kept.
             preview_seconds: how often it is shown; 0 for never.
         """
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self.name = ""
         """Of the hardware, once it is known."""
-        self._storage, self._wishes = storage, wishes
+        self._storage, self._constraints = storage, constraints
         self._checkpoint_seconds, self._preview_seconds = checkpoint_seconds, preview_seconds
         self._metrics = DeviceMetrics()
         self._bridge: ModelIntegrationBridge | None = None
@@ -132,7 +134,7 @@ class Device:
                 gc.freeze()
                 gc.enable()
             self._bridge = ModelIntegrationBridge(
-                wishes=self._wishes, scratch=self._storage.root / "offload", loras=self._storage.loras
+                constraints=self._constraints, scratch=self._storage.root / "offload", loras=self._storage.loras
             )
             self.name = self._bridge.device_name
         return self._bridge

@@ -24,7 +24,7 @@ from deployments.messages import Advanced, Begun, Failed, Message
 from deployments.storage.opening import open_storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
-from wan22_bridge.plans import Offload, OptimizationPlan, Wishes
+from wan22_bridge.plans import Offload, OptimizationPlan, PlanConstraints
 from wan22_bridge.types import Progress, Stage
 
 logger = logging.getLogger("ray.serve")
@@ -50,7 +50,7 @@ class GeneratorConfig:
     """0 for no previews."""
     hang_seconds: float
     """A job that tells nothing for so long hangs: the process ends, and the job goes on in another."""
-    wishes: Wishes
+    constraints: PlanConstraints
 
 
 class Generator:
@@ -74,7 +74,7 @@ class Generator:
         self._config = config
         self._device = Device(
             open_storage(data_dir, storage_url),
-            config.wishes,
+            config.constraints,
             checkpoint_seconds=config.checkpoint_interval_seconds,
             preview_seconds=config.preview_interval_seconds,
         )

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.jobs.store import JobStore
-from wan22_bridge.models.page_cache import read_ahead
+from wan22_bridge.models.page_cache import prefetch_weights
 
 logger = logging.getLogger("ray.serve")
 
@@ -64,7 +64,7 @@ class Prefetching:
             return
         stopped = threading.Event()
         try:
-            read = await asyncio.to_thread(read_ahead, folder, lambda: not stopped.is_set())
+            read = await asyncio.to_thread(prefetch_weights, folder, lambda: not stopped.is_set())
         finally:
             stopped.set()
         self._last = model_id

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from wan22_bridge.catalogue import ImageInput, ModelSpec, load_catalogue
 from wan22_bridge.errors import Wan22Error
-from wan22_bridge.plans import GIB, HardwareProfile, OptimizationPlan, Quantization, RequestShape, Wishes
+from wan22_bridge.plans import GIB, HardwareProfile, OptimizationPlan, PlanConstraints, Quantization, RequestShape
 from wan22_bridge.sizing import parse_size, snap_frames, snap_size
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def plan(
     from wan22_bridge.models.architecture import find_architecture
     from wan22_bridge.planning.footprint import FootprintMeter
     from wan22_bridge.planning.hardware import detect_hardware
-    from wan22_bridge.planning.planner import Planner, settle_wishes
+    from wan22_bridge.planning.planner import Planner, resolve_quantization
     from wan22_bridge.planning.rungs import base_plan
 
     try:
@@ -49,8 +49,10 @@ def plan(
         hardware = _suppose(detect_hardware(Path.cwd()), gpu, gpus, ram)
         architecture = find_architecture(spec, path)
         meter = FootprintMeter(architecture, hardware.device, base_plan(hardware.device).dtypes)
-        wishes = settle_wishes(Wishes(quantization=quantization), spec, in_gguf=architecture.gguf_bytes is not None)
-        chosen = Planner(spec, hardware, meter.measure, wishes).choose(shape)
+        constraints = resolve_quantization(
+            PlanConstraints(quantization=quantization), spec, in_gguf=architecture.gguf_bytes is not None
+        )
+        chosen = Planner(spec, hardware, meter.measure, constraints).choose(shape)
     except Wan22Error as exc:
         Console(stderr=True).print(f"[red]Error:[/red] {exc.message}", *exc.suggestions, sep="\n  ", highlight=False)
         raise typer.Exit(2 if exc.category == "invalid_request" else 1) from None
@@ -93,7 +95,7 @@ def _show(
     chosen: OptimizationPlan, shape: RequestShape, hardware: HardwareProfile, meter: "FootprintMeter", as_json: bool
 ) -> None:
     from wan22_bridge.planning.estimates import estimate_memory
-    from wan22_bridge.planning.planner import gb
+    from wan22_bridge.planning.explanations import gb
 
     footprint = meter.measure(shape)
     need = estimate_memory(chosen, footprint)

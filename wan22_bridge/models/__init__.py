@@ -1,1 +1,1 @@
-"""A model's files and weights: found, loaded, quantized, offloaded and combined with LoRAs."""
+"""A model's files and weights: loading, quantization, residence, and LoRAs."""

@@ -1,4 +1,4 @@
-"""What a model is made of, without its weights: its components on the meta device, which hold shapes and no bytes."""
+"""Architecture of a model: its components without weights, built on the meta device."""
 
 import json
 from collections.abc import Mapping
@@ -23,47 +23,52 @@ _CLASSES = {
     "text_encoder": "UMT5EncoderModel",
     "scheduler": "UniPCMultistepScheduler",
 }
-_FETCH_AGAIN = ["Fetch the model again.", "Make sure that the folder is in diffusers' format."]
+"""Expected class of each component in model_index.json."""
+_SUGGESTIONS = ["Download the model again.", "Check that the model's folder is in diffusers' format."]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """The shapes of a model's components, as diffusers' and transformers' configs hold them."""
+    """Configs of a model's components, as in diffusers and transformers."""
 
     experts: int
-    """2 where a boundary splits the noise between two transformers of one shape, else 1."""
+    """Number of experts: 2 if a noise boundary divides the steps between two transformers of one shape, else 1."""
     expand_timesteps: bool
-    """Whether each token has its own timestep: TI2V."""
+    """Whether each token has a timestep of its own, as in TI2V-5B."""
     transformer: Mapping[str, Any]
     vae: Mapping[str, Any]
     text_encoder: Mapping[str, Any]
     gguf_bytes: int | None = None
-    """What the larger expert's .gguf file holds; None where the experts are in the safetensors format."""
+    """Size of the larger expert's .gguf file. None if the experts are in the safetensors format."""
 
     def build_transformer(self, *, num_layers: int | None = None) -> WanTransformer3DModel:
-        """An expert on the meta device, with all its layers or with `num_layers`."""
+        """Builds an expert on the meta device, with all its layers or with `num_layers`."""
         config = dict(self.transformer) | ({} if num_layers is None else {"num_layers": num_layers})
         with torch.device("meta"):
             return WanTransformer3DModel.from_config(config).eval()
 
     def build_vae(self) -> AutoencoderKLWan:
-        """The VAE on the meta device."""
+        """Builds the VAE on the meta device."""
         z_dim = self.vae["z_dim"]
         statistics = {"latents_mean": [0.0] * z_dim, "latents_std": [1.0] * z_dim}
         with torch.device("meta"):
             return AutoencoderKLWan.from_config(dict(self.vae) | statistics).eval()
 
     def build_text_encoder(self) -> UMT5EncoderModel:
-        """The text encoder on the meta device."""
+        """Builds the text encoder on the meta device."""
         with torch.device("meta"):
             return UMT5EncoderModel(UMT5Config(**self.text_encoder)).eval()
 
 
 def find_architecture(spec: ModelSpec, folder: Path | None = None) -> Architecture:
-    """The architecture of a model: from its folder where there is one, else as it was published or is built here.
+    """Returns the architecture of a model.
+
+    Args:
+        spec: The model's catalogue entry.
+        folder: The model's folder. None: the architecture is the published one, or that of the built-in model.
 
     Raises:
-        ModelCorrupted: the folder's configs can't be read.
+        ModelCorrupted: The folder's configs can't be read, or describe no Wan2.2 model.
     """
     if folder is not None:
         names = ("model_index.json", "vae", "text_encoder", *Expert)
@@ -74,15 +79,15 @@ def find_architecture(spec: ModelSpec, folder: Path | None = None) -> Architectu
 
 
 def _read_parts(spec: ModelSpec, parts: Mapping[str, Path]) -> Architecture:
-    """From a model's files and folders, by the names that they have in its own folder."""
+    """Reads an architecture from a model's files and folders, given by their names in a model's folder."""
     index = _read_json(spec, parts["model_index.json"], "model_index.json")
     for name, expected in _CLASSES.items():
         found = index.get(name)
         if isinstance(found, list) and len(found) == 2 and found[1] in (expected, None):
             continue
         raise ModelCorrupted(
-            f"The model_index.json of {spec.id} names {found!r:.80} as its {name}, where {expected} is expected.",
-            suggestions=["Use a Wan2.2 model in diffusers' format.", "Fetch the model again."],
+            f"The model_index.json of {spec.id} has {found!r:.80} as {name}. Expected is {expected}.",
+            suggestions=["Use a Wan2.2 model in diffusers' format.", "Download the model again."],
         )
     return Architecture(
         experts=2 if (index.get(Expert.LOW_NOISE) or [None])[0] else 1,
@@ -96,18 +101,19 @@ def _read_parts(spec: ModelSpec, parts: Mapping[str, Path]) -> Architecture:
 
 
 def find_gguf(expert_folder: Path) -> Path | None:
-    """The .gguf file in the folder of an expert."""
+    """Returns the .gguf file in an expert's folder, or None if there is none."""
     return next(iter(sorted(expert_folder.glob("*.gguf"))), None)
 
 
 def _weigh_gguf(spec: ModelSpec, experts: list[Path]) -> int | None:
+    """Returns the size of the largest .gguf file in the experts' folders, or None if there are no .gguf files."""
     files = [find_gguf(path) for path in experts]
     if not any(files):
         return None
     if not all(files) or any(len(list(path.glob("*.gguf"))) > 1 for path in experts):
         raise ModelCorrupted(
-            f"The folder of {spec.id} must hold one .gguf file for each expert, or none.",
-            suggestions=["Put the high-noise file into transformer/ and the low-noise one into transformer_2/."],
+            f"The folder of {spec.id} must hold one .gguf file for each expert, or no .gguf files.",
+            suggestions=["Put the high-noise file into transformer/ and the low-noise file into transformer_2/."],
         )
     return max(file.stat().st_size for file in files if file is not None)
 
@@ -117,12 +123,14 @@ def _read_json(spec: ModelSpec, path: Path, name: str) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except OSError as exc:
         raise ModelCorrupted(
-            f"The folder of {spec.id} can't be loaded: {name}: {exc.strerror}.", suggestions=_FETCH_AGAIN
+            f"The {name} of {spec.id} can't be loaded: {exc.strerror}.", suggestions=_SUGGESTIONS
         ) from exc
     except ValueError as exc:
         raise ModelCorrupted(
-            f"The {name} of {spec.id} can't be loaded: it is not valid JSON.", suggestions=_FETCH_AGAIN
+            f"The {name} of {spec.id} can't be loaded: the file is not valid JSON.", suggestions=_SUGGESTIONS
         ) from exc
     if not isinstance(content, dict):
-        raise ModelCorrupted(f"The {name} of {spec.id} can't be loaded: it holds no object.", suggestions=_FETCH_AGAIN)
+        raise ModelCorrupted(
+            f"The {name} of {spec.id} can't be loaded: the file is not a JSON object.", suggestions=_SUGGESTIONS
+        )
     return content

@@ -1,4 +1,4 @@
-"""The two scales of latents: the VAE's own, and the unit scale in which the transformer works."""
+"""Conversion of latents between the VAE's scale and the unit scale in which the transformer works."""
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -17,7 +17,7 @@ def to_vae_scale(vae: AutoencoderKLWan, latents_BCTHW: torch.Tensor) -> torch.Te
 
 
 def _statistics(vae: AutoencoderKLWan, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean and the inverse deviation of each channel. The order of operations is that of diffusers' pipelines."""
+    """Returns the mean and the inverse standard deviation of each channel, computed as in diffusers' pipelines."""
     shape = (1, vae.config.z_dim, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean).view(shape).to(like)
     return mean, 1.0 / torch.tensor(vae.config.latents_std).view(shape).to(like)

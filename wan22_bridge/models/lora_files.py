@@ -1,4 +1,7 @@
-"""The folder of LoRAs: which there are, and what their files say of themselves. No torch."""
+"""LoRA files: discovery in the folder of LoRAs, and the metadata in the files' headers.
+
+This module does not import torch, because the job service imports this module.
+"""
 
 import json
 import re
@@ -12,7 +15,7 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.experts import Expert
 
 MAX_BYTES = 4 * 2**30
-"""Of a file; a LoRA of rank 128 for an A14B expert has about 2.5 GB in fp32."""
+"""Maximum size of a file. A LoRA of rank 128 for an A14B expert has about 2.5 GB in fp32."""
 _MAX_HEADER_BYTES = 100 * 2**20
 _NAME = re.compile(r"[\w-]{1,100}")
 _HIGH, _LOW = ".high_noise", ".low_noise"
@@ -21,26 +24,29 @@ _TRIGGER_KEYS = ("modelspec.trigger_phrase", "trigger_words", "trigger_phrase", 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraFiles:
-    """One LoRA: a file for both experts, or one for each."""
+    """Files of one LoRA: a file for both experts, or a file for each expert."""
 
     name: str
     high_noise: Path | None
+    """File for the high-noise expert."""
     low_noise: Path | None
+    """File for the low-noise expert. Equals `high_noise` if one file is for both experts."""
     trigger_words: str
-    """What a prompt has to say for it to show, as its metadata has it; often empty."""
+    """Words in the prompt that activate the LoRA, from the files' metadata. Often empty."""
     size_bytes: int
+    """Total size of the files."""
     identity: str
-    """Another one once a file is replaced."""
+    """Name for the files' content, which changes when a file is replaced."""
 
     def of(self, expert: Expert) -> Path | None:
-        """The file for one expert."""
+        """Returns the file for one expert, or None if the LoRA has none for it."""
         return self.high_noise if expert is Expert.HIGH_NOISE else self.low_noise
 
 
 def list_loras(folder: Path) -> list[LoraFiles]:
-    """Every LoRA in the folder that can be used, and those that are built in, by name.
+    """Returns all usable LoRAs in the folder and all built-in LoRAs, sorted by name.
 
-    A LoRA is NAME.safetensors, or NAME.high_noise.safetensors and NAME.low_noise.safetensors.
+    A LoRA is a file NAME.safetensors, or the files NAME.high_noise.safetensors and NAME.low_noise.safetensors.
     """
     found = []
     for name in _list_names(folder):
@@ -52,10 +58,10 @@ def list_loras(folder: Path) -> list[LoraFiles]:
 
 
 def find_lora(folder: Path, name: str) -> LoraFiles:
-    """Finds a LoRA by its name: in the folder, else among those that are built in.
+    """Finds a LoRA by its name, in the folder or else among the built-in LoRAs.
 
     Raises:
-        InvalidRequest: there is none, or its file is too large or not in the safetensors format.
+        InvalidRequest: There is no such LoRA, or its file is too large or not in the safetensors format.
     """
     high, low = _find_files(folder, name) if _NAME.fullmatch(name) else (None, None)
     files = [path for path in dict.fromkeys((high, low)) if path is not None]
@@ -65,7 +71,8 @@ def find_lora(folder: Path, name: str) -> LoraFiles:
     for stat in stats:
         if stat.st_size > MAX_BYTES:
             raise InvalidRequest(
-                f"The LoRA {name} has {stat.st_size / 2**30:.1f} GB: at most {MAX_BYTES / 2**30:.0f} GB are taken.",
+                f"The LoRA {name} is too large: {stat.st_size / 2**30:.1f} GB, allowed are at most "
+                f"{MAX_BYTES / 2**30:.0f} GB.",
                 code="lora_too_large",
                 param="loras",
                 suggestions=["Use a LoRA of a lower rank, or in bf16."],
@@ -102,31 +109,35 @@ def _list_names(folder: Path) -> list[str]:
 
 
 def _unknown(folder: Path, name: str) -> InvalidRequest:
-    there = _list_names(folder)
+    available = _list_names(folder)
     return InvalidRequest(
-        f"There is no LoRA {name[:80]!r} here.",
+        f"There is no LoRA {name[:80]!r}.",
         code="lora_not_found",
         param="loras",
-        suggestions=[f"There are: {', '.join(there[:20])}." if there else "Put its .safetensors file into the folder."],
+        suggestions=[
+            f"Available LoRAs: {', '.join(available[:20])}."
+            if available
+            else "Put the .safetensors file into the folder of LoRAs."
+        ],
     )
 
 
 def _read_metadata(name: str, path: Path) -> dict[str, Any]:
-    """The header's own metadata, read without loading a tensor."""
+    """Reads the metadata in a file's header, without loading tensors."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > _MAX_HEADER_BYTES:
-                raise ValueError("its header is too long")
+                raise ValueError("the header is too long")
             header = json.loads(file.read(length))
         metadata = header.get("__metadata__", {})
         if not isinstance(metadata, dict):
-            raise ValueError("its metadata is no object")
+            raise ValueError("the metadata is not a JSON object")
     except (OSError, ValueError, struct.error, AttributeError) as exc:
         raise InvalidRequest(
-            f"The LoRA {name} is no safetensors file: {str(exc)[:120]}.",
+            f"The LoRA {name} is not a safetensors file: {str(exc)[:120]}.",
             code="lora_unreadable",
             param="loras",
-            suggestions=["Fetch the file again; only the safetensors format is taken."],
+            suggestions=["Use a file in the safetensors format.", "Download the file again."],
         ) from exc
     return metadata

@@ -1,4 +1,4 @@
-"""Folders of weights that are laid out on the disk while a process needs them."""
+"""Temporary folders for weights that a process offloads to the disk."""
 
 import contextlib
 import fcntl
@@ -16,44 +16,47 @@ from wan22_bridge.errors import StorageFailed
 _PREFIX = "wan22-offload-"
 
 
-class Layout:
-    """A folder that goes with `remove`, with this object, or, its process having been killed, with the next layout.
+class OffloadDir:
+    """A folder for offloaded weights, which `remove` or the end of this object removes.
 
-    A lock beside it tells whether its process lives: on another machine, too, where the disk is shared.
+    If the process is killed, the next `OffloadDir` in the same parent removes the folder. A file lock beside the
+    folder shows whether the owning process is alive, also to other machines that share the disk.
     """
 
-    def __init__(self, scratch: Path) -> None:
-        """Makes the folder below `scratch`, and removes those of dead processes there."""
-        scratch.mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(scratch)
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=scratch))
-        lock = _lock_of(self.folder)
+    def __init__(self, parent: Path) -> None:
+        """Creates the folder in `parent`, and removes the folders of dead processes there."""
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(parent)
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = _lock_path(self.folder)
         file = lock.open("a")
         fcntl.flock(file, fcntl.LOCK_EX)
         self._finalizer = weakref.finalize(self, _remove, self.folder, lock, file)
 
     def remove(self) -> None:
-        """Removes the folder; a second time does nothing."""
+        """Removes the folder. Further calls do nothing."""
         self._finalizer()
 
 
 @contextlib.contextmanager
-def laying_out() -> Iterator[None]:
-    """Tells of a full or broken disk by what it is: the weights that are written there were read well.
+def translating_offload_errors() -> Iterator[None]:
+    """Translates errors while weights are written to the disk.
+
+    A failure here means a full or broken disk and not a corrupted model, because the weights were read before.
 
     Raises:
-        StorageFailed: they can't be written.
+        StorageFailed: The weights can't be written.
     """
     try:
         yield
     except (OSError, SafetensorError) as exc:
         raise StorageFailed(
-            f"The weights that don't fit into memory could not be laid out on the disk: {type(exc).__name__}.",
+            f"Cannot offload weights to the disk: {type(exc).__name__}.",
             suggestions=["Free space on the disk that holds the service's data."],
         ) from exc
 
 
-def _lock_of(folder: Path) -> Path:
+def _lock_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
@@ -63,15 +66,16 @@ def _remove(folder: Path, lock: Path, file: IO[str]) -> None:
     file.close()
 
 
-def _remove_left_behind(scratch: Path) -> None:
-    for lock in scratch.glob(f"{_PREFIX}*.lock"):
+def _remove_abandoned(parent: Path) -> None:
+    """Removes the folders whose locks no process holds."""
+    for lock in parent.glob(f"{_PREFIX}*.lock"):
         try:
             file = lock.open("a")
         except OSError:
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # its process lives
+        except OSError:  # the owning process is alive
             file.close()
             continue
         _remove(lock.with_suffix(""), lock, file)

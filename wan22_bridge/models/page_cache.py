@@ -1,4 +1,4 @@
-"""Weights in the page cache: read from the disk before they are needed."""
+"""Prefetching of a model's weights into the operating system's page cache."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,27 +6,27 @@ from pathlib import Path
 import psutil
 
 _BLOCK_BYTES = 8 << 20
-_SPARED = 0.1
-"""The share of the memory that is left alone."""
+_RESERVE = 0.1
+"""Share of the machine's memory that prefetching leaves free."""
 _WEIGHTS = {".safetensors", ".gguf"}
 
 
-def read_ahead(folder: Path, is_wanted: Callable[[], bool]) -> bool:
+def prefetch_weights(folder: Path, is_wanted: Callable[[], bool]) -> bool:
     """Reads a model's weights, so that they are in the page cache when the model is loaded.
 
     Args:
-        folder: of the model.
-        is_wanted: is asked between blocks; once it says no, the rest is left.
+        folder: The model's folder.
+        is_wanted: Called between blocks. Prefetching stops once the function returns False.
 
     Returns:
-        Whether all of it was read; nothing is where it would not fit into what memory is available.
+        Whether all weights were read. If the weights do not fit into the available memory, nothing is read.
 
     Raises:
-        OSError: a file can't be read.
+        OSError: A file can't be read.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix in _WEIGHTS)
     memory = psutil.virtual_memory()
-    if sum(path.stat().st_size for path in files) > memory.available - _SPARED * memory.total:
+    if sum(path.stat().st_size for path in files) > memory.available - _RESERVE * memory.total:
         return False
     block = bytearray(_BLOCK_BYTES)
     for path in files:

@@ -1,4 +1,4 @@
-"""An expert's weights stored in fewer bits: which layers, by what, and how many bytes a value then takes."""
+"""Quantization of an expert's weights: the layers that are quantized, and the bytes that their values take."""
 
 import re
 
@@ -17,17 +17,23 @@ _KINDS: dict[Quantization, tuple[type[torch.nn.Module], ...]] = {
 }
 
 
-def quantise(expert: WanTransformer3DModel, quantization: Quantization, dtype: torch.dtype) -> None:
-    """Changes how a whole expert on the CPU keeps its weights, where its files don't decide that already."""
+def quantize(expert: WanTransformer3DModel, quantization: Quantization, dtype: torch.dtype) -> None:
+    """Quantizes a whole expert in RAM, in place. Does nothing for `none` and `gguf`.
+
+    Args:
+        expert: The unquantized expert.
+        quantization: The storage format.
+        dtype: The compute dtype.
+    """
     if quantization is Quantization.FP8:
         expert.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
     elif quantization is Quantization.INT8:
-        layers = quantised_layers(expert, quantization)
+        layers = quantized_layers(expert, quantization)
         quantize_(expert, Int8WeightOnlyConfig(version=2), filter_fn=lambda _, name: name in layers)
 
 
-def quantised_layers(expert: WanTransformer3DModel, quantization: Quantization) -> set[str]:
-    """The names of the layers whose weights are stored otherwise: not embeddings, norms and the last projection."""
+def quantized_layers(expert: WanTransformer3DModel, quantization: Quantization) -> set[str]:
+    """Returns the names of the layers to quantize: not the embeddings, the norms and the last projection."""
     patterns = [*DEFAULT_SKIP_MODULES_PATTERN, *expert._keep_in_fp32_modules, *expert._skip_layerwise_casting_patterns]
     return {
         name
@@ -37,13 +43,19 @@ def quantised_layers(expert: WanTransformer3DModel, quantization: Quantization) 
 
 
 def stays_fp32(expert: WanTransformer3DModel, parameter: str) -> bool:
-    """Whether diffusers keeps a parameter in fp32 whatever dtype is asked for."""
+    """Returns whether diffusers keeps a parameter in fp32 regardless of the requested dtype."""
     return any(name in parameter.split(".") for name in expert._keep_in_fp32_modules)
 
 
 def bytes_per_value(expert: WanTransformer3DModel, dtype: torch.dtype, quantization: Quantization) -> dict[str, float]:
-    """What one value of each parameter takes once the expert is loaded in `dtype` and quantised, by its name."""
-    layers = quantised_layers(expert, quantization)
+    """Returns the bytes of one value of each parameter, by the parameter's name.
+
+    Args:
+        expert: The unquantized expert; on the meta device, too.
+        dtype: The dtype in which the expert is loaded.
+        quantization: The quantization after loading.
+    """
+    layers = quantized_layers(expert, quantization)
     sizes: dict[str, float] = {}
     for name, parameter in expert.named_parameters():
         layer, _, kind = name.rpartition(".")
@@ -51,5 +63,5 @@ def bytes_per_value(expert: WanTransformer3DModel, dtype: torch.dtype, quantizat
         if layer in layers and quantization is Quantization.FP8:
             sizes[name] = torch.float8_e4m3fn.itemsize
         elif layer in layers and kind == "weight":
-            sizes[name] = torch.int8.itemsize + dtype.itemsize / parameter.shape[1]  # each row has a scale
+            sizes[name] = torch.int8.itemsize + dtype.itemsize / parameter.shape[1]  # the scale of each row
     return sizes

@@ -1,4 +1,4 @@
-"""The small JSON files beside a model's weights: MagCache's ratios and the factors of previews."""
+"""Small JSON files beside a model's weights: MagCache's ratios and the preview factors."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,34 +13,40 @@ from wan22_bridge.errors import ModelCorrupted
 from wan22_bridge.files import atomic_path
 
 FACTORS_FILE = "preview.json"
-"""In a model's folder: factors that were fitted to its own VAE."""
+"""File in a model's folder with preview factors that were fitted to the model's own VAE."""
 
 RATIOS_FILE = "mag_ratios.json"
-"""In a model's folder."""
+"""File in a model's folder with the ratios for MagCache."""
 
 MagRatios = Mapping[str, Sequence[float]]
-"""By the expert's name, transformer or transformer_2: for each of its steps, the residual's norm over that of the step
-before; the first is 1."""
+"""Ratios by the expert's name, `transformer` or `transformer_2`, one for each of the expert's steps.
+
+A ratio is the norm of the step's residual divided by the norm of the previous step's residual. The first ratio is 1.
+"""
 
 _PUBLISHED = {16: "wan-2.1", 48: "wan-2.2"}
-"""By the number of latent channels."""
+"""Name of the VAE's published preview factors in configs/previews.yaml, by the number of latent channels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreviewFactors:
-    """Colours in -1..1 are `bias` plus the channels, in the transformer's scale, times `channels`."""
+    """Linear map from latents in the transformer's unit scale to colors in -1..1: `latents @ channels + bias`."""
 
     channels: list[list[float]]
-    """[z][3]"""
+    """Shape [z][3]."""
     bias: list[float]
-    """[3]"""
+    """Shape [3]."""
 
 
 def find_factors(folder: Path, z_dim: int) -> PreviewFactors | None:
-    """The factors of the model in a folder: its own, or the published ones of its VAE; None where there are none.
+    """Returns a model's own preview factors, else the published factors of its VAE, else None.
+
+    Args:
+        folder: The model's folder.
+        z_dim: Number of the VAE's latent channels.
 
     Raises:
-        ModelCorrupted: its own can't be read, or are for another number of channels.
+        ModelCorrupted: The model's own factors can't be read, or are for another number of channels.
     """
     own = folder / FACTORS_FILE
     if not own.is_file():
@@ -49,17 +55,17 @@ def find_factors(folder: Path, z_dim: int) -> PreviewFactors | None:
     try:
         factors = PreviewFactors(**json.loads(own.read_text("utf-8")))
         if np.shape(factors.channels) != (z_dim, 3) or np.shape(factors.bias) != (3,):
-            raise ValueError(f"they are not for {z_dim} channels")
+            raise ValueError(f"expected factors for {z_dim} latent channels")
     except (OSError, ValueError, TypeError) as exc:
         raise ModelCorrupted(
             f"The model's {FACTORS_FILE} can't be used: {str(exc)[:200]}.",
-            suggestions=["Remove it, or run wan22 fit-preview again."],
+            suggestions=["Remove the file, or run wan22 fit-preview again."],
         ) from exc
     return factors
 
 
 def write_factors(folder: Path, factors: PreviewFactors) -> Path:
-    """Keeps factors in a model's folder."""
+    """Writes preview factors into a model's folder, and returns the file's path."""
     path = folder / FACTORS_FILE
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(asdict(factors)), "utf-8")
@@ -67,10 +73,10 @@ def write_factors(folder: Path, factors: PreviewFactors) -> Path:
 
 
 def find_ratios(folder: Path) -> MagRatios | None:
-    """The ratios that were found for the model in a folder; None where nobody has looked for them.
+    """Returns the MagCache ratios of the model in a folder, or None if the model is not calibrated.
 
     Raises:
-        ModelCorrupted: they can't be read.
+        ModelCorrupted: The ratios can't be read.
     """
     path = folder / RATIOS_FILE
     if not path.is_file():
@@ -79,17 +85,17 @@ def find_ratios(folder: Path) -> MagRatios | None:
         found = json.loads(path.read_text("utf-8"))
         ratios = {str(name): [float(ratio) for ratio in values] for name, values in found.items()}
         if not all(ratios.values()):
-            raise ValueError("an expert has none")
+            raise ValueError("an expert has no ratios")
     except (OSError, ValueError, TypeError, AttributeError) as exc:
         raise ModelCorrupted(
             f"The model's {RATIOS_FILE} can't be used: {str(exc)[:200]}.",
-            suggestions=["Remove it, or run wan22 calibrate again."],
+            suggestions=["Remove the file, or run wan22 calibrate again."],
         ) from exc
     return ratios
 
 
 def write_ratios(folder: Path, ratios: MagRatios) -> Path:
-    """Keeps ratios in a model's folder."""
+    """Writes MagCache ratios into a model's folder, and returns the file's path."""
     path = folder / RATIOS_FILE
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(ratios), "utf-8")

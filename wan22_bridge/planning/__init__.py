@@ -1,1 +1,1 @@
-"""Memory planning: from the hardware, the model and the request to a plan that fits."""
+"""Memory planning: chooses a plan that fits the hardware, the model and the request."""

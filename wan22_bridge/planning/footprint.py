@@ -1,7 +1,7 @@
-"""What a model needs: the bytes of its weights, and the activations of each stage for one shape of request.
+"""Measurement of a model's footprint: its weights, and each stage's activations for one request shape.
 
-Both are found on the meta device from the very modules that will run: the weights by adding them up, the activations
-by tracing one pass. A pass through one transformer layer takes as much as one through all of them.
+The model's own modules are measured on the meta device. Weights are added up, and activations are traced in one pass.
+Tracing one transformer block is enough, because a pass through all blocks takes no more memory.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,21 +20,23 @@ from wan22_bridge.sizing import TEMPORAL_STRIDE
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 TEXT_TOKENS = 512
+"""Length in tokens to which prompts are padded."""
 _TILED_COPIES = 3
-"""Of the video in fp32, where it is decoded in tiles: the tiles with their overlap, and the frames they become."""
+"""Copies of the fp32 video in RAM if it is decoded in tiles: the overlapping tiles, and the frames made of them."""
 _TRACED_LATENT_FRAMES = 3
-"""Later ones need what the third needs: the causal convolutions' caches are full by then."""
+"""Later latent frames take as much as the third, because the caches of the causal convolutions are full by then."""
 
 
 class FootprintMeter:
-    """Measures footprints of one model; what was traced once is kept."""
+    """Measures footprints of one model, and caches its measurements."""
 
     def __init__(self, architecture: Architecture, device: str, dtypes: Mapping[str, str]) -> None:
-        """`device` and `dtypes` as in a plan."""
+        """Creates a meter, with `device` and `dtypes` as in a plan."""
         self._on_cpu = device == "cpu"
         self.architecture = architecture
         self._dtypes = {name: _dtype(dtype) for name, dtype in dtypes.items()}
         self.measure: Callable[[RequestShape], Footprint] = lru_cache(maxsize=64)(self._measure)
+        """Measures the footprint for a request shape."""
         self._weights: dict[str, ComponentBytes] | None = None
         self._encode_text_bytes = 0
 
@@ -112,13 +114,16 @@ class FootprintMeter:
         )
 
     def _trace_encoder(self, vae: AutoencoderKLWan, shape: RequestShape, tile: int | None) -> int:
-        """Encoding what conditions a video: with TI2V one frame, else the whole video, grey where nothing is known."""
+        """Traces the encoding of the conditioning video.
+
+        TI2V encodes one frame. Other models encode a whole video, which is gray where no input image is given.
+        """
         frames = 1 if self.architecture.expand_timesteps else shape.num_frames
         traced = min(frames, 1 + TEMPORAL_STRIDE * (_TRACED_LATENT_FRAMES - 1))
         height, width = (side if tile is None else min(side, tile) for side in (shape.height, shape.width))
         video = torch.empty(1, 3, traced, height, width, device="meta", dtype=vae.dtype)
-        whole: int = 3 * frames * shape.height * shape.width * vae.dtype.itemsize
-        return whole + trace_peak_bytes(
+        whole_video: int = 3 * frames * shape.height * shape.width * vae.dtype.itemsize
+        return whole_video + trace_peak_bytes(
             lambda: vae._encode(video), [*_tensors(vae), video], convolutions_copy=self._on_cpu
         )
 
@@ -142,7 +147,7 @@ class FootprintMeter:
 
 
 def _by_tile(shape: RequestShape, trace: Callable[[int | None], int]) -> dict[int | None, int]:
-    """Traces each size of tile; one that holds a whole frame is as none at all."""
+    """Traces whole frames and each tile size. A tile that holds a whole frame takes as much as the whole frame."""
     whole = trace(None)
     return {None: whole} | {tile: trace(tile) if tile < max(shape.width, shape.height) else whole for tile in TILES}
 
@@ -169,7 +174,7 @@ def _weigh_expert(expert: WanTransformer3DModel, dtype: torch.dtype, quantizatio
 
 
 def _scale(weights: ComponentBytes, total: int) -> ComponentBytes:
-    """The same parts of another total."""
+    """Scales a component's sizes to another total."""
     share = total / weights.total
     return ComponentBytes(
         total=total,
@@ -182,13 +187,13 @@ def _scale(weights: ComponentBytes, total: int) -> ComponentBytes:
 def _weigh(
     module: torch.nn.Module, blocks: Iterable[torch.nn.Module], itemsize: Callable[[str], float]
 ) -> ComponentBytes:
-    """Adds up a component; `itemsize` tells the bytes of one value of a parameter, by its name."""
+    """Adds up a component's weights; `itemsize` returns the bytes of one value of a parameter, by its name."""
     sizes = {id(parameter): round(parameter.numel() * itemsize(name)) for name, parameter in module.named_parameters()}
-    of_blocks = [sum(sizes[id(parameter)] for parameter in block.parameters()) for block in blocks]
+    block_sizes = [sum(sizes[id(parameter)] for parameter in block.parameters()) for block in blocks]
     layers = [sum(sizes[id(parameter)] for parameter in layer.parameters(recurse=False)) for layer in module.modules()]
     total = sum(sizes.values())
     return ComponentBytes(
-        total=total, block=max(of_blocks, default=total), rest=total - sum(of_blocks), layer=max(layers)
+        total=total, block=max(block_sizes, default=total), rest=total - sum(block_sizes), layer=max(layers)
     )
 
 

@@ -1,4 +1,4 @@
-"""What this machine has, as far as planning asks, and when it has run out."""
+"""Detection of this machine's memory and GPUs."""
 
 import os
 import shutil
@@ -11,7 +11,11 @@ from wan22_bridge.plans import HardwareProfile
 
 
 def detect_hardware(disk: Path) -> HardwareProfile:
-    """The machine as this process sees it now; `disk` is a folder on the disk that weights may be offloaded to."""
+    """Returns the machine's current profile, as this process sees it.
+
+    Args:
+        disk: A folder on the disk to which weights may be offloaded. The folder need not exist.
+    """
     memory = psutil.virtual_memory()
     while not disk.exists():
         disk = disk.parent
@@ -42,8 +46,9 @@ def detect_hardware(disk: Path) -> HardwareProfile:
 
 
 def use_all_cores() -> None:
-    """Gives torch every core that this process may run on.
+    """Lets torch use every core that this process may run on.
 
-    Ray sets OMP_NUM_THREADS from an actor's fractional `num_cpus`, which leaves a CPU generation on one core.
+    Without this call a generation on a CPU uses one core, because Ray sets OMP_NUM_THREADS from an actor's fractional
+    `num_cpus`.
     """
     torch.set_num_threads(len(os.sched_getaffinity(0)))

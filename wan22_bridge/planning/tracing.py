@@ -1,4 +1,4 @@
-"""What a computation needs for its tensors, found by running it on the meta device, where nothing is computed."""
+"""Measurement of a computation's tensor memory, by running the computation on the meta device."""
 
 import weakref
 from collections.abc import Callable, Iterable
@@ -15,12 +15,12 @@ from torch.utils._pytree import tree_iter
 def trace_peak_bytes(
     computation: Callable[[], object], given: Iterable[torch.Tensor], *, convolutions_copy: bool = False
 ) -> int:
-    """The most bytes that a computation's tensors take at any moment, without those that are `given` to it.
+    """Returns the peak bytes of the tensors that a computation creates.
 
     Args:
-        computation: it works on meta tensors alone.
-        given: the weights and the inputs: what is there before.
-        convolutions_copy: whether a convolution copies its input and output into a layout of its own, as oneDNN's do.
+        computation: Works on meta tensors only.
+        given: Weights and inputs. They exist before the computation, so their bytes are not counted.
+        convolutions_copy: Whether a convolution copies its input and output into a layout of its own, as oneDNN does.
     """
     live = _LiveBytes(given, convolutions_copy)
     with _AttentionWithoutScores(), live:
@@ -29,7 +29,7 @@ def trace_peak_bytes(
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operators make, from the moment they are made until nobody holds them."""
+    """Counts the bytes of the storages that operators create, from their creation until their release."""
 
     def __init__(self, given: Iterable[torch.Tensor], convolutions_copy: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -65,7 +65,10 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _AttentionWithoutScores(TorchFunctionMode):
-    """Attention as the fused kernels do it: on the meta device torch would make the matrix of all scores."""
+    """Replaces attention by its output's shape.
+
+    Fused kernels never create the matrix of attention scores, but torch's implementation on the meta device does.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

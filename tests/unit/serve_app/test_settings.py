@@ -12,5 +12,10 @@ def test_more_gpus_for_a_video_than_a_replica_has_are_refused() -> None:
 
 
 def test_how_many_gpus_denoise_a_video_is_wished_for() -> None:
-    assert parse_settings({"generator": {"num_gpus": 4}}).generator.wishes().parallel_degree is None
-    assert parse_settings({"generator": {"num_gpus": 4, "parallel_degree": 2}}).generator.wishes().parallel_degree == 2
+    assert parse_settings({"generator": {"num_gpus": 4}}).generator.plan_constraints().parallel_degree is None
+    assert (
+        parse_settings({"generator": {"num_gpus": 4, "parallel_degree": 2}})
+        .generator.plan_constraints()
+        .parallel_degree
+        == 2
+    )

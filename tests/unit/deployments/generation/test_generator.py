@@ -13,7 +13,7 @@ from deployments.jobs.job import ClaimState
 from deployments.jobs.store import JobStore
 from deployments.messages import Message, Stopped, Yielded
 from tests.jobs import make_job
-from wan22_bridge.plans import Wishes
+from wan22_bridge.plans import PlanConstraints
 
 CONFIG = GeneratorConfig(
     loaded_models=1,
@@ -22,7 +22,7 @@ CONFIG = GeneratorConfig(
     checkpoint_interval_seconds=20,
     preview_interval_seconds=0,
     hang_seconds=60,
-    wishes=Wishes(),
+    constraints=PlanConstraints(),
 )
 
 ENDS: dict[str, tuple[Callable[[JobStore, str], object], ClaimState, Message]] = {

@@ -1,4 +1,4 @@
-"""Experts that are .gguf files: loaded as they are, planned for, and nothing else made of them."""
+"""Tests of experts in .gguf files: loading, plans, and the rejection of other quantizations."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from wan22_bridge.models.loras import LoraRack
 from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.planning.rungs import base_plan
-from wan22_bridge.plans import Offload, Quantization, Residence, Wishes
+from wan22_bridge.plans import Offload, PlanConstraints, Quantization, Residence
 from wan22_bridge.tuning.trials import list_trials
 from wan22_bridge.types import LoraUse
 
@@ -34,7 +34,7 @@ LoadAs = Callable[..., LoadedModel]
 
 @pytest.fixture
 def folder(load_exact: LoadModel, models_dir: Path, tmp_path: Path) -> Path:
-    """The tiny model with .gguf files in place of its experts' safetensors."""
+    """Returns the folder of a tiny model whose experts are .gguf files instead of safetensors files."""
     folder: Path = shutil.copytree(ensure_tiny_model(models_dir, "t2v"), tmp_path / "model")
     for name in ("transformer", "transformer_2"):
         for path in (folder / name).glob("*.safetensors"):
@@ -45,7 +45,7 @@ def folder(load_exact: LoadModel, models_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def load_as(folder: Path, tmp_path: Path) -> Iterator[LoadAs]:
-    """Loads it with changes to the plain plan."""
+    """Returns a function that loads the model under a plan with changes to the plain plan."""
     models = []
 
     def load(**changes: Any) -> LoadedModel:
@@ -58,7 +58,7 @@ def load_as(folder: Path, tmp_path: Path) -> Iterator[LoadAs]:
         model.close()
 
 
-def test_the_bridge_takes_the_files_as_they_are(folder: Path, load_exact: LoadModel) -> None:
+def test_bridge_loads_gguf_experts_without_conversion(folder: Path, load_exact: LoadModel) -> None:
     model = ModelIntegrationBridge(exact=True).load(SPEC, folder)
 
     assert model.plan.quantization is Quantization.GGUF
@@ -78,11 +78,11 @@ def test_the_bridge_takes_the_files_as_they_are(folder: Path, load_exact: LoadMo
         {"experts": Residence.SEQUENTIAL, "offload": Offload.DISK},
     ],
 )
-def test_they_go_with_the_ways_to_save_memory(changes: dict[str, Any], load_as: LoadAs) -> None:
+def test_gguf_experts_work_with_every_way_to_save_memory(changes: dict[str, Any], load_as: LoadAs) -> None:
     assert psnr(denoise(load_as(**changes), PARAMS), denoise(load_as(), PARAMS)) > 120
 
 
-def test_a_lora_works_on_them(load_as: LoadAs, load_exact: LoadModel, tmp_path: Path) -> None:
+def test_lora_works_on_gguf_experts(load_as: LoadAs, load_exact: LoadModel, tmp_path: Path) -> None:
     write_lora(tmp_path / "style.safetensors")
 
     def run(model: LoadedModel) -> torch.Tensor:
@@ -100,16 +100,16 @@ def test_a_lora_works_on_them(load_as: LoadAs, load_exact: LoadModel, tmp_path: 
     assert torch.equal(denoise(model, PARAMS), plain)
 
 
-@pytest.mark.parametrize("wished", [Quantization.FP8, Quantization.INT8, Quantization.NONE])
-def test_nothing_else_can_be_made_of_them(wished: Quantization, folder: Path) -> None:
-    bridge = ModelIntegrationBridge(wishes=Wishes(quantization=wished))
-    with pytest.raises(ConfigurationError, match=f"can't be quantised to {wished}"):
+@pytest.mark.parametrize("required", [Quantization.FP8, Quantization.INT8, Quantization.NONE])
+def test_gguf_experts_reject_other_quantizations(required: Quantization, folder: Path) -> None:
+    bridge = ModelIntegrationBridge(constraints=PlanConstraints(quantization=required))
+    with pytest.raises(ConfigurationError, match=f"can't be quantized to {required}"):
         bridge.load(SPEC, folder)
 
 
-def test_a_model_without_them_is_not_gguf(models_dir: Path) -> None:
-    bridge = ModelIntegrationBridge(wishes=Wishes(quantization=Quantization.GGUF))
-    with pytest.raises(ConfigurationError, match=r"not in \.gguf files"):
+def test_model_without_gguf_files_rejects_the_gguf_quantization(models_dir: Path) -> None:
+    bridge = ModelIntegrationBridge(constraints=PlanConstraints(quantization=Quantization.GGUF))
+    with pytest.raises(ConfigurationError, match=r"are not \.gguf files"):
         bridge.load(SPEC, ensure_tiny_model(models_dir, "t2v"))
 
 
@@ -121,24 +121,24 @@ def _add_another(folder: Path) -> None:
     shutil.copy(folder / "transformer" / "expert-Q8_0.gguf", folder / "transformer" / "other.gguf")
 
 
-def _tear(folder: Path) -> None:
+def _truncate(folder: Path) -> None:
     path = folder / "transformer" / "expert-Q8_0.gguf"
     path.write_bytes(path.read_bytes()[:5000])
 
 
-def _take_from_another(folder: Path) -> None:
-    (folder / "transformer" / "expert-Q8_0.gguf").write_bytes(b"GGUF, it says")
+def _overwrite_with_text(folder: Path) -> None:
+    (folder / "transformer" / "expert-Q8_0.gguf").write_bytes(b"GGUF, but only as text")
 
 
-@pytest.mark.parametrize("spoil", [_remove_one, _add_another, _tear, _take_from_another])
-def test_a_wrong_set_of_files_is_refused(spoil: Callable[[Path], None], folder: Path) -> None:
+@pytest.mark.parametrize("spoil", [_remove_one, _add_another, _truncate, _overwrite_with_text])
+def test_wrong_set_of_gguf_files_is_rejected(spoil: Callable[[Path], None], folder: Path) -> None:
     spoil(folder)
     with pytest.raises(ModelCorrupted) as raised:
         ModelIntegrationBridge().load(SPEC, folder)
     assert str(folder) not in raised.value.message
 
 
-def test_only_what_can_be_done_with_them_is_tried() -> None:
+def test_trials_omit_quantizations_for_gguf_experts() -> None:
     names = {trial.name for trial in list_trials("cpu", PARAMS, in_gguf=True, calibrated=False)}
     others = {trial.name for trial in list_trials("cpu", PARAMS)}
 

@@ -1,4 +1,4 @@
-"""LoRAs come and go without a trace, and a wrong one is told before it touches the model."""
+"""Tests of LoRAs: effects on the video, removal without a trace, and rejection of wrong files."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.lora_files import find_lora, list_loras
-from wan22_bridge.models.loras import LoraRack, take_off_all
+from wan22_bridge.models.loras import LoraRack, unload_loras
 from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import fingerprint
@@ -37,7 +37,7 @@ def model(load_exact: LoadModel) -> Iterator[LoadedModel]:
     loaded = load_exact("tiny-t2v")
     yield loaded
     for expert in (loaded.text.transformer, loaded.text.transformer_2):
-        take_off_all(expert)
+        unload_loras(expert)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Callable[..., torch.Tensor]:
     return run
 
 
-def test_a_lora_changes_the_video_and_leaves_no_trace(model: LoadedModel, run: Any, tmp_path: Path) -> None:
+def test_lora_changes_the_video_and_leaves_no_trace(model: LoadedModel, run: Any, tmp_path: Path) -> None:
     write_lora(tmp_path / "style.safetensors")
     before = run(model)
     layers = [type(module) for module in model.text.transformer.modules()]
@@ -66,7 +66,9 @@ def test_a_lora_changes_the_video_and_leaves_no_trace(model: LoadedModel, run: A
     assert [type(module) for module in model.text.transformer.modules()] == layers
 
 
-def test_strength_is_for_each_expert_and_grows_the_effect(model: LoadedModel, run: Any, tmp_path: Path) -> None:
+def test_effect_grows_with_the_strength_which_each_expert_has_for_itself(
+    model: LoadedModel, run: Any, tmp_path: Path
+) -> None:
     write_lora(tmp_path / "style.safetensors")
     plain = run(model)
 
@@ -81,7 +83,7 @@ def test_strength_is_for_each_expert_and_grows_the_effect(model: LoadedModel, ru
     assert len({float(x.sum()) for x in (plain, high, low)}) == 3
 
 
-def test_several_at_once_add_up_in_any_order(model: LoadedModel, run: Any, tmp_path: Path) -> None:
+def test_several_loras_add_up_in_any_order(model: LoadedModel, run: Any, tmp_path: Path) -> None:
     for seed, name in enumerate(("one", "two")):
         write_lora(tmp_path / f"{name}.safetensors", seed=seed)
     uses = LoraUse(name="one"), LoraUse(name="two")
@@ -94,7 +96,7 @@ def test_several_at_once_add_up_in_any_order(model: LoadedModel, run: Any, tmp_p
     assert torch.equal(run(model, *uses), both)
 
 
-def test_a_pair_has_a_file_for_each_expert(model: LoadedModel, run: Any, tmp_path: Path) -> None:
+def test_lora_can_have_a_file_for_each_expert(model: LoadedModel, run: Any, tmp_path: Path) -> None:
     write_lora(tmp_path / "fast.high_noise.safetensors", seed=1)
     write_lora(tmp_path / "fast.low_noise.safetensors", seed=2)
     write_lora(tmp_path / "first.safetensors", seed=1)
@@ -106,7 +108,7 @@ def test_a_pair_has_a_file_for_each_expert(model: LoadedModel, run: Any, tmp_pat
     assert torch.equal(pair, by_hand)
 
 
-def test_the_names_that_other_programs_give_are_understood(model: LoadedModel, run: Any, tmp_path: Path) -> None:
+def test_layer_names_of_other_programs_are_supported(model: LoadedModel, run: Any, tmp_path: Path) -> None:
     write_lora(tmp_path / "ours.safetensors")
     expected = run(model, LoraUse(name="ours"))
     names = {"attn1.to_q": "self_attn.q", "attn2.to_out.0": "cross_attn.o"}
@@ -123,7 +125,7 @@ def test_the_names_that_other_programs_give_are_understood(model: LoadedModel, r
     assert psnr(run(model, LoraUse(name="theirs")), expected) > 100
 
 
-def test_a_file_that_was_replaced_is_another_lora(model: LoadedModel, run: Any, tmp_path: Path) -> None:
+def test_replaced_file_counts_as_another_lora(model: LoadedModel, run: Any, tmp_path: Path) -> None:
     path = write_lora(tmp_path / "style.safetensors", seed=1)
     first, first_identity = run(model, LoraUse(name="style")), LoraRack(tmp_path, [LoraUse(name="style")]).identity
     path.unlink()
@@ -144,7 +146,7 @@ def test_a_file_that_was_replaced_is_another_lora(model: LoadedModel, run: Any, 
         {"experts": Residence.ON_DEMAND, "offload": Offload.DISK},
     ],
 )
-def test_a_lora_works_with_every_way_to_save_memory(
+def test_lora_works_with_every_way_to_save_memory(
     changes: dict[str, Any], run: Any, model: LoadedModel, models_dir: Path, tmp_path: Path
 ) -> None:
     write_lora(tmp_path / "style.safetensors")
@@ -160,12 +162,12 @@ def test_a_lora_works_with_every_way_to_save_memory(
     saving.close()
 
 
-def _break(path: Path) -> None:
+def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "another size": (
+    "model of another size": (
         lambda path: write_lora(path, width=64),
         "lora_incompatible",
         "64 channels, and this model has 192",
@@ -175,25 +177,27 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "lora_incompatible",
         "Wan2.1 image-to-video",
     ),
-    "more layers": (
+    "model with more layers": (
         lambda path: save_file({"transformer.blocks.39.attn1.to_q.lora_A.weight": torch.zeros(4, WIDTH)}, path),
         "lora_incompatible",
         "no layer blocks.39.attn1.to_q",
     ),
-    "a whole model": (
+    "whole model instead of a LoRA": (
         lambda path: save_file({"blocks.0.attn1.to_q.weight": torch.zeros(WIDTH, WIDTH)}, path),
         "lora_incompatible",
-        "no LoRA weight",
+        "not a LoRA weight",
     ),
-    "empty": (lambda path: save_file({}, path), "lora_incompatible", "no LoRA weights"),
-    "torn": (lambda path: _break(write_lora(path)), "lora_incompatible", "can't be read"),
-    "a pickle": (lambda path: torch.save({"a": torch.zeros(2)}, path), "lora_unreadable", "no safetensors file"),
-    "nothing": (lambda path: path.touch(), "lora_unreadable", "no safetensors file"),
+    "no weights": (lambda path: save_file({}, path), "lora_incompatible", "no LoRA weights"),
+    "truncated file": (lambda path: _truncate(write_lora(path)), "lora_incompatible", "can't be read"),
+    "pickle": (lambda path: torch.save({"a": torch.zeros(2)}, path), "lora_unreadable", "not a safetensors file"),
+    "empty file": (lambda path: path.touch(), "lora_unreadable", "not a safetensors file"),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_lora_is_refused_and_touches_nothing(wrong: str, model: LoadedModel, run: Any, tmp_path: Path) -> None:
+def test_wrong_lora_is_rejected_and_leaves_the_model_unchanged(
+    wrong: str, model: LoadedModel, run: Any, tmp_path: Path
+) -> None:
     spoil, code, reason = WRONG[wrong]
     spoil(tmp_path / "wrong.safetensors")
     before = run(model)
@@ -206,17 +210,17 @@ def test_a_wrong_lora_is_refused_and_touches_nothing(wrong: str, model: LoadedMo
 
 
 @pytest.mark.parametrize("name", ["missing", "../secret", "", "a/b", "a.b", "x" * 101])
-def test_an_unknown_name_is_told_with_what_there_is(name: str, tmp_path: Path) -> None:
+def test_unknown_lora_is_rejected_with_the_available_loras(name: str, tmp_path: Path) -> None:
     write_lora(tmp_path / "style.safetensors")
     write_lora(tmp_path.parent / "secret.safetensors")
 
     with pytest.raises(InvalidRequest, match="There is no LoRA") as raised:
         find_lora(tmp_path, name)
     built_in = "tiny-lightning-i2v, tiny-lightning-t2v, tiny-lightning-ti2v, tiny-neon"
-    assert raised.value.suggestions == [f"There are: style, {built_in}."]
+    assert raised.value.suggestions == [f"Available LoRAs: style, {built_in}."]
 
 
-def test_a_file_that_is_too_large_is_not_opened(tmp_path: Path) -> None:
+def test_too_large_file_is_rejected_without_reading_it(tmp_path: Path) -> None:
     with (tmp_path / "huge.safetensors").open("wb") as file:
         file.truncate(5 * 2**30)
 
@@ -224,7 +228,7 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path: Path) -> None:
         find_lora(tmp_path, "huge")
 
 
-def test_the_folder_is_listed_with_trigger_words(tmp_path: Path) -> None:
+def test_list_has_the_trigger_words_and_omits_broken_files(tmp_path: Path) -> None:
     write_lora(tmp_path / "style.safetensors", metadata={"modelspec.trigger_phrase": "neon outlines"})
     write_lora(tmp_path / "fast.high_noise.safetensors")
     write_lora(tmp_path / "fast.low_noise.safetensors")
@@ -237,7 +241,7 @@ def test_the_folder_is_listed_with_trigger_words(tmp_path: Path) -> None:
     assert found[0].high_noise != found[0].low_noise
 
 
-def test_those_that_are_built_in_are_there_until_the_folder_has_one_of_their_name(tmp_path: Path) -> None:
+def test_built_in_loras_exist_unless_the_folder_has_a_lora_of_the_same_name(tmp_path: Path) -> None:
     names = ["tiny-lightning-i2v", "tiny-lightning-t2v", "tiny-lightning-ti2v", "tiny-neon"]
     assert [lora.name for lora in list_loras(tmp_path / "nowhere")] == names
     built_in = find_lora(tmp_path, "tiny-neon")
@@ -249,7 +253,7 @@ def test_those_that_are_built_in_are_there_until_the_folder_has_one_of_their_nam
     assert [lora.name for lora in list_loras(tmp_path)] == names
 
 
-def test_through_the_bridge_a_lora_is_in_the_fingerprint_and_in_the_file(models_dir: Path, tmp_path: Path) -> None:
+def test_lora_is_part_of_the_fingerprint_and_of_serialized_parameters(models_dir: Path, tmp_path: Path) -> None:
     write_lora(tmp_path / "loras" / "style.safetensors")
     bridge = ModelIntegrationBridge(loras=tmp_path / "loras")
     model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))

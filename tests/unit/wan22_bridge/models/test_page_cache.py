@@ -1,4 +1,4 @@
-"""Reading weights ahead."""
+"""Tests of prefetching weights into the page cache."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.page_cache import folder_on_disk, is_cached, is_evicted
-from wan22_bridge.models.page_cache import read_ahead
+from wan22_bridge.models.page_cache import prefetch_weights
 
 
 @pytest.fixture
@@ -22,19 +22,19 @@ def weights() -> Iterator[Path]:
         yield path
 
 
-def test_weights_are_in_the_page_cache_once_they_were_read_ahead(weights: Path) -> None:
-    assert read_ahead(weights.parent.parent, lambda: True)
+def test_prefetched_weights_are_in_the_page_cache(weights: Path) -> None:
+    assert prefetch_weights(weights.parent.parent, lambda: True)
     assert is_cached(weights)
 
 
-def test_what_is_not_wanted_any_more_is_left(weights: Path) -> None:
+def test_prefetching_stops_when_the_weights_are_not_wanted_any_more(weights: Path) -> None:
     answers = iter([True, False])
-    assert not read_ahead(weights.parent.parent, lambda: next(answers))
+    assert not prefetch_weights(weights.parent.parent, lambda: next(answers))
     assert not is_cached(weights)
 
 
-def test_nothing_is_read_that_would_not_fit(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_do_not_fit_into_memory_are_not_read(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = SimpleNamespace(available=64 << 20, total=64 << 20)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    assert not read_ahead(weights.parent.parent, lambda: True)
+    assert not prefetch_weights(weights.parent.parent, lambda: True)
     assert not is_cached(weights)

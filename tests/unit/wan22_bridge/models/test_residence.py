@@ -1,4 +1,4 @@
-"""Every way to save memory is really taken, and says what it does to the result."""
+"""Tests of the ways to save memory: their effect on memory and on the result."""
 
 import subprocess
 import sys
@@ -24,14 +24,14 @@ from wan22_bridge.errors import ConfigurationError, OutOfMemory
 from wan22_bridge.models.latent_scale import to_vae_scale
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loading import load_component
-from wan22_bridge.models.offload_dir import Layout
+from wan22_bridge.models.offload_dir import OffloadDir
 from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.pipeline.decoding import count_parts, decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.planning.estimates import PROCESS_BYTES
 from wan22_bridge.planning.hardware import detect_hardware
 from wan22_bridge.planning.rungs import base_plan
-from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence, Wishes
+from wan22_bridge.plans import Offload, OptimizationPlan, PlanConstraints, Quantization, Residence
 from wan22_bridge.types import GenerationResult, StepCache
 
 PARAMS = make_params(steps=6, width=96, height=64)
@@ -40,7 +40,7 @@ LoadAs = Callable[..., LoadedModel]
 
 @pytest.fixture
 def load_as(models_dir: Path, tmp_path: Path) -> Iterator[LoadAs]:
-    """Loads tiny-t2v with changes to the plain plan; what it lays out on the disk is below scratch."""
+    """Returns a function that loads tiny-t2v with changes to the plain plan. Its offload folder is in `scratch`."""
     models = []
 
     def load(**changes: Any) -> LoadedModel:
@@ -55,7 +55,7 @@ def load_as(models_dir: Path, tmp_path: Path) -> Iterator[LoadAs]:
 
 
 @pytest.mark.parametrize("residence", [Residence.STREAMED, Residence.SEQUENTIAL])
-def test_weights_streamed_from_the_disk_keep_the_result(
+def test_weights_streamed_from_the_disk_give_the_same_result(
     residence: Residence, load_as: LoadAs, load_exact: LoadModel, tmp_path: Path
 ) -> None:
     model = load_as(experts=residence, text_encoder=residence, offload=Offload.DISK)
@@ -63,13 +63,13 @@ def test_weights_streamed_from_the_disk_keep_the_result(
     [folder] = (path for path in (tmp_path / "scratch").iterdir() if path.is_dir())
     assert {path.name for path in folder.iterdir()} == {"transformer", "transformer_2", "text_encoder"}
     assert all(list(path.glob("*.safetensors")) for path in folder.iterdir())
-    # Where a layer's weights lie in memory decides how the CPU's kernels group their sums: rounding, no more.
+    # Results differ by rounding, because the address of a layer's weights determines how CPU kernels group their sums.
     assert psnr(denoise(model, PARAMS), denoise(load_exact("tiny-t2v"), PARAMS)) >= 110
     model.close()
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_blocks_that_are_off_are_on_the_disk_and_not_in_memory(
+def test_offloaded_blocks_are_on_the_disk_and_not_in_memory(
     load_as: LoadAs, load_exact: LoadModel, tmp_path: Path
 ) -> None:
     plain = load_exact("tiny-t2v")
@@ -79,10 +79,10 @@ def test_blocks_that_are_off_are_on_the_disk_and_not_in_memory(
     assert not torch.equal(off, there)
     [folder] = (path for path in (tmp_path / "scratch").iterdir() if path.is_dir())
     groups = {path.name: len(list(path.iterdir())) for path in folder.iterdir()}
-    assert groups == {"transformer": 5 + 1, "transformer_2": 5 + 1, "text_encoder": 2 + 1}  # blocks, and the rest
+    assert groups == {"transformer": 5 + 1, "transformer_2": 5 + 1, "text_encoder": 2 + 1}  # blocks and the rest
 
 
-def test_one_expert_is_in_memory_at_a_time(load_as: LoadAs, load_exact: LoadModel) -> None:
+def test_only_one_expert_is_in_memory_at_a_time(load_as: LoadAs, load_exact: LoadModel) -> None:
     model = load_as(experts=Residence.ON_DEMAND, text_encoder=Residence.ON_DEMAND, offload=Offload.DISK)
     names = ("text_encoder", "transformer", "transformer_2")
 
@@ -102,7 +102,7 @@ def test_one_expert_is_in_memory_at_a_time(load_as: LoadAs, load_exact: LoadMode
     assert torch.equal(run.latents_BCTHW, denoise(load_exact("tiny-t2v"), PARAMS))
 
 
-def test_a_step_cache_keeps_no_expert_in_memory_while_the_other_is_read(
+def test_step_cache_releases_one_expert_before_the_next_expert_is_read(
     load_as: LoadAs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_as(experts=Residence.ON_DEMAND, text_encoder=Residence.ON_DEMAND, offload=Offload.DISK)
@@ -123,7 +123,7 @@ def test_a_step_cache_keeps_no_expert_in_memory_while_the_other_is_read(
     assert left == [("transformer_2", True)]
 
 
-def test_fp8_weights_take_less_and_change_the_result_little(load_as: LoadAs, load_exact: LoadModel) -> None:
+def test_fp8_weights_take_less_memory_and_change_the_result_little(load_as: LoadAs, load_exact: LoadModel) -> None:
     model = load_as(quantization=Quantization.FP8)
     block = model.text.transformer_2.blocks[0]
 
@@ -141,7 +141,7 @@ def test_fp8_weights_can_be_streamed(load_as: LoadAs) -> None:
     assert psnr(denoise(streamed, PARAMS), resident) > 110
 
 
-def test_int8_weights_take_as_little_and_change_the_result_less(load_as: LoadAs, load_exact: LoadModel) -> None:
+def test_int8_weights_change_the_result_less_than_fp8_weights(load_as: LoadAs, load_exact: LoadModel) -> None:
     model, fp8 = load_as(quantization=Quantization.INT8), load_as(quantization=Quantization.FP8)
     expert = model.text.transformer_2
 
@@ -152,14 +152,14 @@ def test_int8_weights_take_as_little_and_change_the_result_less(load_as: LoadAs,
 
 
 @pytest.mark.parametrize("changes", [{"experts": Residence.ON_DEMAND, "offload": Offload.DISK}, {"vae_tile": 64}])
-def test_int8_weights_go_with_other_ways_to_save_memory(changes: dict[str, Any], load_as: LoadAs) -> None:
+def test_int8_weights_work_with_other_ways_to_save_memory(changes: dict[str, Any], load_as: LoadAs) -> None:
     plain = denoise(load_as(quantization=Quantization.INT8), PARAMS)
 
     assert torch.equal(denoise(load_as(quantization=Quantization.INT8, **changes), PARAMS), plain)
 
 
 @pytest.mark.parametrize("model_id", ["tiny-t2v", "tiny-ti2v"])
-def test_tiles_are_decoded_as_diffusers_does_and_near_to_the_whole(model_id: str, load_exact: LoadModel) -> None:
+def test_tiled_decoding_equals_diffusers_and_is_close_to_whole_frames(model_id: str, load_exact: LoadModel) -> None:
     model = load_exact(model_id)
     vae, tile = model.text.vae, 64
     params = make_params(model=model_id, model_type=model.spec.type, guidance_scale_2=None)
@@ -176,19 +176,19 @@ def test_tiles_are_decoded_as_diffusers_does_and_near_to_the_whole(model_id: str
     assert [len(part) for part in parts] == [0] * (len(parts) - 1) + [params.num_frames]
     unit = (expected / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 3, 0).numpy()
     assert np.array_equal(parts[-1], (unit * 255).round().astype(np.uint8))
-    # TI2V's tiles are four latents wide: much of what a pixel depends on lies beyond.
+    # TI2V's tiles are only four latents wide, so much of a pixel's receptive field lies outside its tile.
     least = 12 if model_id == "tiny-ti2v" else 20
     assert psnr(torch.from_numpy(parts[-1]).float(), torch.from_numpy(whole).float()) > least
 
 
-def test_a_frame_no_larger_than_a_tile_is_decoded_whole(load_exact: LoadModel) -> None:
+def test_frame_no_larger_than_a_tile_is_decoded_whole(load_exact: LoadModel) -> None:
     model = load_exact("tiny-t2v")
     latents = denoise(model, PARAMS)
 
     assert len(list(decode_frames(model.text.vae, latents, 128))) == latents.shape[2]
 
 
-def test_another_attention_backend_is_of_its_model_alone(load_as: LoadAs, load_exact: LoadModel) -> None:
+def test_attention_backend_of_one_model_leaves_other_models_unchanged(load_as: LoadAs, load_exact: LoadModel) -> None:
     exact = denoise(load_exact("tiny-t2v"), PARAMS)
     model = load_as(attention_backend="_native_math")
 
@@ -198,19 +198,19 @@ def test_another_attention_backend_is_of_its_model_alone(load_as: LoadAs, load_e
 
 
 @pytest.mark.parametrize("backend", ["flash", "nothing"])
-def test_an_attention_backend_that_is_not_here_is_told(backend: str, load_as: LoadAs) -> None:
+def test_unavailable_attention_backend_is_rejected(backend: str, load_as: LoadAs) -> None:
     with pytest.raises(ConfigurationError, match=f"attention backend '{backend}' can't be used here"):
         load_as(attention_backend=backend)
 
 
-def test_compiled_blocks_give_the_same_up_to_rounding(load_as: LoadAs, load_exact: LoadModel) -> None:
+def test_compiled_blocks_differ_by_rounding_only(load_as: LoadAs, load_exact: LoadModel) -> None:
     model = load_as(compiled=True)
 
     assert psnr(denoise(model, PARAMS), denoise(load_exact("tiny-t2v"), PARAMS)) > 90
     assert all(block._compiled_call_impl is not None for block in model.text.transformer.blocks)
 
 
-def test_compiled_blocks_are_not_compiled_anew_for_each_job(load_as: LoadAs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_blocks_are_not_recompiled_for_each_job(load_as: LoadAs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     model = load_as(compiled=True)
     denoise(model, PARAMS)
@@ -220,9 +220,6 @@ def test_compiled_blocks_are_not_compiled_anew_for_each_job(load_as: LoadAs, mon
         denoise(model, replace(PARAMS, seed=seed, prompt=f"another prompt {seed}"))
 
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled > 0
-
-
-# Through the bridge.
 
 
 def finish(run: Any) -> GenerationResult:
@@ -239,18 +236,20 @@ def read_frames(video: Path) -> torch.Tensor:
     return torch.from_numpy(np.stack(frames)).float()
 
 
-def test_when_memory_runs_out_it_goes_on_from_the_same_step_to_the_same_video(
+def test_generation_that_ran_out_of_memory_resumes_at_the_same_step_with_the_same_result(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, folder = load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v")
-    bridge = ModelIntegrationBridge(wishes=Wishes(quantization=Quantization.NONE), scratch=tmp_path / "scratch")
+    bridge = ModelIntegrationBridge(
+        constraints=PlanConstraints(quantization=Quantization.NONE), scratch=tmp_path / "scratch"
+    )
     model = bridge.load(spec, folder)
     expected = read_frames(finish(bridge.generate(model, PARAMS, tmp_path / "expected")).video)
     forward, calls = WanTransformer3DModel.forward, 0
 
     def run_out_once(self: WanTransformer3DModel, hidden_states: torch.Tensor, **given: Any) -> Any:
         nonlocal calls
-        if hidden_states.is_meta:  # the planner's tracing
+        if hidden_states.is_meta:  # traced by the planner
             return forward(self, hidden_states, **given)
         calls += 1
         if calls == 6:  # the second pass of the third step
@@ -261,7 +260,7 @@ def test_when_memory_runs_out_it_goes_on_from_the_same_step_to_the_same_video(
     result = finish(bridge.generate(model, PARAMS, tmp_path / "out"))
 
     assert calls == 2 * PARAMS.steps + 2
-    # On a CPU, weights that lie at other addresses are added up in another order: pixels differ by rounding.
+    # Pixels differ by rounding, because CPU kernels sum weights at other addresses in another order.
     assert psnr(read_frames(result.video), expected) > 50
     assert result.optimizations_applied == ["experts streamed", "text encoder streamed", "offload to disk"]
     assert result.offload_used
@@ -271,13 +270,13 @@ def test_when_memory_runs_out_it_goes_on_from_the_same_step_to_the_same_video(
 
 
 def limited(free_bytes: int, tmp_path: Path) -> ModelIntegrationBridge:
-    """A bridge on a machine with so much RAM beside what a process takes."""
+    """Returns a bridge on a machine with `free_bytes` of RAM in addition to the process's own RAM."""
     ram = PROCESS_BYTES["cpu"] + free_bytes
     hardware = replace(detect_hardware(tmp_path), ram_available_bytes=ram)
     return ModelIntegrationBridge(hardware=hardware, scratch=tmp_path / "scratch")
 
 
-def test_a_request_that_does_not_fit_beside_the_model_gets_another_plan(models_dir: Path, tmp_path: Path) -> None:
+def test_request_that_does_not_fit_beside_the_model_gets_another_plan(models_dir: Path, tmp_path: Path) -> None:
     bridge = limited(160 * 2**20, tmp_path)
     model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
     before: OptimizationPlan = model.plan
@@ -290,7 +289,7 @@ def test_a_request_that_does_not_fit_beside_the_model_gets_another_plan(models_d
     model.close()
 
 
-def test_what_cannot_fit_is_refused_before_it_starts(models_dir: Path, tmp_path: Path) -> None:
+def test_request_that_cannot_fit_is_rejected_before_it_starts(models_dir: Path, tmp_path: Path) -> None:
     bridge = limited(200 * 2**20, tmp_path)
     model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
     run = bridge.generate(model, make_params(width=960, height=544, num_frames=33), tmp_path / "out")
@@ -301,18 +300,18 @@ def test_what_cannot_fit_is_refused_before_it_starts(models_dir: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_cannot_fit_is_not_loaded(models_dir: Path, tmp_path: Path) -> None:
+def test_model_that_cannot_fit_is_not_loaded(models_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(OutOfMemory, match="does not fit"):
         limited(2**20, tmp_path).load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
 
 
-def test_what_a_killed_process_laid_out_is_removed_by_the_next_and_what_a_living_one_did_is_not(
+def test_offload_folder_of_a_killed_process_is_removed_but_not_that_of_a_living_process(
     load_as: LoadAs, tmp_path: Path
 ) -> None:
     scratch = tmp_path / "scratch"
-    living = Layout(scratch)
-    code = "import os, sys; from pathlib import Path; from wan22_bridge.models.offload_dir import Layout;"
-    code += "layout = Layout(Path(sys.argv[1])); print(layout.folder, flush=True); os.kill(os.getpid(), 9)"
+    living = OffloadDir(scratch)
+    code = "import os, sys; from pathlib import Path; from wan22_bridge.models.offload_dir import OffloadDir;"
+    code += "offloaded = OffloadDir(Path(sys.argv[1])); print(offloaded.folder, flush=True); os.kill(os.getpid(), 9)"
     killed = subprocess.run([sys.executable, "-c", code, str(scratch)], capture_output=True, text=True)
     left = Path(killed.stdout.strip())
     assert left.is_dir()
@@ -322,10 +321,10 @@ def test_what_a_killed_process_laid_out_is_removed_by_the_next_and_what_a_living
     assert not left.exists()
     assert living.folder.is_dir()
     living.remove()
-    assert len(list(scratch.iterdir())) == 2  # the model's own folder, and its lock
+    assert len(list(scratch.iterdir())) == 2  # the model's own folder and its lock
 
 
-def test_a_model_that_could_not_be_loaded_anew_is_loaded_for_the_next_job(
+def test_model_whose_reload_failed_is_loaded_for_the_next_job(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bridge = ModelIntegrationBridge(scratch=tmp_path / "scratch")
@@ -344,9 +343,7 @@ def test_a_model_that_could_not_be_loaded_anew_is_loaded_for_the_next_job(
     model.close()
 
 
-def test_a_job_that_is_stopped_while_its_model_is_loaded_anew_leaves_it_to_the_next(
-    models_dir: Path, tmp_path: Path
-) -> None:
+def test_model_whose_reload_was_stopped_is_loaded_for_the_next_job(models_dir: Path, tmp_path: Path) -> None:
     bridge = limited(100 * 2**20, tmp_path)
     model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
     tiled = replace(model.plan, quantization=Quantization.FP8)

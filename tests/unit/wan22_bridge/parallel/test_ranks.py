@@ -27,12 +27,12 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import ConfigurationError, GenerationFailed, InvalidRequest, RankLost
 from wan22_bridge.fetching.downloads import ensure_model
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.models.loras import LoraRack, take_off_all
+from wan22_bridge.models.loras import LoraRack, unload_loras
 from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.planning.rungs import base_plan
-from wan22_bridge.plans import Offload, Residence, Wishes
+from wan22_bridge.plans import Offload, PlanConstraints, Residence
 from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress, StepCache
 
 ROUNDING_DB = 100
@@ -151,7 +151,7 @@ def test_a_lora_is_on_all_of_them_and_off_again(
 
     expected = denoise(alone, styled, tmp_path)
     for expert in (alone.text.transformer, alone.text.transformer_2):
-        take_off_all(expert)
+        unload_loras(expert)
     assert psnr(found, expected) > ROUNDING_DB
     assert psnr(plain, denoise(alone, PARAMS)) > ROUNDING_DB
     assert psnr(found, plain) < 40
@@ -191,7 +191,7 @@ def test_it_works_with_every_other_way_to_run_a_model(
     assert psnr(denoise(model, PARAMS), denoise(alone, PARAMS)) > 90
     found, expected = denoise(model, styled, tmp_path), denoise(alone, styled, tmp_path)
     for expert in (alone.text.transformer, alone.text.transformer_2):
-        take_off_all(expert)
+        unload_loras(expert)
     assert psnr(found, expected) > 90
 
 
@@ -214,7 +214,7 @@ def test_an_attention_backend_that_can_not_be_divided_is_told(load_together: Loa
 
 @pytest.fixture
 def bridge(tmp_path: Path) -> ModelIntegrationBridge:
-    return ModelIntegrationBridge(wishes=Wishes(parallel_degree=2), scratch=tmp_path / "scratch")
+    return ModelIntegrationBridge(constraints=PlanConstraints(parallel_degree=2), scratch=tmp_path / "scratch")
 
 
 @pytest.fixture

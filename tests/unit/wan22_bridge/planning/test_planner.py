@@ -1,4 +1,7 @@
-"""What a model weighs, and how it is run on which machine. The published models are judged by their shapes alone."""
+"""Tests of footprints, estimates and plans.
+
+The published models are measured on the meta device, so no weights are needed.
+"""
 
 import re
 from collections.abc import Callable
@@ -20,10 +23,10 @@ from wan22_bridge.plans import (
     HardwareProfile,
     Offload,
     OptimizationPlan,
+    PlanConstraints,
     Quantization,
     RequestShape,
     Residence,
-    Wishes,
 )
 from wan22_bridge.types import StepCache
 
@@ -39,7 +42,7 @@ def shape_of(model_id: str, height: int) -> RequestShape:
 def machine(gpu_gb: int, ram_gb: int, gpus: int = 1) -> HardwareProfile:
     return HardwareProfile(
         device="cuda",
-        name="a GPU",
+        name="test GPU",
         vram_total_bytes=gpu_gb * GIB,
         vram_free_bytes=int(0.97 * gpu_gb * GIB),
         compute_capability=(8, 9),
@@ -61,7 +64,9 @@ def meter(model_id: str) -> FootprintMeter:
 
 
 def planner(model_id: str, hardware: HardwareProfile, quantization: Quantization | None = None) -> Planner:
-    return Planner(load_catalogue()[model_id], hardware, meter(model_id).measure, Wishes(quantization=quantization))
+    return Planner(
+        load_catalogue()[model_id], hardware, meter(model_id).measure, PlanConstraints(quantization=quantization)
+    )
 
 
 def plan_for(model_id: str, height: int, gpu_gb: int, ram_gb: int, gpus: int = 1) -> OptimizationPlan:
@@ -76,7 +81,7 @@ def plan_for(model_id: str, height: int, gpu_gb: int, ram_gb: int, gpus: int = 1
         (TI2V, 4_999_787_712, 5_680_910_336, 704_688_668),
     ],
 )
-def test_the_published_models_have_their_published_number_of_parameters(
+def test_published_models_have_their_published_number_of_parameters(
     model_id: str, expert: int, text_encoder: int, vae: int
 ) -> None:
     built = architecture(model_id)
@@ -88,7 +93,7 @@ def test_the_published_models_have_their_published_number_of_parameters(
     assert found == [expert, text_encoder, vae]
 
 
-def test_an_expert_of_a14b_weighs_what_it_does_when_it_is_loaded() -> None:
+def test_estimated_a14b_expert_size_equals_the_size_of_the_loaded_weights() -> None:
     expert = meter(T2V).measure(shape_of(T2V, 480)).expert
 
     assert round(expert[Quantization.NONE].total / 1e9, 2) == 28.64
@@ -96,16 +101,16 @@ def test_an_expert_of_a14b_weighs_what_it_does_when_it_is_loaded() -> None:
     assert round(expert[Quantization.NONE].block / 1e6) == 703
 
 
-def test_the_parts_of_a_component_add_up() -> None:
+def test_blocks_and_rest_of_a_component_add_up_to_its_total() -> None:
     footprint = meter(TI2V).measure(shape_of(TI2V, 480))
 
     for part, blocks in ((footprint.expert[Quantization.NONE], 30), (footprint.text_encoder, 24)):
-        # UMT5 has its relative positions in each block; its blocks are equal, as the transformer's are.
+        # This works for UMT5 too, because its relative position biases are in each block: all blocks are equal.
         assert part.rest + blocks * part.block == part.total
         assert part.layer <= part.block + part.rest
 
 
-def test_activations_grow_with_pixels_and_frames_and_shrink_with_the_tile() -> None:
+def test_activations_grow_with_pixels_and_frames_and_shrink_with_tiles() -> None:
     small, large = (meter(T2V).measure(shape_of(T2V, height)) for height in (480, 704))
     short = meter(T2V).measure(replace(shape_of(T2V, 480), num_frames=41))
 
@@ -119,7 +124,7 @@ def test_activations_grow_with_pixels_and_frames_and_shrink_with_the_tile() -> N
 
 
 GOLDEN = {
-    # model, GPU GB, RAM GB: at 832x480, at 1280x704
+    # (model, GPU GB, RAM GB): (plan at 832x480, plan at 1280x704)
     (T2V, 8, 32): ("none streamed streamed disk 512", "too large"),
     (T2V, 12, 32): ("none streamed on_demand disk None", "none streamed on_demand disk 512"),
     (T2V, 16, 64): ("fp8 streamed on_demand ram None", "fp8 streamed on_demand ram 512"),
@@ -146,11 +151,11 @@ GOLDEN = {
     (TI2V, 80, 256): ("none resident resident ram None", "none resident resident ram None"),
     (TI2V, 141, 256): ("none resident resident ram None", "none resident resident ram None"),
 }
-"""Quantisation of the experts, where they are, where the text encoder is, offload, tile."""
+"""Plans as: quantization, residence of the experts, residence of the text encoder, offload, tile."""
 
 
 @pytest.mark.parametrize(("model_id", "gpu_gb", "ram_gb"), GOLDEN)
-def test_the_plan_for_each_gpu(model_id: str, gpu_gb: int, ram_gb: int) -> None:
+def test_plan_for_each_gpu_size(model_id: str, gpu_gb: int, ram_gb: int) -> None:
     def brief(height: int) -> str:
         try:
             plan = plan_for(model_id, height, gpu_gb, ram_gb)
@@ -162,7 +167,7 @@ def test_the_plan_for_each_gpu(model_id: str, gpu_gb: int, ram_gb: int) -> None:
 
 
 GOLDEN_OF_SEVERAL = {
-    # model, GPUs, GB of each, RAM GB: at 832x480, at 1280x704
+    # (model, number of GPUs, GB of each GPU, RAM GB): (plan at 832x480, plan at 1280x704)
     (T2V, 2, 24, 128): ("1 none streamed on_demand ram", "1 none streamed on_demand ram"),
     (T2V, 4, 48, 512): ("4 none on_demand on_demand ram", "4 none on_demand on_demand ram"),
     (T2V, 8, 24, 256): ("2 none streamed on_demand ram", "2 none streamed on_demand ram"),
@@ -174,11 +179,11 @@ GOLDEN_OF_SEVERAL = {
     (TI2V, 4, 12, 128): ("4 none on_demand on_demand ram", "4 none streamed on_demand ram"),
     (TI2V, 8, 24, 512): ("8 none resident on_demand ram", "8 none on_demand on_demand ram"),
 }
-"""How many of them denoise together, and as above."""
+"""Plans as: number of GPUs that denoise together, then as in `GOLDEN`, without the tile."""
 
 
 @pytest.mark.parametrize(("model_id", "gpus", "gpu_gb", "ram_gb"), GOLDEN_OF_SEVERAL)
-def test_the_plan_for_several_gpus(model_id: str, gpus: int, gpu_gb: int, ram_gb: int) -> None:
+def test_plan_for_several_gpus(model_id: str, gpus: int, gpu_gb: int, ram_gb: int) -> None:
     def brief(height: int) -> str:
         plan = plan_for(model_id, height, gpu_gb, ram_gb, gpus)
         return f"{plan.parallel_degree} {plan.quantization} {plan.experts} {plan.text_encoder} {plan.offload}"
@@ -186,7 +191,7 @@ def test_the_plan_for_several_gpus(model_id: str, gpus: int, gpu_gb: int, ram_gb
     assert (brief(480), brief(704)) == GOLDEN_OF_SEVERAL[model_id, gpus, gpu_gb, ram_gb]
 
 
-def test_gpus_divide_the_activations_and_each_process_takes_ram() -> None:
+def test_gpus_divide_the_activations_but_each_process_takes_its_own_ram() -> None:
     footprint = meter(T2V).measure(shape_of(T2V, 704))
     one, eight = (estimate_memory(replace(base_plan("cuda"), parallel_degree=degree), footprint) for degree in (1, 8))
 
@@ -199,17 +204,19 @@ def test_gpus_divide_the_activations_and_each_process_takes_ram() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "wish", "degree", "reason"),
+    ("gpus", "required", "degree", "reason"),
     [
         (8, None, 8, "8 of 8 GPUs share each pass, 4095 of 32760 tokens and 5 heads each"),
-        (6, None, 5, "5 of 6 GPUs .*; the number has to divide the 40 heads of attention"),
-        (8, 2, 2, "2 of 8 GPUs .*, as asked for"),
-        (8, 1, 1, "1 of 8 GPUs denoises alone, as asked for"),
+        (6, None, 5, "5 of 6 GPUs .*; the number must be a divisor of the 40 attention heads"),
+        (8, 2, 2, "2 of 8 GPUs .*, as configured"),
+        (8, 1, 1, "1 of 8 GPUs denoises alone, as configured"),
     ],
 )
-def test_how_many_gpus_and_why(gpus: int, wish: int | None, degree: int, reason: str) -> None:
-    wishes = Wishes(parallel_degree=wish)
-    several = Planner(load_catalogue()[T2V], machine(80, 1024, gpus), meter(T2V).measure, wishes)
+def test_plan_states_the_number_of_gpus_and_its_reason(
+    gpus: int, required: int | None, degree: int, reason: str
+) -> None:
+    constraints = PlanConstraints(parallel_degree=required)
+    several = Planner(load_catalogue()[T2V], machine(80, 1024, gpus), meter(T2V).measure, constraints)
 
     plan = several.choose(shape_of(T2V, 480))
 
@@ -217,20 +224,24 @@ def test_how_many_gpus_and_why(gpus: int, wish: int | None, degree: int, reason:
     assert re.fullmatch(reason, plan.reasons["parallel_degree"])
 
 
-def test_too_little_ram_for_all_gpus_is_told() -> None:
+def test_plan_reports_ram_as_the_reason_for_using_fewer_gpus() -> None:
     assert "4 would take" in plan_for(T2V, 704, 24, 256, gpus=8).reasons["parallel_degree"]
 
 
-@pytest.mark.parametrize("wish", [3, 16])
-def test_a_number_of_gpus_that_can_not_be_is_refused_with_those_that_can(wish: int) -> None:
-    eight = Planner(load_catalogue()[T2V], machine(80, 1024, 8), meter(T2V).measure, Wishes(parallel_degree=wish))
+@pytest.mark.parametrize("required", [3, 16])
+def test_impossible_number_of_gpus_is_rejected_with_the_possible_numbers(required: int) -> None:
+    eight = Planner(
+        load_catalogue()[T2V], machine(80, 1024, 8), meter(T2V).measure, PlanConstraints(parallel_degree=required)
+    )
 
-    with pytest.raises(ConfigurationError, match="8 GPUs here, and the number has to divide the 40 heads") as caught:
+    with pytest.raises(
+        ConfigurationError, match="divisor of the model's 40 attention heads, and at most the 8 GPUs"
+    ) as caught:
         eight.choose(shape_of(T2V, 480))
     assert caught.value.suggestions[0] == "Use one of 1, 2, 4, 5, 8."
 
 
-def test_every_choice_has_its_reason() -> None:
+def test_every_choice_has_a_reason() -> None:
     reasons = plan_for(T2V, 704, 24, 64).reasons
 
     assert set(reasons) == {"quantization", "experts", "text_encoder", "vae", "vae_tile", "memory"}
@@ -239,17 +250,15 @@ def test_every_choice_has_its_reason() -> None:
     assert "offload" in plan_for(T2V, 480, 12, 32).reasons
 
 
-def test_what_cannot_fit_is_refused_with_what_would() -> None:
-    with pytest.raises(
-        OutOfMemory, match=r"1280x704 with 81 frames does not fit: it takes at least 9\.\d GB"
-    ) as raised:
+def test_request_that_cannot_fit_is_rejected_with_a_size_that_fits() -> None:
+    with pytest.raises(OutOfMemory, match=r"1280x704 with 81 frames does not fit: at least 9\.\d GB") as raised:
         plan_for(T2V, 704, 8, 32)
 
     assert raised.value.code == "vram_insufficient"
     assert raised.value.suggestions == ["1104x608 with 81 frames fits."]
 
 
-def test_pixels_are_given_up_before_frames() -> None:
+def test_smaller_requests_reduce_pixels_before_frames() -> None:
     shapes = list(list_smaller(load_catalogue()[T2V], shape_of(T2V, 704)))
 
     assert [shape.num_frames for shape in shapes] == [81, 81, 81, 81, 81, 61, 41, 21]
@@ -257,19 +266,19 @@ def test_pixels_are_given_up_before_frames() -> None:
     assert areas == sorted(areas, reverse=True)
 
 
-def test_too_little_ram_is_told_apart() -> None:
+def test_too_little_ram_has_an_error_code_of_its_own() -> None:
     with pytest.raises(OutOfMemory, match="of RAM") as raised:
         plan_for(T2V, 480, 80, 8)
 
     assert raised.value.code == "ram_insufficient"
 
 
-def test_a_quantisation_that_was_asked_for_is_the_only_one() -> None:
+def test_configured_quantization_is_used_even_if_unquantized_weights_fit() -> None:
     plan = planner(T2V, machine(80, 256), Quantization.FP8).choose(shape_of(T2V, 480))
 
     assert plan.quantization is Quantization.FP8
     assert plan.experts is Residence.RESIDENT
-    assert plan.reasons["quantization"] == "asked for"
+    assert plan.reasons["quantization"] == "as configured"
 
 
 def ladder(
@@ -282,7 +291,7 @@ def ladder(
 
 
 @pytest.mark.parametrize("gpu_gb", [12, 24, 80])
-def test_each_rung_of_the_ladder_takes_less_and_fits(gpu_gb: int) -> None:
+def test_each_next_rung_takes_less_memory_and_fits(gpu_gb: int) -> None:
     hardware, footprint = machine(gpu_gb, 128), meter(T2V).measure(shape_of(T2V, 480))
 
     rungs = ladder(
@@ -297,7 +306,7 @@ def test_each_rung_of_the_ladder_takes_less_and_fits(gpu_gb: int) -> None:
     assert all(fits(rung, footprint, hardware) for rung in rungs)
 
 
-def test_on_a_cpu_everything_is_in_ram_until_it_does_not_fit() -> None:
+def test_cpu_plan_keeps_all_weights_in_ram_and_next_rungs_take_less() -> None:
     cpu = replace(machine(8, 64), device="cpu", vram_total_bytes=0, vram_free_bytes=0)
     measure = FootprintMeter(architecture("tiny-t2v"), "cpu", base_plan("cpu").dtypes).measure
     shape = RequestShape(width=128, height=128, num_frames=17)
@@ -314,18 +323,19 @@ def test_on_a_cpu_everything_is_in_ram_until_it_does_not_fit() -> None:
         assert estimate_memory(below, measure(shape)).stages[stage] < need.stages[stage]
 
 
-def test_no_rung_comes_twice() -> None:
-    footprint: Footprint = meter(T2V).measure(shape_of(T2V, 480))
-    rungs = list(list_rungs("cuda", footprint))
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("quantization", [None, *Quantization])
+def test_ladder_has_no_rung_twice(device: str, quantization: Quantization | None) -> None:
+    rungs = list(list_rungs(device, quantization))
 
     assert len(rungs) == len({str(rung) for rung in rungs})
-    assert rungs[0] == base_plan("cuda")
+    assert rungs[0] == base_plan(device, quantization or Quantization.NONE)
 
 
-def test_int8_weighs_as_fp8_does_and_is_never_streamed_from_the_disk() -> None:
+def test_int8_takes_as_much_memory_as_fp8_and_is_never_streamed_from_the_disk() -> None:
     footprint: Footprint = meter(T2V).measure(shape_of(T2V, 480))
     int8, fp8 = (footprint.expert[kind].total for kind in (Quantization.INT8, Quantization.FP8))
-    rungs = list(list_rungs("cuda", footprint, Quantization.INT8))
+    rungs = list(list_rungs("cuda", Quantization.INT8))
 
     assert int8 == pytest.approx(fp8, rel=0.01)
     assert {rung.experts for rung in rungs if rung.offload is Offload.DISK} == {Residence.ON_DEMAND}
@@ -333,7 +343,7 @@ def test_int8_weighs_as_fp8_does_and_is_never_streamed_from_the_disk() -> None:
 
 
 @pytest.mark.parametrize(("kind", "gpu_gb"), [(StepCache.PAB, 48), (StepCache.TAYLORSEER, 141)])
-def test_a_cache_of_every_layer_is_refused_where_it_does_not_fit_and_a_small_one_is_offered(
+def test_step_cache_that_does_not_fit_is_rejected_with_smaller_caches_as_suggestions(
     kind: StepCache, gpu_gb: int
 ) -> None:
     shape = replace(shape_of(T2V, 480), step_cache=kind)
@@ -342,23 +352,23 @@ def test_a_cache_of_every_layer_is_refused_where_it_does_not_fit_and_a_small_one
         planner(T2V, machine(gpu_gb, 256)).choose(shape)
 
     assert raised.value.suggestions == [
-        f"Without the step cache {kind} it fits; first_block and magcache take the least."
+        f"Omit the step cache {kind}, or use first_block or magcache, which take the least memory."
     ]
     assert planner(T2V, machine(gpu_gb, 256)).choose(replace(shape, step_cache=StepCache.FIRST_BLOCK))
 
 
-def test_loras_are_part_of_what_a_request_takes() -> None:
+def test_estimate_includes_the_loras_of_a_request() -> None:
     shape = shape_of(T2V, 480)
-    bare, worn = (
+    without, with_loras = (
         estimate_memory(base_plan("cuda"), add_run(meter(T2V).measure(shape), replace(shape, lora_bytes=size)))
         for size in (0, GIB)
     )
 
-    assert worn.stages["denoise"] == bare.stages["denoise"] + round(1.06 * 2 * GIB)  # on both experts
-    assert worn.stages["decode"] == bare.stages["decode"]
+    assert with_loras.stages["denoise"] == without.stages["denoise"] + round(1.06 * 2 * GIB)  # on both experts
+    assert with_loras.stages["decode"] == without.stages["decode"]
 
 
-def test_a_model_that_fits_one_run_is_planned_anew_for_one_that_keeps_more() -> None:
+def test_request_that_needs_more_memory_gets_a_new_plan() -> None:
     planned = planner(T2V, machine(80, 256))
     shape = shape_of(T2V, 480)
     plan = planned.choose(shape)
