@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.media.colors import ColorConverter
 from wan22_bridge.media.images import fit_image
 
 MAX_FRAMES = 1800
@@ -108,9 +109,10 @@ def read_last_frame(path: Path, width: int, height: int) -> Image.Image:
 
 
 def _read_images(path: Path) -> Iterator[Image.Image]:
+    colors = ColorConverter()
     with _reading("video"), path.open("rb") as file, _open(file) as container:
         for frame in _decode(container, _find_stream(container, "video")):
-            image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+            image = Image.fromarray(colors.to_rgb(frame))
             yield image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 

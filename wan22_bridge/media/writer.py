@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from wan22_bridge.errors import StorageFailed
+from wan22_bridge.media.colors import CHROMA_LOCATION, ColorConverter, tag_as_bt709
 from wan22_bridge.types import Frames
 
 _THUMBNAIL_SIDE = 384
@@ -45,13 +46,15 @@ class VideoWriter:
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self._container.metadata["comment"] = json.dumps(parameters, ensure_ascii=False)
         self._stream: VideoStream = self._container.add_stream(
-            "libx264", rate=fps, options={"crf": _CRF, **_same_bits_options()}
+            "libx264", rate=fps, options={"crf": _CRF, **CHROMA_LOCATION, **_same_bits_options()}
         )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        tag_as_bt709(self._stream.codec_context)
         self._stream.time_base = Fraction(1, fps)
         # The encoder works while frames are still being decoded: with its default of more threads than cores, the two
         # would fight over them.
         self._stream.codec_context.thread_count = len(os.sched_getaffinity(0))
+        self._colors = ColorConverter()
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -69,7 +72,7 @@ class VideoWriter:
     def add(self, frames: Frames) -> None:
         """Appends frames [n, height, width, 3]."""
         for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = self._colors.to_yuv(pixels)
             frame.pts, frame.time_base = self._count, self._stream.time_base
             self._container.mux(self._stream.encode(frame))
             self._count += 1
