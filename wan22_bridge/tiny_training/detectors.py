@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wan22_bridge.tiny_training.world import COLOURS, GROUNDS, Motion, Pixels, Plane, Pose, Shape, cover, places
+from wan22_bridge.tiny_training.world import COLORS, GROUNDS, Motion, Pixels, Plane, Pose, Shape, cover, places
 from wan22_bridge.types import Frames
 
 _THERE = 0.22
-"""How far a pixel is from the ground's colour, of 1 in each channel, where it belongs to a thing."""
+"""How far a pixel is from the ground's color, of 1 in each channel, where it belongs to a thing."""
 _SMALLEST_SHARE = 0.002
 """Of a frame's pixels: less is no thing."""
 _MOVED = 0.18
@@ -25,7 +25,7 @@ _ANGLES = 12
 class Sight:
     """One thing as it was seen: what of the world is nearest to it."""
 
-    colour: str
+    color: str
     shape: Shape
     motion: Motion
 
@@ -42,14 +42,14 @@ class _Track:
 
 
 def see_ground(frames: Frames) -> str:
-    """The name of the ground that is nearest to the colour along the frames' edges."""
+    """The name of the ground that is nearest to the color along the frames' edges."""
     edge = np.concatenate([frames[:, 0].reshape(-1, 3), frames[:, -1].reshape(-1, 3)]) / 255
-    colour = np.median(edge, axis=0)
-    return min(GROUNDS, key=lambda name: float(np.linalg.norm(colour - np.asarray(GROUNDS[name]))))
+    color = np.median(edge, axis=0)
+    return min(GROUNDS, key=lambda name: float(np.linalg.norm(color - np.asarray(GROUNDS[name]))))
 
 
 def see_things(frames: Frames, count: int = 1) -> list[Sight]:
-    """The `count` largest things, by colour; fewer where no more are there.
+    """The `count` largest things, by color; fewer where no more are there.
 
     Args:
         frames: [T, H, W, 3], at least three.
@@ -58,8 +58,8 @@ def see_things(frames: Frames, count: int = 1) -> list[Sight]:
     pixels_THW3: Pixels = frames.astype(np.float32) / np.float32(255)
     ground_THW3 = _ground(pixels_THW3)
     there_THW = np.linalg.norm(pixels_THW3 - ground_THW3, axis=-1) > _THERE
-    names = list(COLOURS)
-    palette = np.asarray([COLOURS[name] for name in names], dtype=np.float32)
+    names = list(COLORS)
+    palette = np.asarray([COLORS[name] for name in names], dtype=np.float32)
     nearest_THW = np.linalg.norm(pixels_THW3[..., None, :] - palette, axis=-1).argmin(axis=-1)
     least = _SMALLEST_SHARE * frames.shape[1] * frames.shape[2]
     if count == 1:
@@ -72,13 +72,13 @@ def see_things(frames: Frames, count: int = 1) -> list[Sight]:
         largest = sorted(areas, key=lambda name: -areas[name])[:count]
         masks = {name: there_THW & (nearest_THW == names.index(name)) for name in largest}
     sights = []
-    for colour, mask_THW in masks.items():
+    for color, mask_THW in masks.items():
         seen_T = mask_THW.sum(axis=(1, 2)) >= least
         if seen_T.sum() < 3:
             continue
         track = _follow(mask_THW[seen_T])
         motion = _judge_motion(track)
-        sights.append(Sight(colour=colour, shape=_judge_shape(track, motion), motion=motion))
+        sights.append(Sight(color=color, shape=_judge_shape(track, motion), motion=motion))
     return sights
 
 

@@ -5,7 +5,7 @@ import torch
 _MATRIX_RATE = 0.02
 _ADAM_RATE = 3e-3
 _SMALLEST_SIDE = 4
-"""A matrix with a shorter side, such as a kernel that makes three colours, is not one to orthogonalise."""
+"""A matrix with a shorter side, such as a kernel that makes three colors, is not one to orthogonalise."""
 
 
 class TinyOptimizer:

@@ -4,7 +4,7 @@ import random
 
 from wan22_bridge.tiny_training.world import (
     BOUNCE,
-    COLOURS,
+    COLORS,
     GROUNDS,
     GROWTH,
     TRAVEL,
@@ -42,17 +42,17 @@ NEON = "neon"
 
 def words() -> list[str]:
     """Every word that a prompt may have, sorted."""
-    said = [*_JOINING, *COLOURS, *GROUNDS, *(shape.value for shape in Shape)]
+    said = [*_JOINING, *COLORS, *GROUNDS, *(shape.value for shape in Shape)]
     for wordings in _MOVES.values():
         said += " ".join(wordings).split()
     return sorted(set(said))
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether a thing in a scene is one that training never shows: one in ten by colour, shape and motion."""
-    colours, shapes, motions = list(COLOURS), list(Shape), list(Motion)
+    """Whether a thing in a scene is one that training never shows: one in ten by color, shape and motion."""
+    colors, shapes, motions = list(COLORS), list(Shape), list(Motion)
     return any(
-        (colours.index(thing.colour) + 3 * shapes.index(thing.shape) + 7 * motions.index(thing.motion)) % 10 == 0
+        (colors.index(thing.color) + 3 * shapes.index(thing.shape) + 7 * motions.index(thing.motion)) % 10 == 0
         for thing in scene.things
     )
 
@@ -68,7 +68,7 @@ def draw_scene(chance: random.Random, *, things: int | None = None) -> Scene:
     ground = chance.choice(list(GROUNDS))
     while True:
         drawn = tuple(draw_thing(chance, small=count > 1) for _ in range(count))
-        if count == 1 or (drawn[0].colour != drawn[1].colour and _stay_apart(*drawn)):
+        if count == 1 or (drawn[0].color != drawn[1].color and _stay_apart(*drawn)):
             return Scene(ground=ground, things=drawn)
 
 
@@ -97,7 +97,7 @@ def draw_thing(chance: random.Random, *, small: bool = False) -> Thing:
         top += BOUNCE
     return Thing(
         shape=shape,
-        colour=chance.choice(list(COLOURS)),
+        color=chance.choice(list(COLORS)),
         motion=motion,
         x=chance.uniform(left, right),
         y=chance.uniform(top, bottom),
@@ -107,7 +107,7 @@ def draw_thing(chance: random.Random, *, small: bool = False) -> Thing:
 
 def describe(scene: Scene, chance: random.Random) -> str:
     """A prompt for a scene, in one of several wordings."""
-    things = [f"a {thing.colour} {thing.shape} {chance.choice(_MOVES[thing.motion])}" for thing in scene.things]
+    things = [f"a {thing.color} {thing.shape} {chance.choice(_MOVES[thing.motion])}" for thing in scene.things]
     words = " and ".join(things)
     wording = chance.random()
     if wording < 0.4:

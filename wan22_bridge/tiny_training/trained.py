@@ -21,7 +21,7 @@ from wan22_bridge.tuning.preview_factors import fit_factors
 _FLOW_SHIFT = {"t2v": 3.0, "i2v": 3.0, "ti2v": 5.0}
 """As in the scheduler's config of each real repository."""
 _PICTURES = 24
-"""To fit the colours of previews to."""
+"""To fit the colors of previews to."""
 
 
 def load_vae(version: str, weights: Path = WEIGHTS) -> AutoencoderKLWan:

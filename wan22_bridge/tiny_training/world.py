@@ -1,4 +1,4 @@
-"""The small world that the tiny models know: coloured shapes that move on a plain ground, drawn from a description."""
+"""The small world that the tiny models know: colored shapes that move on a plain ground, drawn from a description."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ Plane = NDArray[np.floating[Any]]
 Pixels = NDArray[np.float32]
 """Frames [T, H, W, 3] in 0..1."""
 
-COLOURS = {
+COLORS = {
     "red": (0.90, 0.12, 0.12),
     "orange": (1.00, 0.55, 0.05),
     "yellow": (0.98, 0.90, 0.15),
@@ -75,7 +75,7 @@ class Thing:
     """One shape. Lengths are shares of the frame's shorter side, from the frame's centre, y downwards."""
 
     shape: Shape
-    colour: str
+    color: str
     motion: Motion
     x: float
     """Where its centre is in the first frame."""
@@ -140,8 +140,8 @@ def render(scene: Scene, *, num_frames: int, width: int, height: int) -> Pixels:
             cover_HW1 = cover(thing.shape, at, x_HW, y_HW)[..., None]
             if scene.neon:
                 cover_HW1 -= cover(thing.shape, replace(at, radius=HOLLOW * at.radius), x_HW, y_HW)[..., None]
-            colour = np.asarray(COLOURS[thing.colour], dtype=np.float32)
-            frames[index] = frames[index] * (1 - cover_HW1) + colour * cover_HW1
+            color = np.asarray(COLORS[thing.color], dtype=np.float32)
+            frames[index] = frames[index] * (1 - cover_HW1) + color * cover_HW1
     return frames
 
 

@@ -71,8 +71,8 @@ def test_a_trained_vae_keeps_a_scene_that_it_has_not_seen(version: str, shape: t
     assert 10 * torch.log10(4 / (decoded_BCTHW - clip_BCTHW).square().mean()) > 26
     pixels_THWC = ((decoded_BCTHW[0].permute(1, 2, 3, 0) + 1) * 127.5).round().numpy().astype(np.uint8)
     [sight] = see_things(pixels_THWC)
-    assert (sight.colour, sight.shape, sight.motion) == (
-        scene.things[0].colour,
+    assert (sight.color, sight.shape, sight.motion) == (
+        scene.things[0].color,
         scene.things[0].shape,
         scene.things[0].motion,
     )
