@@ -1,4 +1,4 @@
-"""The tiny world: scenes are drawn as they are described, and the detectors see what was drawn."""
+"""Scenes of the tiny world, their prompts, and the detectors."""
 
 import random
 from dataclasses import replace
@@ -15,7 +15,7 @@ VISIBLE = [
     (shape, motion)
     for shape in Shape
     for motion in Motion
-    if (shape, motion) != (Shape.CIRCLE, Motion.SPINNING)  # it looks as one that stands still
+    if (shape, motion) != (Shape.CIRCLE, Motion.SPINNING)  # a spinning circle looks like a still one
 ]
 
 
@@ -25,7 +25,7 @@ def film(scene: Scene, num_frames: int = 17) -> Frames:
 
 
 @pytest.mark.parametrize(("shape", "motion"), VISIBLE)
-def test_the_detectors_see_each_shape_and_each_motion(shape: Shape, motion: Motion) -> None:
+def test_the_detectors_recognize_each_shape_and_motion(shape: Shape, motion: Motion) -> None:
     chance = random.Random(f"{shape} {motion}")
     while True:
         scene = draw_scene(chance, things=1)
@@ -40,7 +40,7 @@ def test_the_detectors_see_each_shape_and_each_motion(shape: Shape, motion: Moti
 
 @pytest.mark.parametrize("ground", GROUNDS)
 @pytest.mark.parametrize("color", COLORS)
-def test_the_detectors_see_each_colour_on_each_ground(color: str, ground: str) -> None:
+def test_the_detectors_recognize_each_color_on_each_ground(color: str, ground: str) -> None:
     thing = Thing(shape=Shape.SQUARE, color=color, motion=Motion.RIGHT, x=-0.2, y=0.0, radius=0.15)
     frames = film(Scene(ground=ground, things=(thing,)))
 
@@ -48,7 +48,7 @@ def test_the_detectors_see_each_colour_on_each_ground(color: str, ground: str) -
     assert see_things(frames)[0].color == color
 
 
-def test_two_things_are_told_apart_by_their_colours() -> None:
+def test_two_things_are_detected_by_their_colors() -> None:
     left = Thing(shape=Shape.STAR, color="red", motion=Motion.SPINNING, x=-0.25, y=0.0, radius=0.13)
     right = Thing(shape=Shape.CIRCLE, color="blue", motion=Motion.DOWN, x=0.25, y=-0.25, radius=0.1)
 
@@ -60,11 +60,11 @@ def test_two_things_are_told_apart_by_their_colours() -> None:
     }
 
 
-def test_where_there_is_nothing_nothing_is_seen() -> None:
+def test_nothing_is_detected_on_an_empty_ground() -> None:
     assert see_things(film(Scene(ground="navy", things=()))) == []
 
 
-def test_the_detectors_are_wrong_about_what_was_not_shown() -> None:
+def test_detected_motions_do_not_match_other_scenes() -> None:
     chance = random.Random(1)
     scenes = [draw_scene(chance, things=1) for _ in range(24)]
     sights = [see_things(film(scene))[0] for scene in scenes]
@@ -75,7 +75,7 @@ def test_the_detectors_are_wrong_about_what_was_not_shown() -> None:
     assert right < 12
 
 
-def test_things_stay_within_the_frame_and_apart() -> None:
+def test_things_stay_within_the_frame_and_apart_from_each_other() -> None:
     chance = random.Random(2)
     for _ in range(200):
         scene = draw_scene(chance)
@@ -87,7 +87,7 @@ def test_things_stay_within_the_frame_and_apart() -> None:
                 assert np.hypot(one.x - other.x, one.y - other.y) > one.radius + other.radius
 
 
-def test_a_prompt_names_what_there_is() -> None:
+def test_a_prompt_names_the_things_and_the_ground() -> None:
     chance = random.Random(3)
     for _ in range(50):
         scene = draw_scene(chance)
@@ -96,7 +96,7 @@ def test_a_prompt_names_what_there_is() -> None:
         assert scene.ground in prompt or not any(ground in prompt for ground in GROUNDS)
 
 
-def test_a_longer_clip_holds_the_same_motion_and_a_wide_one_the_same_thing() -> None:
+def test_a_scene_is_the_same_at_other_frame_counts_and_sizes() -> None:
     scene = draw_scene(random.Random(4), things=1)
     short, long = (film(scene, num_frames) for num_frames in (5, 33))
 
@@ -107,7 +107,7 @@ def test_a_longer_clip_holds_the_same_motion_and_a_wide_one_the_same_thing() -> 
 
 
 @pytest.mark.parametrize("shape", Shape)
-def test_in_neon_a_shape_is_its_outline(shape: Shape) -> None:
+def test_neon_draws_only_the_outline_of_a_shape(shape: Shape) -> None:
     thing = Thing(shape=shape, color="red", motion=Motion.STILL, x=0.1, y=0.0, radius=0.2)
     scene = Scene(ground="navy", things=(thing,))
     full, neon = (film(replace(scene, neon=on)) for on in (False, True))
