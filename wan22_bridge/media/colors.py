@@ -9,7 +9,10 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from wan22_bridge.types import Frames
 
 HD_HEIGHT = 720
-"""Height in pixels from which a video without color tags counts as BT.709, as in Chromium; below it is BT.601."""
+"""Minimum height in pixels at which a video without color tags counts as BT.709, as in Chromium.
+
+Lower videos count as BT.601.
+"""
 
 _MATRIX_BT709 = 1
 _MATRICES = {
@@ -21,10 +24,10 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
-"""Matrix coefficients of ITU-T H.273 → libswscale's. The two number the same matrices differently."""
+"""libswscale's number of each matrix of ITU-T H.273, which numbers some of them differently."""
 
 _SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""libswscale's flags. Its defaults round down, which darkens a video by about 10 levels in ten generations."""
+"""libswscale's flags. Without them, it rounds down, which darkens a video by about 10 levels in ten generations."""
 
 CHROMA_LOCATION = {"chroma_sample_location": "center"}
 """Encoder option that tags where `ColorConverter.to_yuv` takes its chroma samples.
@@ -42,7 +45,7 @@ def tag_as_bt709(codec: VideoCodecContext) -> None:
 
 
 class ColorConverter:
-    """Converts the frames of one video. It keeps libswscale's tables from one frame to the next."""
+    """Converts the frames of one video, reusing libswscale's tables from frame to frame."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
@@ -60,7 +63,7 @@ class ColorConverter:
     def to_rgb(self, frame: VideoFrame) -> Frames:
         """Converts a decoded frame to RGB [height, width, 3], by its own matrix and range.
 
-        A frame whose matrix is missing, or unknown to libswscale, is converted like an untagged one in a player.
+        If the matrix is not tagged, or unknown to libswscale, the frame's height decides: see `HD_HEIGHT`.
         """
         matrix = _MATRICES.get(frame.colorspace) or (
             Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601
