@@ -49,7 +49,7 @@ def _read(path: Path, like: Frames) -> Frames:
 
 def _tags(data: bytes) -> dict[str, int]:
     """Returns the color tags that FFmpeg reports, which must be equal in the codec's context and in every frame."""
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         codec = container.streams.video[0].codec_context
         names = ("color_primaries", "color_trc", "colorspace", "color_range")
         before = {name: getattr(codec, name) for name in names}
