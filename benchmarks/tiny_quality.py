@@ -69,7 +69,7 @@ def _measure_vae(version: str, scenes: int) -> list[Row]:
     """Scenes through a VAE and back: the likeness, and whether the detectors still see what there was."""
     vae = load_vae(version)
     use_fast_kernels(vae)
-    chance, psnrs, seen = random.Random(HELD_OUT_SEED), [], dict.fromkeys(("colour", "shape", "motion"), 0)
+    chance, psnrs, seen = random.Random(HELD_OUT_SEED), [], dict.fromkeys(("color", "shape", "motion"), 0)
     for _ in range(scenes):
         scene = draw_scene(chance, things=1)
         frames = draw_frames(scene, SIDE, SIDE, FRAMES)
@@ -126,7 +126,7 @@ def _measure_neon(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
     scores = score(cases, videos)
     return [
         *rows,
-        Row(f"{title} at 1: colour", scores.colour, "%"),
+        Row(f"{title} at 1: colour", scores.color, "%"),
         Row(f"{title} at 1: motion", scores.motion, "%"),
     ]
 
@@ -156,14 +156,14 @@ def _score_rows(
     videos: Sequence[Judgement],
     least: Sequence[float | None] = (None, None, None),
 ) -> list[Row]:
-    names = ("colour", "shape", "motion")
+    names = ("color", "shape", "motion")
     found = zip(names, _values(cases, videos), least, strict=True)
     return [Row(f"{title}: {name}", value, "%", least=target) for name, value, target in found]
 
 
 def _values(cases: Sequence[Case], videos: Sequence[Judgement]) -> tuple[float, float, float]:
     scores = score(cases, videos)
-    return scores.colour, scores.shape, scores.motion
+    return scores.color, scores.shape, scores.motion
 
 
 def _seconds(videos: Sequence[Judgement]) -> float:

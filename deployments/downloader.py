@@ -10,7 +10,7 @@ from typing import Any
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import DownloadFailed, ModelMissing, Wan22Error
-from wan22_bridge.fetching import NAME, Fetching, FileState, Stopped, check_files, read_manifest
+from wan22_bridge.fetching import MANIFEST_NAME, FetchProgress, FetchStopped, FileState, check_files, read_manifest
 from wan22_bridge.fetching.downloads import ensure_model, find_model
 
 logger = logging.getLogger("ray.serve")
@@ -42,7 +42,7 @@ class Availability:
 
 @dataclass(kw_only=True, slots=True)
 class _Fetch:
-    progress: Fetching
+    progress: FetchProgress
     task: "asyncio.Task[Path]"
     for_jobs: bool
 
@@ -79,7 +79,7 @@ class Downloader:
         fetch = self._fetches.get(model_id) or self._begin(model_id, check_content, for_jobs=False)
         try:
             return await asyncio.shield(fetch.task)
-        except Stopped:
+        except FetchStopped:
             raise _stopped(model_id) from None
 
     async def folder(self, model_id: str) -> Path | None:
@@ -109,7 +109,7 @@ class Downloader:
         if not spec.is_fetched:
             return {}
         if manifest is None:
-            return {NAME: FileState.MISSING.value}
+            return {MANIFEST_NAME: FileState.MISSING.value}
         states = await asyncio.to_thread(check_files, folder, manifest, content=True)
         return {path: state.value for path, state in states.items() if state is not FileState.GOOD}
 
@@ -139,13 +139,13 @@ class Downloader:
 
     def _begin(self, model_id: str, check_content: bool, for_jobs: bool) -> _Fetch:
         self._errors.pop(model_id, None)
-        progress = Fetching()
+        progress = FetchProgress()
         task = asyncio.create_task(self._fetch(model_id, progress, check_content))
         fetch = _Fetch(progress=progress, task=task, for_jobs=for_jobs)
         self._fetches[model_id] = fetch
         return fetch
 
-    async def _fetch(self, model_id: str, progress: Fetching, check_content: bool) -> Path:
+    async def _fetch(self, model_id: str, progress: FetchProgress, check_content: bool) -> Path:
         extra = {"action": "model_fetch_failed", "model": model_id}
         try:
             folder = await asyncio.to_thread(
@@ -156,7 +156,7 @@ class Downloader:
                 cast=self._cast,
                 check_content=check_content,
             )
-        except Stopped:
+        except FetchStopped:
             logger.info("The fetch of %s was stopped", model_id, extra=extra | {"action": "model_fetch_stopped"})
             self._errors[model_id] = _stopped(model_id).to_dict()
             raise

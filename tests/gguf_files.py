@@ -1,4 +1,4 @@
-"""Experts as .gguf files, as people publish them: with the names of the original code."""
+"""Experts as .gguf files with the weight names of Wan's original code, which published files use."""
 
 from pathlib import Path
 
@@ -27,13 +27,13 @@ _RENAMED = (
 
 
 def write_gguf(expert: WanTransformer3DModel, path: Path) -> Path:
-    """Writes an expert with the matrices of its blocks in Q8_0 and the rest in fp32."""
+    """Writes an expert to `path`: the matrices of its blocks in Q8_0, all other weights in fp32."""
     writer = gguf.GGUFWriter(path, "wan")
     for name, parameter in expert.state_dict().items():
         values = parameter.float().numpy()
         if name.startswith("blocks.") and values.ndim == 2:
-            quantised = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
-            writer.add_tensor(_original(name), quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+            quantized = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+            writer.add_tensor(_original(name), quantized, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
         else:
             writer.add_tensor(_original(name), values)
     writer.write_header_to_file()
@@ -44,6 +44,7 @@ def write_gguf(expert: WanTransformer3DModel, path: Path) -> Path:
 
 
 def _original(name: str) -> str:
+    """Returns the original code's name for a weight of diffusers."""
     if name == "scale_shift_table":
         return "head.modulation"
     for ours, theirs in (*_RENAMED, ("scale_shift_table", "modulation")):

@@ -1,6 +1,6 @@
-"""A hub for tests: serves a folder as a model the way the Hugging Face Hub does, over real HTTP, with faults on demand.
+"""Test server that serves a folder like the Hugging Face Hub, over real HTTP, with faults on demand.
 
-Revisions, resolve redirects, ETag and Range are as `huggingface_hub` asks for them.
+It implements the revisions, redirects, ETags and ranges that `huggingface_hub` uses.
 """
 
 import hashlib
@@ -23,37 +23,37 @@ _LARGE = (".safetensors",)
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What goes wrong with one request for a file's content."""
+    """Fault of one response."""
 
     status: int | None = None
-    """Answers with it and nothing else."""
+    """Status of an error response without content."""
     cut_after: int | None = None
-    """Closes the connection after so many bytes."""
+    """Number of bytes after which the connection is closed."""
     wrong_byte: bool = False
-    """Gives another first byte."""
+    """Whether the first byte is changed."""
     drip_seconds: float | None = None
-    """Gives a kilobyte, waits so long, and so on."""
+    """Wait in seconds after each kilobyte."""
 
 
 @dataclass
 class HubServer:
-    """The server."""
+    """State of the server: the faults to come, and the requests so far."""
 
     folder: Path
     url: str = ""
     faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
-    """For each file, one for each of the next requests for its content."""
+    """Faults of the next requests for each file's content."""
     describing: deque[Fault] = field(default_factory=deque)
-    """Likewise for the description of the model."""
+    """Faults of the next requests for the model's file list."""
     asked: Counter[str] = field(default_factory=Counter)
-    """How often each file's content was asked for."""
+    """Number of requests for each file's content."""
     ranges: list[tuple[str, int]] = field(default_factory=list)
-    """The requests that began after the start of a file."""
+    """Name and first byte of each request for a part of a file."""
     sent: int = 0
-    """Bytes of content."""
+    """Number of content bytes sent."""
 
     def describe(self) -> dict[str, Any]:
-        """What the hub tells of the model."""
+        """Returns the hub's description of the model, with its file list."""
         siblings = []
         for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             content = path.read_bytes()
@@ -69,7 +69,7 @@ class HubServer:
 
 @contextmanager
 def serving_hub(folder: Path) -> Iterator[HubServer]:
-    """Serves `folder` as `wan/tiny` for the time of the context."""
+    """Serves `folder` as `wan/tiny` within the context."""
     hub = HubServer(folder)
 
     class Handler(_Handler):
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith(resolve) and name.endswith(_LARGE):
             self._redirect(name)
         else:
-            self._give(name)
+            self._send_file(name)
 
     def _answer(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         self._answer(302, b"", headers)
 
-    def _give(self, name: str) -> None:
+    def _send_file(self, name: str) -> None:
         hub, content = self.server_hub, (self.server_hub.folder / name).read_bytes()
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
         if self.command == "HEAD":
@@ -154,18 +154,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(content[start:], fault)
 
     def _send(self, content: bytes, fault: Fault) -> None:
-        given = content if fault.cut_after is None else content[: fault.cut_after]
+        sent = content if fault.cut_after is None else content[: fault.cut_after]
         try:
             if fault.drip_seconds is None:
-                self.wfile.write(given)
-                self.server_hub.sent += len(given)
+                self.wfile.write(sent)
+                self.server_hub.sent += len(sent)
             else:
-                for start in range(0, len(given), 1024):
-                    self.wfile.write(given[start : start + 1024])
-                    self.server_hub.sent += len(given[start : start + 1024])
+                for start in range(0, len(sent), 1024):
+                    self.wfile.write(sent[start : start + 1024])
+                    self.server_hub.sent += len(sent[start : start + 1024])
                     time.sleep(fault.drip_seconds)
         except OSError:
-            pass  # the client has gone
+            pass  # the client closed the connection
         if fault.cut_after is not None:
             self.close_connection = True
             self.connection.shutdown(2)

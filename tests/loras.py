@@ -1,4 +1,4 @@
-"""LoRAs for the tiny transformers."""
+"""LoRA files for the tiny transformers."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import torch
 from safetensors.torch import save_file
 
 WIDTH = 192
-"""Of the tiny transformers."""
+"""Width of the tiny transformers' hidden states."""
 
 
 def write_lora(path: Path, *, seed: int = 0, width: int = WIDTH, metadata: dict[str, str] | None = None) -> Path:
-    """A random LoRA of rank 4 on the attention's queries and outputs."""
+    """Writes a random LoRA of rank 4 for the queries of self-attention and the outputs of cross-attention."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for index in range(2):

@@ -1,4 +1,4 @@
-"""Input videos as files' contents."""
+"""Input videos as bytes."""
 
 import io
 
@@ -9,13 +9,20 @@ from wan22_bridge.types import Frames
 
 
 def ramp(num_frames: int = 13, width: int = 96, height: int = 64) -> Frames:
-    """Grey frames [n, height, width, 3] that grow brighter."""
-    greys = np.linspace(20, 230, num_frames, dtype=np.uint8)
-    return greys[:, None, None, None] * np.ones((1, height, width, 3), dtype=np.uint8)
+    """Returns gray frames [n, height, width, 3] of increasing brightness."""
+    grays = np.linspace(20, 230, num_frames, dtype=np.uint8)
+    return grays[:, None, None, None] * np.ones((1, height, width, 3), dtype=np.uint8)
 
 
 def mp4(frames: Frames | None = None, *, fps: int = 16, turned: int = 0, movflags: str = "") -> bytes:
-    """An mp4 of frames, by default `ramp`'s; `turned` is the rotation that a player applies."""
+    """Returns an mp4 without color tags.
+
+    Args:
+        frames: Frames [n, height, width, 3]; by default those of `ramp`.
+        fps: Frames per second.
+        turned: Rotation in degrees that a player applies.
+        movflags: FFmpeg's flags of the mp4 container.
+    """
     frames = ramp() if frames is None else frames
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options={"movflags": movflags} if movflags else {}) as container:
@@ -33,16 +40,16 @@ def mp4(frames: Frames | None = None, *, fps: int = 16, turned: int = 0, movflag
 
 
 def cut_off() -> bytes:
-    """An mp4 whose index, in front, names more than is there."""
-    whole = mp4(np.random.default_rng(0).integers(0, 255, (13, 64, 96, 3), dtype=np.uint8))
-    index, pictures = whole.index(b"moov") - 4, whole.index(b"mdat") - 4
-    assert index > pictures
-    moved = whole[:pictures] + whole[index:] + whole[pictures:index]
+    """Returns an incomplete mp4: its index, at the front, lists frames that are missing at the end."""
+    complete = mp4(np.random.default_rng(0).integers(0, 255, (13, 64, 96, 3), dtype=np.uint8))
+    index, frames = complete.index(b"moov") - 4, complete.index(b"mdat") - 4
+    assert index > frames
+    moved = complete[:frames] + complete[index:] + complete[frames:index]
     return moved[: -len(moved) // 3]
 
 
 def sound() -> bytes:
-    """An mp4 with sound alone."""
+    """Returns an mp4 with an audio stream and no video stream."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=44100)

@@ -1,4 +1,4 @@
-"""configs/models.yaml → ModelSpec: which models there are and what each takes."""
+"""The models of configs/models.yaml, with their sources, defaults and limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from wan22_bridge.types import ModelType
 
 
 class ImageInput(StrEnum):
-    """Whether a model takes a first frame."""
+    """Whether a model accepts an image as the first frame."""
 
     NONE = "none"
     OPTIONAL = "optional"
@@ -22,7 +22,7 @@ class ImageInput(StrEnum):
 
 
 class SourceKind(StrEnum):
-    """Where a model's files come from."""
+    """Source of a model's files."""
 
     BUILTIN = "builtin"
     HUB = "hub"
@@ -30,7 +30,7 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """Other defaults of a model; None is "as the model's own"."""
+    """Named set of defaults; a field that is None keeps the model's own default."""
 
     steps: int | None = None
     guidance_scale: float | None = None
@@ -38,27 +38,31 @@ class Preset:
     flow_shift: float | None = None
     negative_prompt: str | None = None
     loras: tuple[str, ...] = ()
-    """Put on at full strength, beside those that the request names."""
+    """LoRAs applied at full strength, in addition to those of the request."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """One model of the catalogue: its source, its defaults and its limits."""
+    """One model of the catalogue, with its source, defaults and limits."""
 
     id: str
     type: ModelType
     title: str
     source_kind: SourceKind
     source_ref: str
-    """The member of the tiny family, or the repository on the hub."""
+    """Member of the tiny family, or repository on the hub."""
     image: ImageInput
     end_image: bool
     size: tuple[int, int]
-    """Width and height that a request gets that names none."""
+    """Default width and height in pixels."""
     sizes: tuple[tuple[int, int], ...]
+    """Recommended widths and heights in pixels."""
     size_multiple: int
+    """Number that divides every width and height."""
     max_pixels: int
+    """Maximum pixels per frame."""
     num_frames: int
+    """Default frame count."""
     max_frames: int
     fps: int
     steps: int
@@ -68,25 +72,25 @@ class ModelSpec:
     negative_prompt: str
     presets: Mapping[str, Preset]
     path: Path | None = None
-    """A folder on this machine in place of the source."""
+    """Folder on this machine that replaces the source."""
     revision: str | None = None
-    """Of the repository on the hub: a commit, a tag or a branch; the newest by default."""
+    """Commit, tag or branch of the repository on the hub; by default the newest commit of its main branch."""
     quantization: Quantization | None = None
-    """How its experts' weights are stored, where it is not as for other models."""
+    """Quantization of the experts for this model alone; by default that of the generator's settings."""
 
     @property
     def is_fetched(self) -> bool:
-        """Whether its files have to be fetched before it can be used."""
+        """Whether the model's files come from the hub."""
         return self.path is None and self.source_kind is SourceKind.HUB
 
     @property
     def video(self) -> bool:
-        """Whether it can make a video anew. Image-to-video models can't: they see nothing but the first frame."""
+        """Whether the model supports video-to-video, which image-to-video models don't."""
         return self.type is not ModelType.I2V
 
 
 def load_catalogue() -> dict[str, ModelSpec]:
-    """Reads every model that this version knows, by id."""
+    """Loads every model of this version's catalogue, by id."""
     data = yaml.safe_load(configs.models_file().read_text("utf-8"))
     return {model_id: _parse_spec(model_id, entry) for model_id, entry in data["models"].items()}
 

@@ -1,19 +1,20 @@
-"""What can go wrong, for programs and for people.
+"""Errors that the service reports to programs and to people.
 
 Wan22Error
-├── InvalidRequest        what was asked can't be done; asking differently can
-├── ConfigurationError    the service was set up wrongly
-├── NotFound              no such job, video, upload or model
-├── Conflict              the state it is in does not allow it
-├── PayloadTooLarge       an upload or a body over the limit
-├── ModelMissing          a model's files are not on this machine
-├── DownloadFailed        they could not be fetched
-├── ModelCorrupted        they are, and can't be loaded
-├── OutOfMemory           the device was too small for the request
-├── NotReady              the service can't work at the moment
-├── GenerationFailed      the model ran and the result is unusable
-├── SnapshotRefused       a broken-off generation can't be continued; it starts over
-└── StorageFailed         a file could not be written or read back
+├── InvalidRequest        The request is invalid; a different request can succeed
+├── ConfigurationError    The service is configured wrongly
+├── NotFound              The job, video, upload or model does not exist
+├── Conflict              The resource's state does not allow the operation
+├── PayloadTooLarge       An upload or a request body exceeds the limit
+├── ModelMissing          A model's files are not on this machine
+├── DownloadFailed        A model's files could not be fetched
+├── ModelCorrupted        A model's files are on this machine, but can't be loaded
+├── OutOfMemory           The device has too little memory for the request
+├── NotReady              The service is temporarily unavailable
+├── GenerationFailed      The model ran, but its output is unusable
+│   └── RankLost          A process of a multi-GPU group exited or stopped responding
+├── SnapshotRejected      A job can't be resumed from its snapshot; the generation restarts
+└── StorageFailed         A file could not be written or read back
 """
 
 from collections.abc import Sequence
@@ -21,10 +22,10 @@ from typing import Any, ClassVar
 
 
 class Wan22Error(Exception):
-    """Something went wrong that this service understands."""
+    """An error with a message, a code and suggestions for the client."""
 
     category: ClassVar[str] = "internal"
-    """The broad kind, `error.type` in the interface."""
+    """Broad kind of error: `error.type` in the interface."""
     default_code: ClassVar[str] = "internal_error"
     default_can_retry: ClassVar[bool] = False
 
@@ -37,14 +38,14 @@ class Wan22Error(Exception):
         suggestions: Sequence[str] = (),
         can_retry: bool | None = None,
     ) -> None:
-        """Keeps what a client is told.
+        """Stores what the client is to see.
 
         Args:
-            message: what was wrong and what was expected; the class's docstring by default.
-            code: a stable snake_case word for programs.
-            param: the field or key that is at fault.
-            suggestions: what to do instead, a sentence each.
-            can_retry: whether the very same request may work later.
+            message: What was wrong and what was expected; by default the first line of the class's docstring.
+            code: Stable snake_case identifier for programs.
+            param: Name of the invalid field or key.
+            suggestions: Possible fixes, one sentence each.
+            can_retry: Whether the same request may succeed later.
         """
         self.message = message or (self.__doc__ or "").split("\n")[0]
         self.code = code or self.default_code
@@ -54,11 +55,11 @@ class Wan22Error(Exception):
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Survives pickling: exceptions cross process borders here."""
+        """Supports pickling, because errors cross process boundaries."""
         return _rebuild, (type(self), self.message, self.code, self.param, self.suggestions, self.can_retry)
 
     def to_dict(self) -> dict[str, Any]:
-        """The inner object of the interface's error body."""
+        """Returns the `error` object of an HTTP error response."""
         return {
             "type": self.category,
             "code": self.code,
@@ -76,7 +77,7 @@ def _rebuild(
 
 
 class InvalidRequest(Wan22Error):
-    """The request can't be carried out as it stands."""
+    """The request is invalid."""
 
     category = "invalid_request"
     default_code = "invalid_request"
@@ -90,21 +91,21 @@ class ConfigurationError(Wan22Error):
 
 
 class NotFound(Wan22Error):
-    """There is no such thing here."""
+    """The resource does not exist."""
 
     category = "not_found"
     default_code = "not_found"
 
 
 class Conflict(Wan22Error):
-    """The state it is in does not allow that."""
+    """The resource's state does not allow this operation."""
 
     category = "conflict"
     default_code = "conflict"
 
 
 class PayloadTooLarge(Wan22Error):
-    """The request is larger than this service takes."""
+    """The request is larger than this service accepts."""
 
     category = "invalid_request"
     default_code = "payload_too_large"
@@ -118,7 +119,7 @@ class ModelMissing(Wan22Error):
 
 
 class DownloadFailed(Wan22Error):
-    """The model could not be fetched."""
+    """The model's files could not be fetched."""
 
     category = "network"
     default_code = "download_failed"
@@ -139,7 +140,7 @@ class OutOfMemory(Wan22Error):
 
 
 class NotReady(Wan22Error):
-    """The service can't work at the moment."""
+    """The service is temporarily unavailable."""
 
     category = "capacity"
     default_code = "not_ready"
@@ -147,21 +148,21 @@ class NotReady(Wan22Error):
 
 
 class GenerationFailed(Wan22Error):
-    """The model ran, and what it made is unusable."""
+    """The model ran, but its output is unusable."""
 
     category = "generation"
     default_code = "generation_failed"
 
 
 class RankLost(GenerationFailed):
-    """A process that denoised the video together with others broke off."""
+    """A process of the multi-GPU group exited or stopped responding."""
 
     default_code = "rank_lost"
     default_can_retry = True
 
 
-class SnapshotRefused(Wan22Error):
-    """The snapshot can't be used."""
+class SnapshotRejected(Wan22Error):
+    """The snapshot can't be used to resume the job."""
 
     category = "generation"
     default_code = "snapshot_refused"

@@ -1,4 +1,4 @@
-"""Durable files: written under a temporary name, flushed to disk, then renamed; and a lock between processes."""
+"""Durable file writes, a lock between processes, and fingerprints of files."""
 
 import fcntl
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def fsync_directory(folder: Path) -> None:
-    """Makes a rename or a new entry in `folder` survive a power failure."""
+    """Flushes `folder` itself to disk, so that a rename or a new entry in it survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -19,7 +19,7 @@ def fsync_directory(folder: Path) -> None:
 
 
 def fsync_tree(folder: Path) -> None:
-    """Flushes every file and folder below `folder`, and itself, to disk."""
+    """Flushes `folder` and every file and folder below it to disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
             with open(os.path.join(parent, name), "rb") as file:
@@ -29,9 +29,9 @@ def fsync_tree(folder: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success its content is flushed and renamed to `path`.
+    """Yields a temporary path beside `path`; on success the file is flushed to disk and renamed to `path`.
 
-    On an error the temporary file is removed and `path` is as it was.
+    On an error the temporary file is removed, and `path` stays unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
@@ -47,7 +47,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock between processes; the system lets go of it when its holder dies."""
+    """Holds an exclusive lock between processes. The operating system releases it when the process exits."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -57,7 +57,10 @@ _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 
 def identify_files(files: Iterable[Path]) -> str:
-    """Names what is in some files without reading gigabytes: by their names, their sizes and samples all over them."""
+    """Returns a fingerprint of the files' names, sizes and contents.
+
+    It reads 64 samples spread over each file, because reading whole models would take too long.
+    """
     digest = hashlib.sha256()
     for path in sorted(files):
         size = path.stat().st_size

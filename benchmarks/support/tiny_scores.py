@@ -52,7 +52,7 @@ class Judgement:
 class Scores:
     """How many of some videos are right, in percent."""
 
-    colour: float
+    color: float
     shape: float
     motion: float
     ground: float
@@ -61,7 +61,7 @@ class Scores:
     @property
     def mean(self) -> float:
         """Of what a thing is and does."""
-        return (self.colour + self.shape + self.motion) / 3
+        return (self.color + self.shape + self.motion) / 3
 
 
 def draw_cases(count: int, seed: int = HELD_OUT_SEED, *, neon: bool = False) -> list[Case]:
@@ -125,7 +125,7 @@ def score(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Scores:
     pairs = list(zip(cases, judgements, strict=True))
     parts = {
         name: percent([_part(found.sight, name) == getattr(case.scene.things[0], name) for case, found in pairs])
-        for name in ("colour", "shape", "motion")
+        for name in ("color", "shape", "motion")
     }
     named = [found.ground == case.scene.ground for case, found in pairs if case.scene.ground in case.prompt.split()]
     return Scores(**parts, ground=percent(named))

@@ -18,7 +18,7 @@ from wan22_bridge.errors import Wan22Error
 
 if TYPE_CHECKING:
     from wan22_bridge.catalogue import ModelSpec
-    from wan22_bridge.fetching import Fetching
+    from wan22_bridge.fetching import FetchProgress
 
 app = typer.Typer(no_args_is_help=True, help="The models, and their files: fetched, checked, shrunk, removed.")
 output, errors = Console(), Console(stderr=True)
@@ -77,12 +77,12 @@ def pull(
     bf16: Annotated[bool | None, typer.Option(help="Cast fp32 weights as they come; by default as configured.")] = None,
 ) -> None:
     """Fetch what is missing of a model. Ctrl-C stops it; the next time it goes on from there."""
-    from wan22_bridge.fetching import Fetching
+    from wan22_bridge.fetching import FetchProgress
     from wan22_bridge.fetching.downloads import ensure_model
 
     with _telling_errors():
         spec, folder, cast = _choose(model, config, models_dir)
-        progress = Fetching()
+        progress = FetchProgress()
         with _showing(spec, progress):
             found = ensure_model(spec, folder, progress, cast=cast if bf16 is None else bf16)
     output.print(f"{spec.id} is in {escape(str(found))}", highlight=False, soft_wrap=True)
@@ -96,7 +96,7 @@ def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Fetch again what is wrong, and that alone.")] = False,
 ) -> None:
     """Read and hash each file of a model that was fetched."""
-    from wan22_bridge.fetching import Fetching, FileState, check_files, read_manifest
+    from wan22_bridge.fetching import FetchProgress, FileState, check_files, read_manifest
     from wan22_bridge.fetching.downloads import ensure_model
 
     with _telling_errors():
@@ -104,17 +104,17 @@ def verify(
         manifest = read_manifest(folder / spec.id)
         if manifest is None:
             _fail(f"{spec.id} is not on this machine: `wan22 models pull {spec.id}` fetches it.")
-        progress = Fetching()
+        progress = FetchProgress()
         progress.total_bytes = _size(folder / spec.id)
         with _showing(spec, progress, what="checking"):
-            states = check_files(folder / spec.id, manifest, content=True, tell=progress.tell)
+            states = check_files(folder / spec.id, manifest, content=True, report=progress.add)
         wrong = {path: state for path, state in states.items() if state is not FileState.GOOD}
         for path, state in wrong.items():
             output.print(f"{path}: {state.value.replace('_', ' ')}", highlight=False, soft_wrap=True)
         if wrong and not repair:
             _fail(f"{len(wrong)} of {len(states)} files of {spec.id} are not as they should be; --repair mends them.")
         if wrong:
-            progress = Fetching()
+            progress = FetchProgress()
             with _showing(spec, progress):
                 ensure_model(spec, folder, progress, cast=cast, check_content=True)
     output.print(f"{spec.id}: all {len(states)} files are as they should be.", highlight=False)
@@ -144,7 +144,7 @@ def remove(
 @app.command()
 def convert(model: Model, config: Config = _CONFIG, models_dir: ModelsDir = None) -> None:
     """Cast a fetched model's fp32 weights to bf16, in which they are computed anyway: it takes half the disk."""
-    from wan22_bridge.fetching import Fetching
+    from wan22_bridge.fetching import FetchProgress
     from wan22_bridge.fetching.downloads import ensure_model, find_model
 
     with _telling_errors():
@@ -153,7 +153,7 @@ def convert(model: Model, config: Config = _CONFIG, models_dir: ModelsDir = None
             _fail(f"{spec.id} is not whole on this machine: `wan22 models pull --bf16 {spec.id}` fetches and casts it.")
         before = _size(folder / spec.id)
         with output.status(f"Casting {spec.id}"):
-            ensure_model(spec, folder, Fetching(), cast=True)
+            ensure_model(spec, folder, FetchProgress(), cast=True)
         after = _size(folder / spec.id)
     output.print(f"{spec.id}: {before / 1e9:.1f} GB were, {after / 1e9:.1f} GB are on the disk.", highlight=False)
 
@@ -194,7 +194,7 @@ def _size(folder: Path) -> int:
 
 
 @contextmanager
-def _showing(spec: "ModelSpec", progress: "Fetching", *, what: str = "fetching") -> Iterator[None]:
+def _showing(spec: "ModelSpec", progress: "FetchProgress", *, what: str = "fetching") -> Iterator[None]:
     """A bar for the time of the context, and Ctrl-C that stops in good order."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     ended = threading.Event()

@@ -80,7 +80,7 @@ def test_a_default_name_is_the_jobs(service: Service, tmp_path: Path) -> None:
         (["generate", "x", "-o", "/nonexistent/a.mp4"], 2, "/nonexistent/a.mp4"),
         (["generate", "x", "--image", "/nonexistent.png"], 2, "does not exist"),
         (["generate", "x", "--video", "/nonexistent.mp4"], 2, "does not exist"),
-        (["generate", "x", "--video", __file__], 2, "whole mp4 file"),
+        (["generate", "x", "--video", __file__], 2, "complete mp4 file"),
         (["generate", "x", "--strength", "0.5"], 2, "no video was sent"),
         (["generate"], 2, "Missing argument"),
         (["cancel", "nope"], 2, "no job 'nope'"),

@@ -119,7 +119,7 @@ def test_it_raises_its_own_errors_with_our_message(client: openai.OpenAI) -> Non
         client.videos.retrieve("video_none")
     with pytest.raises(openai.NotFoundError, match="no job"):
         client.videos.edit(prompt="x", video=_BY_ID, extra_body={"video": {"id": "nope"}})
-    with pytest.raises(openai.BadRequestError, match="whole mp4") as caught:
+    with pytest.raises(openai.BadRequestError, match="complete mp4") as caught:
         client.videos.edit(prompt="x", video=b"text")
     assert (caught.value.code, caught.value.param) == ("invalid_video", "video")
     with pytest.raises(openai.BadRequestError, match="seconds"):

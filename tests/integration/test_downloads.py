@@ -13,7 +13,7 @@ from diffusers import WanTransformer3DModel
 from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import Service, running_service, wait_until
 from wan22_bridge.builtin import ensure_tiny_model
-from wan22_bridge.fetching import Fetching, fetch_model
+from wan22_bridge.fetching import FetchProgress, fetch_model
 
 BIG = "transformer/diffusion_pytorch_model.safetensors"
 MODELS: list[Any] = ["tiny-t2v", {"id": "from-hub", "like": "tiny-ti2v", "repository": REPOSITORY}]
@@ -89,7 +89,7 @@ def test_a_damaged_file_is_fetched_again_alone_and_the_job_goes_on(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     folder = tmp_path / "data" / "models" / "from-hub"
-    fetch_model(REPOSITORY, None, folder, Fetching())
+    fetch_model(REPOSITORY, None, folder, FetchProgress())
     whole = (folder / BIG).read_bytes()
     (folder / BIG).write_bytes(b"\xff" * 64 + whole[64:])
     hub.asked.clear()

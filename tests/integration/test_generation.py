@@ -81,7 +81,7 @@ def test_the_first_frame_is_the_image_that_was_sent(service: Service) -> None:
             answer = client.post(
                 "/api/v1/generation/submit",
                 data=_FORM | {"model_type": "ti2v", "seed": "1"},
-                files={"image": ("a.png", png(colour=colour), "image/png")},
+                files={"image": ("a.png", png(color=colour), "image/png")},
             )
         task = service.wait_for(answer.json()["task_id"], "completed")
         thumbnails.append(httpx.get(f"{service.url}/api/v1/outputs/{task['id']}/thumbnail").content)

@@ -1,14 +1,15 @@
-"""Fetching models: from the hub or a mirror of it, checked, resumed, and once."""
+"""Downloads of models from the hub or a mirror: verified, resumable and locked between processes."""
 
-from wan22_bridge.fetching.fetch import Fetching, Stopped, fetch_model
-from wan22_bridge.fetching.manifest import NAME, FileState, Manifest, check_files, read_manifest
+from wan22_bridge.fetching.fetch import fetch_model
+from wan22_bridge.fetching.manifest import MANIFEST_NAME, FileState, Manifest, check_files, read_manifest
+from wan22_bridge.fetching.progress import FetchProgress, FetchStopped
 
 __all__ = [
-    "NAME",
-    "Fetching",
+    "MANIFEST_NAME",
+    "FetchProgress",
+    "FetchStopped",
     "FileState",
     "Manifest",
-    "Stopped",
     "check_files",
     "fetch_model",
     "read_manifest",

@@ -1,4 +1,4 @@
-"""Weights that come in fp32, cast to bf16 once, file by file: what they are computed in anyway, at half the size."""
+"""Casts of downloaded fp32 weights to bf16, which halves their size on the disk."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,18 @@ from wan22_bridge.files import atomic_path
 
 
 def cast_file(folder: Path, manifest: Manifest, file: ModelFile) -> Manifest:
-    """Casts a file's fp32 weights to bf16, but for those that a transformer keeps in fp32 whatever it is loaded in.
+    """Casts a file's fp32 weights to bf16, except those that a transformer always computes in fp32.
 
-    What is loaded in bf16 from it is the same, bit by bit, as from the file that came. A kill leaves the one or the
-    other, and the manifest knows both.
+    A model that is loaded in bf16 is bit-identical from either file. If the process is killed, either the original or
+    the cast file remains, and the manifest accepts both.
+
+    Args:
+        folder: Folder of the model.
+        manifest: Manifest of the model.
+        file: File to cast.
+
+    Returns:
+        The manifest with the cast file's size and checksum, which is also written to `folder`.
     """
     path = folder / file.path
     kept = WanTransformer3DModel._keep_in_fp32_modules if file.path.startswith("transformer") else ()

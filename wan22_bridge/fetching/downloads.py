@@ -1,4 +1,4 @@
-"""A model's files on this machine: found, made, or fetched."""
+"""Model folders on this machine, which are found, assembled or fetched."""
 
 import shutil
 from pathlib import Path
@@ -7,11 +7,11 @@ from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.builtin.family import tiny_model_dir
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ModelMissing
-from wan22_bridge.fetching import Fetching, FileState, check_files, fetch_model, read_manifest
+from wan22_bridge.fetching import FetchProgress, FileState, check_files, fetch_model, read_manifest
 
 
 def find_model(spec: ModelSpec, models_dir: Path) -> Path | None:
-    """The diffusers folder of a model; None where it is not whole. A built-in one is made."""
+    """Returns the diffusers folder of a model, or None if it is incomplete. Built-in models are assembled."""
     if spec.path is not None:
         return spec.path if (spec.path / "model_index.json").is_file() else None
     if not spec.is_fetched:
@@ -20,48 +20,50 @@ def find_model(spec: ModelSpec, models_dir: Path) -> Path | None:
     manifest = read_manifest(folder)
     if manifest is None or spec.revision not in (None, manifest.commit):
         return None
-    whole = set(check_files(folder, manifest, content=False).values()) <= {FileState.GOOD}
-    return folder if whole else None
+    complete = set(check_files(folder, manifest, content=False).values()) <= {FileState.GOOD}
+    return folder if complete else None
 
 
 def ensure_model(
     spec: ModelSpec,
     models_dir: Path,
-    progress: Fetching | None = None,
+    progress: FetchProgress | None = None,
     *,
     cast: bool = False,
     check_content: bool = False,
 ) -> Path:
-    """Finds the diffusers folder of a model, making or fetching what is missing.
+    """Returns the diffusers folder of a model, after assembling or fetching what is missing.
 
     Args:
-        spec: the model; with a path, the folder is expected there.
-        models_dir: where this service keeps the models that it makes and fetches.
-        progress: how far a fetch is; it can be stopped by it.
-        cast: whether what is fetched in fp32 is cast to bf16.
-        check_content: whether files that are there are read and hashed.
+        spec: The model. If it has a path, the folder has to exist there.
+        models_dir: Folder of the models that this service assembles and fetches.
+        progress: Receives the progress of a fetch, and can stop it.
+        cast: Whether to cast fetched fp32 weights to bf16.
+        check_content: Whether to hash existing files of a fetched model.
 
     Raises:
-        ModelMissing: there is no such folder, or it is not in diffusers' format.
-        DownloadFailed: it can't be fetched.
-        Stopped: the fetch was stopped.
+        ModelMissing: The folder at the model's path does not exist, or is not in diffusers' format.
+        DownloadFailed: The model could not be fetched.
+        FetchStopped: The fetch was stopped.
     """
     if spec.is_fetched:
         folder = models_dir / spec.id
         options = {"cast": cast, "check_content": check_content}
-        fetch_model(spec.source_ref, spec.revision, folder, progress or Fetching(), **options)
+        fetch_model(spec.source_ref, spec.revision, folder, progress or FetchProgress(), **options)
         return folder
     found = find_model(spec, models_dir)
     if found is None:
         raise ModelMissing(
-            f"The folder given for {spec.id} has no model_index.json.",
-            suggestions=["Name a folder in diffusers' format: one that holds model_index.json and the components."],
+            f"The configured folder of {spec.id} has no model_index.json.",
+            suggestions=[
+                "Set path to a folder in diffusers' format, with model_index.json and the components' folders."
+            ],
         )
     return found
 
 
 def remove_model(spec: ModelSpec, models_dir: Path) -> int:
-    """Removes what was fetched or made of a model; returns how many bytes that were."""
+    """Removes the fetched or assembled folder of a model, and returns its size in bytes."""
     folder = models_dir / spec.id if spec.is_fetched else tiny_model_dir(models_dir, spec.source_ref)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     shutil.rmtree(folder, ignore_errors=True)

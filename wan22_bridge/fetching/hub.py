@@ -1,4 +1,4 @@
-"""The hub: what a model consists of there, and one file of it."""
+"""Requests to the Hugging Face Hub or a mirror: the list of a model's files, and the download of one file."""
 
 import os
 import time
@@ -16,40 +16,46 @@ from wan22_bridge.errors import DownloadFailed
 from wan22_bridge.fetching.manifest import Manifest, ModelFile
 
 COMPONENTS = ("transformer", "transformer_2", "text_encoder", "tokenizer", "vae", "scheduler")
-KINDS = (".safetensors", ".json", ".txt", ".model")
-"""Of files that are fetched. No pickles: to load one is to run what it holds."""
+SUFFIXES = (".safetensors", ".json", ".txt", ".model")
+"""Suffixes of the files to fetch. Pickles are excluded, because loading a pickle runs the code in it."""
 CHUNK_BYTES = 1 << 20
-"""What a broken connection costs, and how often a fetch can be told how far it is, and stopped. The library's own
-chunks have ten megabytes, and what has come of one is lost."""
+"""Chunk size of a download.
+
+A broken connection loses at most one chunk, and progress is reported after each. The library's default is 10 MB.
+"""
 STALL_SECONDS = 60.0
+"""Length of the period after which the speed of a connection is checked."""
 STALL_BYTES = 64 * 1024
-"""A connection that gives less than that in so long is given up, and asked for anew."""
+"""Minimum bytes per period. A slower connection is closed and opened again."""
 
 
 constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
 
 
 class Stalled(ConnectionError):
-    """The connection gave next to nothing for a while."""
+    """The connection received almost nothing for a while."""
 
 
 class Hub:
-    """The hub that the environment names: `HF_ENDPOINT` for a mirror, `HF_TOKEN` for what needs one."""
+    """Client of the hub that the environment selects.
+
+    `HF_ENDPOINT` selects a mirror. `HF_TOKEN` gives access to private and gated models.
+    """
 
     def __init__(self) -> None:
         self.endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
     def describe(self, repository: str, revision: str | None) -> Manifest:
-        """What a model consists of at a revision: a commit from here on.
+        """Lists the files of a model at a revision, which is resolved to a commit.
 
         Raises:
-            DownloadFailed: there is no such model, it may not be read, or it has no safetensors.
-            HfHubHTTPError: the hub answered with something else.
+            DownloadFailed: The model does not exist, is not accessible, or has no safetensors.
+            HfHubHTTPError: The hub answered with another error.
         """
         try:
             info = HfApi(endpoint=self.endpoint).model_info(repository, revision=revision, files_metadata=True)
         except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as exc:
-            raise self._not_given(repository, revision, exc) from exc
+            raise self._inaccessible(repository, revision, exc) from exc
         files = []
         for sibling in info.siblings or ():
             if _is_wanted(sibling.rfilename) and sibling.size is not None:
@@ -60,40 +66,42 @@ class Hub:
             raise DownloadFailed(
                 f"{repository} is not a model in diffusers' format: it has no model_index.json.",
                 code="not_a_model",
-                suggestions=["Name a repository whose name ends in -Diffusers."],
+                suggestions=["Use a repository whose name ends in -Diffusers."],
             )
         if not any(file.path.startswith("transformer/") and file.path.endswith(".safetensors") for file in files):
             raise DownloadFailed(
-                f"{repository} has no weights as safetensors, and nothing else is fetched.", code="not_a_model"
+                f"{repository} has no weights in safetensors format, which is the only supported one.",
+                code="not_a_model",
             )
         return Manifest(repository=repository, commit=info.sha, files=tuple(files))
 
-    def _not_given(self, repository: str, revision: str | None, error: HfHubHTTPError) -> DownloadFailed:
+    def _inaccessible(self, repository: str, revision: str | None, error: HfHubHTTPError) -> DownloadFailed:
         if isinstance(error, GatedRepoError):
             return DownloadFailed(
-                f"{repository} is given only to those who have agreed to its terms.",
+                f"{repository} is gated: its terms have to be accepted first.",
                 code="hub_refused",
-                suggestions=["Agree to them on its page, and set HF_TOKEN to a token of yours."],
+                suggestions=["Accept the terms on the model's page, and set HF_TOKEN to your token."],
             )
         at = f" at {revision}" if revision else ""
         return DownloadFailed(
-            f"{self.endpoint} has no model {repository}{at}, or does not show it without a token.",
+            f"{self.endpoint} has no model {repository}{at}, or shows it only with a token.",
             code="hub_refused",
-            suggestions=["Check its name; set HF_TOKEN where it is private; HF_ENDPOINT names another hub."],
+            suggestions=["Check the name. Set HF_TOKEN for a private model, or HF_ENDPOINT for another hub."],
         )
 
-    def fetch(self, manifest: Manifest, file: ModelFile, part: Path, tell: Callable[[int], None]) -> None:
-        """Fetches what is missing of a file.
+    def fetch(self, manifest: Manifest, file: ModelFile, part: Path, report: Callable[[int], None]) -> None:
+        """Fetches the missing rest of a file.
 
         Args:
-            manifest: of its model.
-            file: which.
-            part: what was fetched of it so far; may be missing.
-            tell: is told of bytes that came, or, negative, that have to come anew. What it raises ends the fetch.
+            manifest: Manifest of the model.
+            file: File to fetch.
+            part: Incomplete download, to which the received bytes are appended; may be missing.
+            report: Called with each count of received bytes; a negative count takes back bytes that have to be
+                fetched again. An exception from it ends the fetch.
 
         Raises:
-            HfHubHTTPError: the hub answered with an error.
-            OSError: the connection broke, or the disk is full.
+            HfHubHTTPError: The hub answered with an error.
+            OSError: The connection broke, or the disk is full.
         """
         url = hf_hub_url(manifest.repository, file.path, revision=manifest.commit, endpoint=self.endpoint)
         metadata = get_hf_file_metadata(url, endpoint=self.endpoint)
@@ -101,8 +109,8 @@ class Hub:
         if urlsplit(metadata.location).netloc != urlsplit(url).netloc:
             headers.pop("authorization", None)
         with part.open("ab") as stream:
-            # Its own bar is the only way in which it tells how far it is.
-            bar: Any = type("Bar", (_Bar,), {"tell": staticmethod(tell)})
+            # A progress bar is the only way to get progress out of `http_get`.
+            bar: Any = type("Bar", (_Bar,), {"report": staticmethod(report)})
             http_get(
                 metadata.location,
                 stream,
@@ -116,29 +124,30 @@ class Hub:
 
 
 def _is_wanted(name: str) -> bool:
+    """Returns whether to fetch a file: model_index.json, and the weights and configs of the components."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or path.suffix not in KINDS:
+    if path.is_absolute() or ".." in path.parts or path.suffix not in SUFFIXES:
         return False
     return name == "model_index.json" or (len(path.parts) == 2 and path.parts[0] in COMPONENTS)
 
 
 class _Bar:
-    """What `http_get` takes for a progress bar."""
+    """Stand-in for tqdm in `http_get`: reports received bytes, and detects stalled connections."""
 
-    tell: Callable[[int], None]
+    report: Callable[[int], None]
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self._since, self._bytes = time.monotonic(), 0
 
     def update(self, count: int) -> None:
-        """Bytes came."""
+        """Counts received bytes."""
         self._bytes += count
         now = time.monotonic()
         if now - self._since > STALL_SECONDS:
             if self._bytes < STALL_BYTES:
-                raise Stalled(f"only {self._bytes} bytes came in {now - self._since:.0f} s")
+                raise Stalled(f"only {self._bytes} bytes were received in {now - self._since:.0f} s")
             self._since, self._bytes = now, 0
-        self.tell(count)
+        self.report(count)
 
     def __enter__(self) -> Self:
         return self

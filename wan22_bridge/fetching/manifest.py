@@ -1,4 +1,4 @@
-"""What a fetched model consists of: a file beside its files, by which they are checked."""
+"""Manifest of a fetched model: a JSON file with the size and checksum of each model file."""
 
 import hashlib
 import json
@@ -9,35 +9,36 @@ from pathlib import Path
 
 from wan22_bridge.files import atomic_path
 
-NAME = "wan22_manifest.json"
+MANIFEST_NAME = "wan22_manifest.json"
 _READ_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFile:
-    """One file of a model, as the hub describes it."""
+    """Size and checksum of one model file, as reported by the hub."""
 
     path: str
-    """Below the model's folder."""
+    """Path relative to the model's folder."""
     size: int
-    """In bytes."""
+    """Size in bytes."""
     sha256: str | None
-    """Of a large file."""
+    """SHA-256 of a large file, which the hub stores in LFS."""
     blob_id: str | None
-    """Of a small one: the SHA-1 that git gives its content."""
+    """Git's SHA-1 of the content, by which small files are checked."""
     cast_size: int | None = None
-    """Once its weights were cast to bf16: its size then."""
+    """Size in bytes after the cast to bf16; None before it."""
     cast_sha256: str | None = None
+    """SHA-256 after the cast to bf16; None before it."""
 
     @property
     def sizes(self) -> set[int]:
-        """That it may have."""
+        """Valid sizes in bytes: of the original file, and of the cast one."""
         return {self.size} | ({self.cast_size} if self.cast_size is not None else set())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """A model at one commit of its repository."""
+    """Files of a model at one commit of its repository."""
 
     repository: str
     commit: str
@@ -45,16 +46,16 @@ class Manifest:
 
     @property
     def total_bytes(self) -> int:
-        """Of all files, as they are fetched."""
+        """Size of the whole download in bytes."""
         return sum(file.size for file in self.files)
 
     def with_file(self, changed: ModelFile) -> "Manifest":
-        """The same, with other words about one file."""
+        """Returns a copy in which one file's entry is replaced."""
         return replace(self, files=tuple(changed if file.path == changed.path else file for file in self.files))
 
 
 class FileState(StrEnum):
-    """How a file is found."""
+    """Result of comparing a file with its manifest entry."""
 
     GOOD = "good"
     MISSING = "missing"
@@ -63,9 +64,9 @@ class FileState(StrEnum):
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Reads a folder's manifest; None where there is none that can be read: the model is fetched anew then."""
+    """Reads a folder's manifest. Returns None if it is missing or damaged, so that the model is fetched again."""
     try:
-        data = json.loads((folder / NAME).read_text("utf-8"))
+        data = json.loads((folder / MANIFEST_NAME).read_text("utf-8"))
         files = tuple(ModelFile(**file) for file in data["files"])
         return Manifest(repository=data["repository"], commit=data["commit"], files=files)
     except (OSError, ValueError, KeyError, TypeError):
@@ -73,8 +74,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes it, whole or not at all."""
-    with atomic_path(folder / NAME) as temporary:
+    """Writes the manifest atomically."""
+    with atomic_path(folder / MANIFEST_NAME) as temporary:
         temporary.write_text(json.dumps(asdict(manifest), indent=1), "utf-8")
 
 
@@ -83,48 +84,51 @@ def check_files(
     manifest: Manifest,
     *,
     content: bool,
-    tell: Callable[[int], None] = lambda _: None,
+    report: Callable[[int], None] = lambda _: None,
 ) -> dict[str, FileState]:
-    """Looks at each file of a model.
+    """Compares each file of a model with the manifest.
 
     Args:
-        folder: where they are.
-        manifest: what they should be.
-        content: whether they are read and hashed; else only their sizes are compared.
-        tell: is told of bytes that have been read.
+        folder: Folder of the files.
+        manifest: Expected files.
+        content: Whether to hash the files. Otherwise only their sizes are compared.
+        report: Called with the number of bytes after each read.
+
+    Returns:
+        The state of each file, by its path.
     """
-    return {file.path: check_file(folder / file.path, file, content=content, tell=tell) for file in manifest.files}
+    return {file.path: check_file(folder / file.path, file, content=content, report=report) for file in manifest.files}
 
 
 def check_file(
-    path: Path, file: ModelFile, *, content: bool, tell: Callable[[int], None] = lambda _: None
+    path: Path, file: ModelFile, *, content: bool, report: Callable[[int], None] = lambda _: None
 ) -> FileState:
-    """Looks at one file."""
+    """Compares one file with its manifest entry: see `check_files`."""
     try:
         size = path.stat().st_size
     except OSError:
         return FileState.MISSING
     if size not in file.sizes:
         return FileState.WRONG_SIZE
-    if content and not _is_right(path, file, size, tell):
+    if content and not _has_right_checksum(path, file, size, report):
         return FileState.WRONG_CONTENT
     return FileState.GOOD
 
 
-def _is_right(path: Path, file: ModelFile, size: int, tell: Callable[[int], None]) -> bool:
+def _has_right_checksum(path: Path, file: ModelFile, size: int, report: Callable[[int], None]) -> bool:
     if file.sha256 is None:
-        return file.blob_id is None or _hash(path, hashlib.sha1(b"blob %d\0" % size), tell) == file.blob_id
-    return hash_file(path, tell) in (file.sha256, file.cast_sha256)
+        return file.blob_id is None or _hash(path, hashlib.sha1(b"blob %d\0" % size), report) == file.blob_id
+    return hash_file(path, report) in (file.sha256, file.cast_sha256)
 
 
-def hash_file(path: Path, tell: Callable[[int], None] = lambda _: None) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
-    return _hash(path, hashlib.sha256(), tell)
+def hash_file(path: Path, report: Callable[[int], None] = lambda _: None) -> str:
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
+    return _hash(path, hashlib.sha256(), report)
 
 
-def _hash(path: Path, digest: "hashlib._Hash", tell: Callable[[int], None]) -> str:
+def _hash(path: Path, digest: "hashlib._Hash", report: Callable[[int], None]) -> str:
     with path.open("rb") as stream:
         while chunk := stream.read(_READ_BYTES):
             digest.update(chunk)
-            tell(len(chunk))
+            report(len(chunk))
     return digest.hexdigest()

@@ -1,1 +1,1 @@
-"""Image and video files: read, checked and written. Imports no torch."""
+"""Checks, reads and writes image and video files."""

@@ -1,4 +1,4 @@
-"""Input images: judged before they are kept, and fitted to the video's size before they are used."""
+"""Checks uploaded images, and fits them to the size of the video."""
 
 import io
 import struct
@@ -11,18 +11,23 @@ from wan22_bridge.errors import InvalidRequest
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_SIDE = 16_384
+"""Maximum width and height in pixels."""
 MAX_PIXELS = 64_000_000
-"""An image is refused by what its header says, before a pixel of it is unpacked."""
+"""Maximum pixels. Larger images are rejected by their header, before any pixel is decoded."""
 
 
 def check_image(data: bytes, *, param: str) -> tuple[int, int]:
-    """Makes sure that `data` is a whole PNG, JPEG or WebP image of a sane size.
+    """Checks that `data` is a complete PNG, JPEG or WebP image within the size limits.
+
+    Args:
+        data: Content of the uploaded file.
+        param: Name of the request field, for the error.
 
     Returns:
-        Width and height, as a viewer shows it (EXIF rotation applied).
+        Width and height in pixels after EXIF rotation.
 
     Raises:
-        InvalidRequest: it is not, with what it is.
+        InvalidRequest: The image is damaged, incomplete, of another format or too large.
     """
     try:
         with warnings.catch_warnings():
@@ -33,29 +38,29 @@ def check_image(data: bytes, *, param: str) -> tuple[int, int]:
                 return ImageOps.exif_transpose(image).convert("RGB").size
     except Image.DecompressionBombError as exc:
         raise InvalidRequest(
-            f"{param} has too many pixels: at most {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} pixels a side "
-            "are taken.",
+            f"{param} is too large: the limit is {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} pixels per side.",
             code="image_too_large",
             param=param,
             suggestions=["Scale the image down."],
         ) from exc
     except (OSError, ValueError, SyntaxError, struct.error) as exc:
         raise InvalidRequest(
-            f"{param} can't be read as an image: it must be a whole PNG, JPEG or WebP file.",
+            f"{param} can't be read as an image: it must be a complete PNG, JPEG or WebP file.",
             code="invalid_image",
             param=param,
-            suggestions=["Open the file in an image viewer to see whether it is whole."],
+            suggestions=["Open the file in an image viewer to check that it is complete."],
         ) from exc
 
 
 def open_image(path: Path, width: int, height: int) -> Image.Image:
-    """Opens an input image as RGB of exactly `width` by `height`: turned upright, scaled to cover, centre-cropped.
+    """Opens an image as RGB of exactly `width` by `height` pixels.
 
-    Transparent parts become white.
+    EXIF rotation is applied. The image is then scaled to cover the frame and cropped around its center. Transparent
+    parts become white.
     """
     with Image.open(path, formats=FORMATS) as file:
         image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to white and not scale
+        if image.mode.startswith("I"):  # Pillow clips 16-bit gray to white instead of scaling it
             image = image.convert("I").point(lambda value: value / 257).convert("L")
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
@@ -64,5 +69,5 @@ def open_image(path: Path, width: int, height: int) -> Image.Image:
 
 
 def fit_image(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Scales an RGB image to cover `width` by `height`, and crops it around its centre."""
+    """Scales an RGB image to cover `width` by `height` pixels, and crops it around its center."""
     return ImageOps.fit(image, (width, height), method=Image.Resampling.LANCZOS)

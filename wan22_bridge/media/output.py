@@ -1,4 +1,4 @@
-"""The files of one video: written under a temporary name, read back, then shown all at once."""
+"""Output folder of one video, which appears only once all its files are complete."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,20 +16,25 @@ VIDEO, THUMBNAIL, LAST_FRAME = "video.mp4", "thumbnail.webp", "last_frame.png"
 
 
 class VideoOutput:
-    """A folder that appears whole or not at all."""
+    """Writes a video, its thumbnail and its last frame to a temporary folder, which `finish` renames."""
 
     def __init__(self, folder: Path, params: GenerationParams) -> None:
-        """Writes nothing yet."""
+        """Prepares the output without writing anything.
+
+        Args:
+            folder: Final folder of the files.
+            params: Parameters of the video, which are stored in the mp4.
+        """
         self.folder = folder
         self._params = params
         self._part = folder.with_name(f".{folder.name}.part")
 
     def write(self, parts: Iterable[Frames]) -> Iterator[None]:
-        """Writes the frames [n, height, width, 3] as they come, yielding after each part.
+        """Writes parts of frames [n, height, width, 3], and yields after each part.
 
         Raises:
-            GenerationFailed: every frame is of a single colour.
-            StorageFailed: the disk is full or broken.
+            GenerationFailed: Each frame has a single color.
+            StorageFailed: The files can't be written, for example because the disk is full.
         """
         params, constant = self._params, True
         last: Frames | None = None
@@ -55,16 +60,16 @@ class VideoOutput:
                 write_png(self._part / LAST_FRAME, last)
         if constant:
             raise GenerationFailed(
-                f"Every frame that {params.model} made is of a single colour.",
+                f"{params.model} generated a video in which each frame has a single color.",
                 code="constant_frames",
-                suggestions=["Use no quantisation, or another dtype.", "Use another seed or more steps."],
+                suggestions=["Disable quantization, or use another dtype.", "Use another seed or more steps."],
             )
 
     def finish(self) -> None:
-        """Reads the video back, then shows all files under their final names.
+        """Verifies the video, and renames the temporary folder to its final name.
 
         Raises:
-            StorageFailed: what was written is not what was meant.
+            StorageFailed: The written video differs from the parameters, or the folder can't be renamed.
         """
         params = self._params
         verify_video(
@@ -81,18 +86,18 @@ class VideoOutput:
             fsync_directory(self.folder.parent)
 
     def discard(self) -> None:
-        """Removes what is not finished."""
+        """Removes the temporary folder."""
         shutil.rmtree(self._part, ignore_errors=True)
 
 
 def _is_constant(frames: Frames) -> bool:
-    """Whether each frame [n, height, width, 3] shows one colour alone."""
+    """Returns whether each of the frames [n, height, width, 3] has a single color."""
     return bool(np.all(frames == frames[:, :1, :1]))
 
 
 @contextmanager
 def _writing_files() -> Iterator[None]:
-    """Tells of a full or broken disk by what it is."""
+    """Raises `StorageFailed` in place of an error of the operating system."""
     try:
         yield
     except OSError as exc:

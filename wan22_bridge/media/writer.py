@@ -1,4 +1,4 @@
-"""Frames → an mp4 that plays everywhere, its thumbnail and its last frame; and reading it back."""
+"""Writes and verifies the mp4 of a video, its thumbnail and its last frame."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from wan22_bridge.errors import StorageFailed
+from wan22_bridge.media.colors import CHROMA_LOCATION, ColorConverter, tag_as_bt709
 from wan22_bridge.types import Frames
 
 _THUMBNAIL_SIDE = 384
@@ -23,7 +24,7 @@ _CRF = "18"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """What an mp4 says of itself."""
+    """Properties of an mp4 file."""
 
     width: int
     height: int
@@ -32,26 +33,36 @@ class VideoInfo:
     codec: str
     pixel_format: str
     parameters: dict[str, Any]
-    """The JSON kept in its comment; empty where there is none."""
+    """Generation parameters from the JSON in the file's comment; empty without a comment."""
 
 
 class VideoWriter:
-    """Writes H.264 in yuv420p with the index in front, frame by frame.
+    """Writes an H.264 mp4 frame by frame, in yuv420p and BT.709, with the index at the front for streaming.
 
-    Use it as a context manager; a file that an error left half-written is the caller's to remove.
+    Use it as a context manager. After an error, the caller has to remove the incomplete file.
     """
 
     def __init__(self, path: Path, *, width: int, height: int, fps: int, parameters: dict[str, Any]) -> None:
+        """Opens the file.
+
+        Args:
+            path: File to write.
+            width: Width in pixels.
+            height: Height in pixels.
+            fps: Frames per second.
+            parameters: Generation parameters, stored as JSON in the file's comment.
+        """
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self._container.metadata["comment"] = json.dumps(parameters, ensure_ascii=False)
         self._stream: VideoStream = self._container.add_stream(
-            "libx264", rate=fps, options={"crf": _CRF, **_same_bits_options()}
+            "libx264", rate=fps, options={"crf": _CRF, **CHROMA_LOCATION, **_reproducible_options()}
         )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        tag_as_bt709(self._stream.codec_context)
         self._stream.time_base = Fraction(1, fps)
-        # The encoder works while frames are still being decoded: with its default of more threads than cores, the two
-        # would fight over them.
+        # The encoder runs while the VAE still decodes frames. Its default of more threads than cores would slow both.
         self._stream.codec_context.thread_count = len(os.sched_getaffinity(0))
+        self._colors = ColorConverter()
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -69,17 +80,17 @@ class VideoWriter:
     def add(self, frames: Frames) -> None:
         """Appends frames [n, height, width, 3]."""
         for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = self._colors.to_yuv(pixels)
             frame.pts, frame.time_base = self._count, self._stream.time_base
             self._container.mux(self._stream.encode(frame))
             self._count += 1
 
 
-def _same_bits_options() -> dict[str, str]:
-    """What it takes for equal frames to become equal files.
+def _reproducible_options() -> dict[str, str]:
+    """Returns encoder options with which equal frames give equal files.
 
-    With AVX-512, the x264 in PyAV 18's wheels reads memory that it has not written (in its macroblock tree), and no two
-    files are the same; its AVX2 code does not, and is as fast.
+    With AVX-512, the x264 of PyAV 18's wheels reads uninitialized memory in its macroblock tree, so no two files are
+    equal. Its AVX2 code does not, and is as fast.
     """
     return {"x264-params": "asm=AVX2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
 
@@ -92,15 +103,15 @@ def write_thumbnail(path: Path, pixels: Frames) -> None:
 
 
 def write_png(path: Path, pixels: Frames) -> None:
-    """Writes one frame [height, width, 3] without loss."""
+    """Writes one frame [height, width, 3] as a PNG."""
     Image.fromarray(pixels).save(path, "PNG")
 
 
 def read_video_info(path: Path) -> VideoInfo:
-    """Reads an mp4's streams, counts its frames and parses its parameters.
+    """Reads the properties of an mp4, and counts its frames without decoding them.
 
     Raises:
-        StorageFailed: it can't be read as a video.
+        StorageFailed: The file can't be read as a video.
     """
     try:
         with av.open(str(path)) as container:
@@ -121,17 +132,17 @@ def read_video_info(path: Path) -> VideoInfo:
 
 
 def verify_video(path: Path, *, width: int, height: int, fps: int, num_frames: int, parameters: dict[str, Any]) -> None:
-    """Reads back what was written.
+    """Checks that a written mp4 has the expected size, frames and parameters.
 
     Raises:
-        StorageFailed: it is not what was meant, as on a full disk.
+        StorageFailed: The file can't be read or differs, for example because the disk was full.
     """
     info = read_video_info(path)
-    meant = (width, height, num_frames, float(fps), parameters)
+    expected = (width, height, num_frames, float(fps), parameters)
     found = (info.width, info.height, info.num_frames, info.fps, info.parameters)
-    if found != meant:
+    if found != expected:
         raise StorageFailed(
-            f"The video that was written reads back as {info.width}x{info.height}, {info.num_frames} frames at "
-            f"{info.fps:g} fps, where {width}x{height}, {num_frames} frames at {fps} fps were meant.",
+            f"The written video has {info.width}x{info.height}, {info.num_frames} frames at {info.fps:g} fps: "
+            f"expected {width}x{height}, {num_frames} frames at {fps} fps.",
             code="video_verification_failed",
         )

@@ -11,7 +11,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from wan22_bridge.errors import OutOfMemory, RankLost, SnapshotRefused
+from wan22_bridge.errors import OutOfMemory, RankLost, SnapshotRejected
 from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO, VideoOutput
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack
@@ -240,7 +240,7 @@ class Generation:
             return read_snapshot(self._checkpoint.path, belongs_to)
         except FileNotFoundError:
             return None
-        except SnapshotRefused as exc:
+        except SnapshotRejected as exc:
             logger.warning("%s The generation starts over.", exc.message, extra={"action": "snapshot_refused"})
             return None
 

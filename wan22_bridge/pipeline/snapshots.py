@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from wan22_bridge.errors import SnapshotRefused
+from wan22_bridge.errors import SnapshotRejected
 from wan22_bridge.experts import Expert
 from wan22_bridge.files import atomic_path
 from wan22_bridge.types import GenerationParams
@@ -68,7 +68,7 @@ def read_snapshot(path: Path, belongs_to: str) -> Snapshot:
     """Reads a snapshot of the computation with the fingerprint `belongs_to`, onto the CPU.
 
     Raises:
-        SnapshotRefused: it is torn, of another computation, or no snapshot at all.
+        SnapshotRejected: it is torn, of another computation, or no snapshot at all.
         FileNotFoundError: there is none.
     """
     if not path.exists():
@@ -78,13 +78,13 @@ def read_snapshot(path: Path, belongs_to: str) -> Snapshot:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as exc:
-        raise SnapshotRefused(f"The snapshot {path.name} can't be read: {exc}.", code="snapshot_torn") from exc
+        raise SnapshotRejected(f"The snapshot {path.name} can't be read: {exc}.", code="snapshot_torn") from exc
     if metadata.get("format") != _FORMAT:
-        raise SnapshotRefused(f"{path.name} is no snapshot of this version.", code="snapshot_foreign")
+        raise SnapshotRejected(f"{path.name} is no snapshot of this version.", code="snapshot_foreign")
     if metadata.pop("digest", None) != _digest(tensors, metadata):
-        raise SnapshotRefused(f"The snapshot {path.name} is damaged.", code="snapshot_torn")
+        raise SnapshotRejected(f"The snapshot {path.name} is damaged.", code="snapshot_torn")
     if metadata["fingerprint"] != belongs_to:
-        raise SnapshotRefused(
+        raise SnapshotRejected(
             f"The snapshot {path.name} belongs to another request, model or version.", code="snapshot_foreign"
         )
     return Snapshot(

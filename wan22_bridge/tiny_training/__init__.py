@@ -1,1 +1,1 @@
-"""Training of the built-in tiny models. The service imports none of it."""
+"""Training of the built-in tiny models. The service does not import this package."""

@@ -1,4 +1,4 @@
-"""`wan22-tiny`: makes the built-in models ahead of their first use, trains them anew, and draws how that went."""
+"""Command line `wan22-tiny`: assembles the built-in models, trains them, and plots training logs."""
 
 import argparse
 from pathlib import Path
@@ -9,30 +9,32 @@ PARTS = ("vae", "text", *FAMILY, "neon", "lightning")
 
 
 def main() -> None:
-    """Parses the command line and does what it says."""
+    """Parses the command line, and runs the command."""
     parser = argparse.ArgumentParser(prog="wan22-tiny", description="The built-in tiny Wan2.2 models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    make = commands.add_parser("make", help="make the models below a folder, where they are missing")
-    make.add_argument("models_dir", type=Path, help="the folder that will hold one folder a model")
-    train = commands.add_parser("train", help="train a part anew on the tiny world, on the CPU")
+    make = commands.add_parser("make", help="assemble the missing built-in models in a folder")
+    make.add_argument("models_dir", type=Path, help="the folder that gets one folder for each model")
+    train = commands.add_parser("train", help="train a part from scratch on the tiny world, on the CPU")
     train.add_argument(
         "--part",
         choices=PARTS,
         required=True,
-        help="vae: both VAEs; text: the text encoder of all; t2v, i2v, ti2v: the transformers of a model; "
+        help="vae: both VAEs; text: the shared text encoder; t2v, i2v, ti2v: the transformers of a model; "
         "neon, lightning: the LoRAs",
     )
-    train.add_argument("--minutes", type=float, help="on two cores, about: it decides how many steps there are")
+    train.add_argument(
+        "--minutes", type=float, help="approximate duration on two cores, which sets the number of steps"
+    )
     train.add_argument("--seed", type=int, default=0)
     train.add_argument(
         "--weights",
         type=Path,
-        help="the folder of the parts that this one builds on (default: those that are built in)",
+        help="the folder of the trained parts that this part needs (default: the built-in weights)",
     )
     train.add_argument("--out", type=Path, required=True, help="the folder for the weights and the log")
-    plot = commands.add_parser("plot", help="draw the curves of trainings; needs matplotlib")
-    plot.add_argument("logs", type=Path, nargs="+", metavar="FOLDER", help="what train was given as --out")
-    plot.add_argument("--out", type=Path, required=True, help="the PNG")
+    plot = commands.add_parser("plot", help="plot training curves; needs matplotlib")
+    plot.add_argument("logs", type=Path, nargs="+", metavar="FOLDER", help="an --out folder of train")
+    plot.add_argument("--out", type=Path, required=True, help="the PNG to write")
     arguments = parser.parse_args()
     if arguments.command == "make":
         for member in FAMILY:

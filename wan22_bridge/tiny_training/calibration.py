@@ -1,4 +1,4 @@
-"""The run that a tiny model is calibrated with."""
+"""Calibration of MagCache for the tiny models."""
 
 import tempfile
 from pathlib import Path
@@ -15,9 +15,14 @@ from wan22_bridge.tuning.calibrating import calibrate
 
 
 def calibrate_tiny_model(member: str, folder: Path) -> MagRatios:
-    """Calibrates a member of the family, whose files lie in a folder, on a video of its own world."""
+    """Measures MagCache's ratios on a video of the tiny world.
+
+    Args:
+        member: t2v, i2v or ti2v.
+        folder: Folder of the model in diffusers' format.
+    """
     spec = load_catalogue()[f"tiny-{member}"]
-    thing = Thing(shape=Shape.CIRCLE, colour="red", motion=Motion.RIGHT, x=-0.2, y=0.0, radius=0.15)
+    thing = Thing(shape=Shape.CIRCLE, color="red", motion=Motion.RIGHT, x=-0.2, y=0.0, radius=0.15)
     with tempfile.TemporaryDirectory(prefix="wan22-calibration-") as name:
         width, height = spec.size
         pixels = render(Scene(ground="gray", things=(thing,)), num_frames=1, width=width, height=height)

@@ -1,4 +1,4 @@
-"""The logs of a training, drawn: needs matplotlib."""
+"""Plots of training logs. Needs matplotlib."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,16 @@ _MEASURES = {"loss": "loss: squared error of the velocity", "psnr_db": "PSNR of 
 
 
 def plot_logs(logs: dict[str, Path], out: Path) -> None:
-    """Draws the curve of each log, by its name, over the steps.
+    """Plots the measures of each log over the steps.
 
     Args:
-        logs: files of `log.jsonl`'s kind; a log that begins anew has several curves.
-        out: the PNG.
+        logs: Paths of `log.jsonl` files, by the name of the curve. A log of several runs gives several curves.
+        out: PNG to write.
 
     Raises:
-        ImportError: matplotlib is not installed.
-        OSError: a log can't be read, or `out` can't be written.
-        ValueError: a log is none.
+        ImportError: Matplotlib is not installed.
+        OSError: A log can't be read, or `out` can't be written.
+        ValueError: A file is empty or not a training log.
     """
     import matplotlib
 
@@ -45,7 +45,7 @@ def plot_logs(logs: dict[str, Path], out: Path) -> None:
 
 
 def _read_runs(path: Path) -> list[list[dict[str, float]]]:
-    """A log's records; each time that the steps begin anew is a run."""
+    """Returns the records of each run in a log. A new run starts where the step number decreases."""
     runs: list[list[dict[str, float]]] = []
     try:
         for line in path.read_text("utf-8").splitlines():
@@ -55,7 +55,7 @@ def _read_runs(path: Path) -> list[list[dict[str, float]]]:
                 runs.append([])
             runs[-1].append(record)
     except (ValueError, KeyError, TypeError) as exc:
-        raise ValueError(f"{path} is no log of a training.") from exc
+        raise ValueError(f"{path} is not a training log.") from exc
     if not runs:
         raise ValueError(f"{path} is empty.")
     return runs

@@ -1,4 +1,4 @@
-"""What a video of the tiny world shows: judged from its pixels alone, to be held against what was asked for."""
+"""Detectors that recognize the things in a video of the tiny world from its pixels alone."""
 
 import math
 from dataclasses import dataclass
@@ -6,60 +6,64 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wan22_bridge.tiny_training.world import COLOURS, GROUNDS, Motion, Pixels, Plane, Pose, Shape, cover, places
+from wan22_bridge.tiny_training.world import COLORS, GROUNDS, Motion, Pixels, Plane, Pose, Shape, cover, places
 from wan22_bridge.types import Frames
 
 _THERE = 0.22
-"""How far a pixel is from the ground's colour, of 1 in each channel, where it belongs to a thing."""
+"""Minimum distance between a thing's pixel and the ground in RGB, with channels in 0..1."""
 _SMALLEST_SHARE = 0.002
-"""Of a frame's pixels: less is no thing."""
+"""Minimum area of a thing, as a share of the frame's pixels."""
 _MOVED = 0.18
+"""Minimum distance of a motion in one direction, as a share of the frame's shorter side."""
 _BOUNCED = 0.15
+"""Minimum height of a bounce, as a share of the frame's shorter side."""
 _GREW = math.log(2.0)
+"""Minimum change of a growing thing's area, as a logarithm."""
 _TURNED = 0.85
-"""Of a thing's outline in the first frame, what must be covered in each later one where it does not spin."""
+"""Overlap with the first frame's mask below which a thing spins."""
 _ANGLES = 12
+"""Number of angles at which a spinning thing is compared with each shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sight:
-    """One thing as it was seen: what of the world is nearest to it."""
+    """One detected thing, with the nearest color, shape and motion of the tiny world."""
 
-    colour: str
+    color: str
     shape: Shape
     motion: Motion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Track:
-    """A thing's mask over time, and what follows from it: lengths in shares of the frame's shorter side."""
+    """Mask, center and size of a thing in each frame. Lengths are shares of the frame's shorter side."""
 
     masks_THW: NDArray[np.bool_]
     x_T: NDArray[np.float64]
     y_T: NDArray[np.float64]
     radius_T: NDArray[np.float64]
-    """Of a circle of its area."""
+    """Radius of a circle with the mask's area."""
 
 
 def see_ground(frames: Frames) -> str:
-    """The name of the ground that is nearest to the colour along the frames' edges."""
+    """Returns the name of the ground nearest to the color at the frames' upper and lower edges."""
     edge = np.concatenate([frames[:, 0].reshape(-1, 3), frames[:, -1].reshape(-1, 3)]) / 255
-    colour = np.median(edge, axis=0)
-    return min(GROUNDS, key=lambda name: float(np.linalg.norm(colour - np.asarray(GROUNDS[name]))))
+    color = np.median(edge, axis=0)
+    return min(GROUNDS, key=lambda name: float(np.linalg.norm(color - np.asarray(GROUNDS[name]))))
 
 
 def see_things(frames: Frames, count: int = 1) -> list[Sight]:
-    """The `count` largest things, by colour; fewer where no more are there.
+    """Detects the `count` largest things, or fewer if the video has fewer. Things are separated by color.
 
     Args:
-        frames: [T, H, W, 3], at least three.
-        count: how many to look for.
+        frames: At least three frames [T, H, W, 3].
+        count: Maximum number of things.
     """
     pixels_THW3: Pixels = frames.astype(np.float32) / np.float32(255)
     ground_THW3 = _ground(pixels_THW3)
     there_THW = np.linalg.norm(pixels_THW3 - ground_THW3, axis=-1) > _THERE
-    names = list(COLOURS)
-    palette = np.asarray([COLOURS[name] for name in names], dtype=np.float32)
+    names = list(COLORS)
+    palette = np.asarray([COLORS[name] for name in names], dtype=np.float32)
     nearest_THW = np.linalg.norm(pixels_THW3[..., None, :] - palette, axis=-1).argmin(axis=-1)
     least = _SMALLEST_SHARE * frames.shape[1] * frames.shape[2]
     if count == 1:
@@ -72,18 +76,21 @@ def see_things(frames: Frames, count: int = 1) -> list[Sight]:
         largest = sorted(areas, key=lambda name: -areas[name])[:count]
         masks = {name: there_THW & (nearest_THW == names.index(name)) for name in largest}
     sights = []
-    for colour, mask_THW in masks.items():
+    for color, mask_THW in masks.items():
         seen_T = mask_THW.sum(axis=(1, 2)) >= least
         if seen_T.sum() < 3:
             continue
         track = _follow(mask_THW[seen_T])
         motion = _judge_motion(track)
-        sights.append(Sight(colour=colour, shape=_judge_shape(track, motion), motion=motion))
+        sights.append(Sight(color=color, shape=_judge_shape(track, motion), motion=motion))
     return sights
 
 
 def see_hollowness(frames: Frames) -> float:
-    """How much of the things, from edge to edge, shows the ground: about 0 where they are full, 0.4 in neon."""
+    """Returns the share of the area within the things' outlines that shows the ground.
+
+    The share is about 0 for filled things, and 0.4 for things in neon.
+    """
     pixels_THW3: Pixels = frames.astype(np.float32) / np.float32(255)
     there_THW = np.linalg.norm(pixels_THW3 - _ground(pixels_THW3), axis=-1) > _THERE
     ways = [np.logical_or.accumulate(there_THW, axis=axis) for axis in (1, 2)]
@@ -93,13 +100,17 @@ def see_hollowness(frames: Frames) -> float:
 
 
 def _ground(pixels_THW3: Pixels) -> Pixels:
-    """The ground behind the things: it is the same along each row, so the median of the row's ends."""
+    """Returns the ground [T, H, W, 3] behind the things.
+
+    Each row of the ground has a single color, so that the median of the row's ends gives it.
+    """
     ends = np.concatenate([pixels_THW3[:, :, :2], pixels_THW3[:, :, -2:]], axis=2)
     row_H3 = np.median(ends, axis=(0, 2))
     return np.broadcast_to(row_H3[None, :, None], pixels_THW3.shape)
 
 
 def _follow(masks_THW: NDArray[np.bool_]) -> _Track:
+    """Measures the center and size of a thing in each frame."""
     height, width = masks_THW.shape[1:]
     x_HW, y_HW = places(width, height)
     area_T = masks_THW.sum(axis=(1, 2))
@@ -112,6 +123,7 @@ def _follow(masks_THW: NDArray[np.bool_]) -> _Track:
 
 
 def _judge_motion(track: _Track) -> Motion:
+    """Returns the motion of the tiny world that explains a track."""
     growth = 2 * math.log(track.radius_T[-1] / track.radius_T[0])
     if abs(growth) > _GREW:
         return Motion.GROWING if growth > 0 else Motion.SHRINKING
@@ -126,7 +138,10 @@ def _judge_motion(track: _Track) -> Motion:
 
 
 def _least_overlap(track: _Track) -> float:
-    """How much of the first mask the later ones cover at the least, each laid over it by its centre."""
+    """Returns the second lowest overlap of a later mask with the first one, after aligning their centers.
+
+    The lowest is ignored, because it may come from a single defective frame.
+    """
     first = track.masks_THW[0]
     unit = min(first.shape)
     overlaps = []
@@ -134,12 +149,11 @@ def _least_overlap(track: _Track) -> float:
         down, right = round((track.y_T[0] - y) * unit), round((track.x_T[0] - x) * unit)
         moved = np.roll(mask, (down, right), axis=(0, 1))
         overlaps.append(float((first & moved).sum() / (first | moved).sum()))
-    # The second lowest: a single frame proves nothing.
     return sorted(overlaps)[1]
 
 
 def _judge_shape(track: _Track, motion: Motion) -> Shape:
-    """The shape that, drawn where the thing was, covers it best."""
+    """Returns the shape whose drawings at the thing's positions overlap the masks best."""
     height, width = track.masks_THW.shape[1:]
     x_HW, y_HW = places(width, height)
     frames = range(0, len(track.masks_THW), max(1, len(track.masks_THW) // 5))
@@ -158,10 +172,10 @@ def _judge_shape(track: _Track, motion: Motion) -> Shape:
 
 
 def _draw_alike(shape: Shape, track: _Track, index: int, angle: float, x_HW: Plane, y_HW: Plane) -> NDArray[np.bool_]:
-    """A shape with the area and the centre that the mask of one frame has."""
+    """Returns the mask of a shape with the area and the center of one frame's mask."""
     unit = cover(shape, Pose(x=0, y=0, radius=0.2, angle=angle), x_HW, y_HW)
     scale = track.radius_T[index] / (math.sqrt(float(unit.sum()) / math.pi) / min(x_HW.shape))
-    centre_x, centre_y = (float((unit * place).sum() / unit.sum()) * scale for place in (x_HW, y_HW))
-    at = Pose(x=track.x_T[index] - centre_x, y=track.y_T[index] - centre_y, radius=0.2 * scale, angle=angle)
+    center_x, center_y = (float((unit * place).sum() / unit.sum()) * scale for place in (x_HW, y_HW))
+    at = Pose(x=track.x_T[index] - center_x, y=track.y_T[index] - center_y, radius=0.2 * scale, angle=angle)
     drawn: NDArray[np.bool_] = cover(shape, at, x_HW, y_HW) > 0.5
     return drawn

@@ -1,4 +1,4 @@
-"""What a model makes of noise, to be learnt by one that shall make the same of it in a few steps."""
+"""Training pairs from a teacher model, for distillation to a few unguided steps."""
 
 from dataclasses import replace
 
@@ -12,10 +12,10 @@ from wan22_bridge.tiny_training.networks import BOUNDARY_RATIO, new_scheduler
 
 
 class TeacherPool:
-    """Pairs of noise and of the latents that a model makes of it, with its guidance and all its steps.
+    """Pairs of noise and the latents that a teacher generates from it, with guidance and all its steps.
 
-    Learnt by flow matching, such pairs make the paths from noise to video straight, so that few steps follow them
-    and no guidance is needed: "Flow Straight and Fast", Liu et al., 2022.
+    Flow matching on such pairs straightens the paths from noise to video. Few steps then follow the paths without
+    guidance: "Flow Straight and Fast", Liu et al., 2022.
     """
 
     def __init__(
@@ -28,15 +28,15 @@ class TeacherPool:
         *,
         batches: int,
     ) -> None:
-        """Makes the pairs.
+        """Generates all pairs.
 
         Args:
-            experts: the teacher's, one or two.
-            text: its text encoder.
-            scenes: where prompts and images come from.
-            spec: the teacher's defaults.
-            seed: of the order of the batches.
-            batches: how many there are.
+            experts: One or two experts of the teacher.
+            text: Text encoder of the teacher.
+            scenes: Source of the prompts, images and noise.
+            spec: Defaults of the teacher.
+            seed: Seed of the order of the batches.
+            batches: Number of batches.
         """
         self._experts = experts
         self._text = text
@@ -45,12 +45,13 @@ class TeacherPool:
         self._pairs = [self._teach(scenes.draw(BATCH, empty=0)) for _ in range(batches)]
 
     def draw(self, size: int, *, empty: float) -> Batch:
-        """One of the batches, which are of `BATCH` pairs and leave no prompt out."""
+        """Returns a random batch. `size` has to be `BATCH` and `empty` 0, because batches are generated in advance."""
         assert (size, empty) == (BATCH, 0)
         return self._pairs[int(torch.randint(len(self._pairs), (), generator=self._generator))]
 
     @torch.no_grad()
     def _teach(self, batch: Batch) -> Batch:
+        """Returns the batch with the teacher's latents in place of the scenes' own."""
         x_BCTHW = batch.noise_BCTHW
         with in_bf16():
             embeds_BLD, bias = self._text.read([*batch.prompts, *[""] * BATCH])
@@ -78,7 +79,7 @@ class TeacherPool:
         embeds_BLD: torch.Tensor,
         guidance: float,
     ) -> torch.Tensor:
-        """The velocity with guidance: both passes as one batch."""
+        """Returns the guided velocity [B, C, T, H, W], with both passes in one batch."""
         time_B = timestep.float().expand(BATCH)
         if self._spec.source_ref == "ti2v":
             time_BCTHW = torch.where(_given(batch), 0.0, timestep.float()).expand(-1, 1, *x_BCTHW.shape[2:])
@@ -98,7 +99,7 @@ class TeacherPool:
 
 
 def _given(batch: Batch) -> torch.Tensor:
-    """Where latents are given, [B, 1, T, 1, 1]."""
+    """Returns a mask [B, 1, T, 1, 1] of the given latent frames."""
     given_BCTHW = torch.zeros(len(batch.given_B), 1, batch.latents_BCTHW.shape[2], 1, 1, dtype=torch.bool)
     given_BCTHW[batch.given_B, :, 0] = True
     return given_BCTHW

@@ -1,4 +1,4 @@
-"""Training the tiny transformers, and the text encoder with the first of them, by flow matching on latents."""
+"""Flow-matching training of the tiny transformers, and of the text encoder together with the first of them."""
 
 import json
 import math
@@ -20,49 +20,53 @@ from wan22_bridge.tiny_training.latents import Batch
 from wan22_bridge.tiny_training.optimizing import TinyOptimizer
 
 TEXT_TOKENS = 512
-"""How many the models are given when they work: a prompt and zeros."""
+"""Tokens that the models get at inference: the prompt, padded with zeros."""
 _TOKENS = 40
-"""How many they are given here: the others are counted in the attention, not computed."""
+"""Tokens computed in training. A bias in the attention accounts for the rest of the padding."""
 BATCH = 24
+"""Scenes per batch."""
 _SHIFT = 3.0
-"""Of the noise that is learnt: more of the high one, where it is decided what is seen."""
+"""Shift of the noise distribution towards high noise, which decides the content of a video."""
 _WARM_UP_STEPS = 200
 _CONSTANT = 0.4
-"""The share of the steps before the learning rate falls."""
+"""Share of the steps before the learning rate falls."""
 _AVERAGE = 0.999
+"""Maximum decay of the weights' moving average."""
 _LOG_EVERY = 50
 
 
 class Pool(Protocol):
-    """What a transformer learns from."""
+    """Source of training batches."""
 
     def draw(self, size: int, *, empty: float) -> Batch:
-        """A batch by chance, with a share of empty prompts."""
+        """Draws a random batch with a share of empty prompts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """What one transformer learns."""
+    """Training schedule of one transformer."""
 
     steps: int
     lowest: float = 0.0
-    """The noise that it learns, from 0 to 1: an expert learns its own range."""
+    """Lowest noise to learn, in 0..1. An expert learns its own range."""
     highest: float = 1.0
+    """Highest noise to learn, in 0..1."""
     rate: float = 1.0
-    """A share of the highest learning rates: less where it goes on from trained weights."""
+    """Share of the highest learning rates, which is smaller for already trained weights."""
     sigmas: tuple[float, ...] = ()
-    """Where the noise is always one of these."""
+    """Discrete noise levels; if set, they replace the range."""
     empty: float = 0.1
-    """The share of prompts that are left out, from which guidance learns."""
+    """Share of empty prompts, which guidance needs."""
     timestep_per_token: bool = False
-    """As TI2V has it."""
+    """Whether each token has its own timestep, as in TI2V."""
 
 
 class TextReader:
-    """Prompts → embeddings of few tokens, and what makes the attention to them the same as to `TEXT_TOKENS`.
+    """Encodes prompts to a few tokens, with an attention bias that makes them equivalent to `TEXT_TOKENS`.
 
-    The pipelines set the embeddings behind a prompt's end to zero, so that their keys and values are all alike: a
-    few of them, with the logarithm of how many each stands for added to their scores, weigh as much as all.
+    The pipelines set the embeddings after a prompt's end to zero, so that all padding tokens have equal keys and
+    values. Each computed padding token stands for several. The logarithm of their number, added to the attention's
+    scores, gives it their combined weight.
     """
 
     def __init__(self, tokenizer: T5TokenizerFast, encoder: UMT5EncoderModel) -> None:
@@ -70,7 +74,7 @@ class TextReader:
         self._tokenizer = tokenizer
 
     def read(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings [B, L, D] and what to add to the scores of cross-attention [B, 1, 1, L]."""
+        """Returns the embeddings [B, L, D], and the bias [B, 1, 1, L] for the scores of cross-attention."""
         tokens = self._tokenizer(
             prompts, padding="max_length", max_length=_TOKENS, truncation=True, return_tensors="pt"
         )
@@ -83,7 +87,7 @@ class TextReader:
 
 
 class BiasedAttention:
-    """Cross-attention with something added to its scores."""
+    """Cross-attention processor that adds `bias` to the scores."""
 
     def __init__(self) -> None:
         self.bias: torch.Tensor | None = None
@@ -96,7 +100,7 @@ class BiasedAttention:
 
 @contextmanager
 def few_tokens(*transformers: WanTransformer3DModel) -> Iterator[BiasedAttention]:
-    """Lets transformers attend to what a `TextReader` reads: what is yielded takes its bias."""
+    """Yields a processor of the transformers' cross-attention, on which the caller sets the bias of a `TextReader`."""
     attention = BiasedAttention()
     layers = [block.attn2 for transformer in transformers for block in transformer.blocks]
     for layer in layers:
@@ -110,7 +114,7 @@ def few_tokens(*transformers: WanTransformer3DModel) -> Iterator[BiasedAttention
 
 @contextmanager
 def in_bf16() -> Iterator[None]:
-    """Computes in bf16 where that is enough, without the warning that norms are in fp32."""
+    """Enables autocast to bf16, without PyTorch's warning about norms in fp32."""
     with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
         yield
@@ -125,25 +129,25 @@ def train_flow(
     seed: int,
     log: Path,
 ) -> None:
-    """Trains a transformer in place; the text encoder with it, where its parameters need gradients.
+    """Trains a transformer in place, and also the text encoder if its parameters require gradients.
 
     Args:
-        transformer: a new one, or trained weights to go on from.
-        text: the text encoder that it listens to.
-        pool: what it learns from.
-        course: what it learns.
-        seed: of how much noise there is.
-        log: a file that gets a line of JSON each few steps.
+        transformer: New or already trained transformer.
+        text: Text encoder of the prompts.
+        pool: Source of the batches.
+        course: Training schedule.
+        seed: Seed of the noise levels.
+        log: File to which a line of JSON is appended every 50 steps.
     """
     chance = torch.Generator().manual_seed(seed)
-    learnt = [transformer] + [text.encoder] * any(p.requires_grad for p in text.encoder.parameters())
-    optimizer = TinyOptimizer(*learnt)
-    averages = [{name: value.detach().clone() for name, value in module.state_dict().items()} for module in learnt]
+    trained = [transformer] + [text.encoder] * any(p.requires_grad for p in text.encoder.parameters())
+    optimizer = TinyOptimizer(*trained)
+    averages = [{name: value.detach().clone() for name, value in module.state_dict().items()} for module in trained]
     losses: list[float] = []
     began = time.monotonic()
     for done in range(course.steps):
         batch = pool.draw(BATCH, empty=course.empty)
-        # Attention in plain steps: PyTorch's fused one takes twice as long for the gradient of so few tokens.
+        # For so few tokens, the gradient of PyTorch's fused attention takes twice as long as that of the plain one.
         with few_tokens(transformer) as attention, in_bf16(), sdpa_kernel(SDPBackend.MATH):
             embeds_BLD, bias = text.read(batch.prompts)
             attention.bias = bias.to(torch.bfloat16)
@@ -153,7 +157,7 @@ def train_flow(
         falling = (1 - done / course.steps) / (1 - _CONSTANT)
         optimizer.step(course.rate * min((done + 1) / _WARM_UP_STEPS, falling, 1.0))
         keep = min(_AVERAGE, done / (done + 20))
-        for module, average in zip(learnt, averages, strict=True):
+        for module, average in zip(trained, averages, strict=True):
             for name, value in module.state_dict().items():
                 average[name].lerp_(value, 1 - keep)
         if (done + 1) % _LOG_EVERY == 0 or done + 1 == course.steps:
@@ -166,7 +170,7 @@ def train_flow(
             with log.open("a") as lines:
                 print(json.dumps(record), file=lines)
             losses = []
-    for module, average in zip(learnt, averages, strict=True):
+    for module, average in zip(trained, averages, strict=True):
         module.load_state_dict(average)
 
 
@@ -177,7 +181,7 @@ def _loss(
     course: Course,
     chance: torch.Generator,
 ) -> torch.Tensor:
-    """How far the velocity that is predicted is from the noise less the latents."""
+    """Returns the mean squared error of the predicted velocity, whose target is the noise minus the latents."""
     x_BCTHW, noise_BCTHW = batch.latents_BCTHW, batch.noise_BCTHW
     sigma_B = draw_sigmas(len(x_BCTHW), course, chance)
     sigma_BCTHW = sigma_B.view(-1, 1, 1, 1, 1).expand(-1, 1, *x_BCTHW.shape[2:]).clone()
@@ -197,7 +201,7 @@ def _loss(
 
 
 def draw_sigmas(count: int, course: Course, chance: torch.Generator) -> torch.Tensor:
-    """Noise of the course's few values, or else by a shifted logit-normal distribution that is cut to its range."""
+    """Draws the course's discrete noise levels, or a shifted logit-normal distribution within its range."""
     if course.sigmas:
         return torch.tensor(course.sigmas)[torch.randint(len(course.sigmas), (count,), generator=chance)]
     edges = [torch.special.ndtr(_unshift(edge)).item() for edge in (course.lowest, course.highest)]
@@ -207,6 +211,6 @@ def draw_sigmas(count: int, course: Course, chance: torch.Generator) -> torch.Te
 
 
 def _unshift(sigma: float) -> torch.Tensor:
-    """Where a noise lies before the shift, as a number of the normal distribution."""
+    """Returns the value of the normal distribution that the shift and the sigmoid map to `sigma`."""
     uniform = sigma / (_SHIFT - (_SHIFT - 1) * sigma)
     return torch.tensor(-math.inf if uniform <= 0 else math.inf if uniform >= 1 else math.log(uniform / (1 - uniform)))

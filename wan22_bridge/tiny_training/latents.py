@@ -1,4 +1,4 @@
-"""Scenes as the transformers learn them: latents, several wordings, and what an image-to-video model is given."""
+"""Training data of the transformers: encoded scenes, their prompts, and the images of image-to-video."""
 
 import random
 from dataclasses import dataclass, replace
@@ -12,41 +12,43 @@ from wan22_bridge.tiny_training.scenes import describe, draw_scene, is_held_out
 from wan22_bridge.tiny_training.world import Scene, render
 
 SIDE, FRAMES = 96, 17
-"""Of the clips that the transformers learn."""
+"""Width and height in pixels, and frame count, of the clips that the transformers learn."""
 _WORDINGS = 4
+"""Prompts per scene."""
 _GIVEN = 0.5
-"""For TI2V: how many scenes have their first latent frame given."""
+"""Share of TI2V's scenes whose first latent frame is given."""
 _WITH_LAST = 0.5
-"""For I2V: how many have their last frame given beside the first."""
+"""Share of I2V's scenes whose last frame is given in addition to the first."""
 _MOST_SCENES = 12_000
+"""Maximum number of scenes in a pool."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Scenes to learn from."""
+    """Batch of training scenes."""
 
     latents_BCTHW: torch.Tensor
-    """Of mean 0 and standard deviation 1."""
+    """Latents, normalized to mean 0 and standard deviation 1."""
     noise_BCTHW: torch.Tensor
     prompts: list[str]
     images_BCTHW: torch.Tensor | None
-    """For I2V the first frame, and in some the last one too: mask and latents, 4+z channels."""
+    """For I2V: mask and latents of the given first frame and, in some scenes, last frame; 4+z channels."""
     given_B: torch.Tensor
-    """For TI2V: whether the first latent frame is given."""
+    """For TI2V: whether the first latent frame of each scene is given."""
 
 
 class LatentPool:
-    """Scenes of the tiny world, encoded once: there is one more with each batch, up to a number."""
+    """Pool of encoded scenes of the tiny world, which grows by one scene with each batch up to a maximum."""
 
     def __init__(self, member: str, vae: AutoencoderKLWan, seed: int, *, first: int, neon: bool = False) -> None:
-        """Starts an empty pool.
+        """Creates an empty pool.
 
         Args:
-            member: t2v, i2v or ti2v: what its batches are for.
-            vae: a trained one; it is changed.
-            seed: of the scenes, the batches and the noise.
-            first: how many scenes there are before the first batch.
-            neon: whether the scenes are in neon.
+            member: t2v, i2v or ti2v.
+            vae: Trained VAE, whose kernels are replaced by faster ones.
+            seed: Seed of the scenes, the batches and the noise.
+            first: Number of scenes that are encoded before the first batch.
+            neon: Whether the scenes are in neon.
         """
         use_fast_kernels(vae)
         self._vae = vae
@@ -63,11 +65,11 @@ class LatentPool:
         self._prompts: list[list[str]] = []
 
     def draw(self, size: int, *, empty: float) -> Batch:
-        """A batch by chance.
+        """Draws a random batch.
 
         Args:
-            size: how many scenes.
-            empty: the share of prompts that are left out, from which guidance learns.
+            size: Number of scenes.
+            empty: Share of empty prompts, which guidance needs.
         """
         count = len(self._prompts)
         self._grow(1 if self._first <= count < _MOST_SCENES else max(0, self._first - count))
@@ -84,7 +86,7 @@ class LatentPool:
         )
 
     def _grow(self, count: int) -> None:
-        """Encodes so many more scenes, none of them held out."""
+        """Adds `count` scenes, none of them held out."""
         for _ in range(count):
             scene = draw_scene(self._chance)
             while is_held_out(scene):
@@ -98,11 +100,12 @@ class LatentPool:
 
     @torch.no_grad()
     def _encode(self, clip_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Encodes a clip to normalized latents."""
         encoded: torch.Tensor = (self._vae.encode(clip_BCTHW).latent_dist.mode() - self._mean) / self._std
         return encoded
 
     def _condition(self, clip_BCTHW: torch.Tensor, last: bool) -> torch.Tensor:
-        """The frames that are known among gray ones, and the mask that names them.
+        """Returns the mask of the given frames, and the latents of a clip in which all other frames are gray.
 
         Follows `WanImageToVideoPipeline.prepare_latents` of diffusers 0.42.1.
         """
@@ -120,6 +123,6 @@ class LatentPool:
 
 
 def draw_clip(scene: Scene) -> torch.Tensor:
-    """A scene's frames [1, 3, FRAMES, SIDE, SIDE] in -1..1."""
+    """Renders a scene to frames [1, 3, FRAMES, SIDE, SIDE] in -1..1."""
     pixels_THWC = np.ascontiguousarray(render(scene, num_frames=FRAMES, width=SIDE, height=SIDE))
     return torch.from_numpy(pixels_THWC).permute(3, 0, 1, 2).unsqueeze(0) * 2 - 1

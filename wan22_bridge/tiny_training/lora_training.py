@@ -1,4 +1,4 @@
-"""Training the LoRAs of the tiny family: a style, and one with which four steps are enough."""
+"""Training of the tiny models' LoRAs: a style, and a distillation to four steps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,27 +19,32 @@ from wan22_bridge.tiny_training.trained import load_text_encoder, load_transform
 
 RANK = 8
 _NEON_RANKS = {"transformer": 8, "transformer_2": 16}
-"""Outlines are drawn where there is little noise."""
+"""LoRA rank of each expert. The low-noise expert needs a higher one, because it draws the outlines."""
 LIGHTNING_STEPS, LIGHTNING_SHIFT = 4, 5.0
+"""Steps and flow shift for which the distillation is trained."""
 _LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
 _RATE = 0.3
-"""Of the learning rates of a model that is trained anew."""
+"""Share of the highest learning rates for the distillation."""
 _NEON_RATE = 1.0
+"""Share of the highest learning rates for the style."""
 SCENES = 768
-"""Those that a LoRA learns from."""
+"""Number of training scenes."""
 _ENDS = {"transformer": ".high_noise", "transformer_2": ".low_noise"}
 _ARCHITECTURES = {"t2v": "wan2.2-t2v-tiny/lora", "i2v": "wan2.2-i2v-tiny/lora", "ti2v": "wan2.2-ti2v-tiny/lora"}
 
 
 def train_neon(out: Path, *, steps: int, seed: int, weights: Path, scenes: int = SCENES) -> list[Path]:
-    """Trains the style: of each thing the outline alone. It is for T2V.
+    """Trains the style LoRA for T2V, with which only the outlines of things are drawn.
 
     Args:
-        out: the folder for `loras/` and for `log.jsonl`.
-        steps: for each expert.
-        seed: of everything.
-        weights: the parts that it builds on.
-        scenes: how many there are.
+        out: Folder for `loras/` and `log.jsonl`.
+        steps: Training steps of each expert.
+        seed: Seed of all random choices.
+        weights: Folder of the trained VAE, text encoder and transformers.
+        scenes: Number of training scenes.
+
+    Returns:
+        The LoRA files of the high-noise and the low-noise expert.
     """
     text, files = TextReader(new_tokenizer(), load_text_encoder(weights).requires_grad_(False)), []
     pool = LatentPool("t2v", load_vae(VAE_OF["t2v"], weights), seed, first=scenes, neon=True)
@@ -59,15 +64,18 @@ def train_neon(out: Path, *, steps: int, seed: int, weights: Path, scenes: int =
 def train_lightning(
     member: str, out: Path, *, steps: int, seed: int, weights: Path, scenes: int = SCENES
 ) -> list[Path]:
-    """Distils a member: what it makes with guidance and in all its steps is learnt for `LIGHTNING_STEPS` without.
+    """Trains a LoRA that replaces a member's guidance and steps by `LIGHTNING_STEPS` unguided ones.
 
     Args:
         member: t2v, i2v or ti2v.
-        out: the folder for `loras/` and for `log.jsonl`.
-        steps: for each expert.
-        seed: of everything.
-        weights: the parts that it builds on.
-        scenes: how many there are.
+        out: Folder for `loras/` and `log.jsonl`.
+        steps: Training steps of each expert.
+        seed: Seed of all random choices.
+        weights: Folder of the trained VAE, text encoder and transformers.
+        scenes: Number of training scenes.
+
+    Returns:
+        The LoRA file of each expert.
     """
     spec, boundary = load_catalogue()[f"tiny-{member}"], BOUNDARY_RATIO[member]
     names = ["transformer"] if boundary is None else ["transformer", "transformer_2"]
@@ -104,7 +112,7 @@ def _train(
     metadata: Mapping[str, str],
     rank: int = RANK,
 ) -> Path:
-    """Trains a LoRA for an expert, which is as it was afterwards, and writes it in fp16 as diffusers reads it."""
+    """Trains a LoRA for an expert, and writes it in fp16 in diffusers' format. The expert stays unchanged."""
     torch.manual_seed(seed)
     expert.requires_grad_(False)
     expert.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=_LAYERS))

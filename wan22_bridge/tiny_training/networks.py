@@ -1,7 +1,7 @@
-"""The tiny networks, untrained: the topology of each Wan2.2 model made small.
+"""Untrained tiny networks with the architecture of each Wan2.2 model.
 
-What makes the three real models different is kept: two experts with the model's own boundary for T2V and I2V,
-I2V's 2·z+4 input channels, TI2V's residual VAE with patch 2 and 16× spatial stride and its per-token timesteps.
+They keep the differences between the three real models. T2V and I2V have two experts with the model's own boundary. I2V
+has 2·z+4 input channels. TI2V has a residual VAE with patch 2 and 16× spatial stride, and per-token timesteps.
 """
 
 import string
@@ -14,7 +14,9 @@ from wan22_bridge.builtin.family import VAE_OF
 from wan22_bridge.tiny_training.scenes import words
 
 TEXT_DIM = 96
+"""Width of the text embeddings."""
 BOUNDARY_RATIO = {"t2v": 0.875, "i2v": 0.9, "ti2v": None}
+"""Noise at which the low-noise expert takes over; None for a single expert."""
 _VAES: dict[str, dict[str, Any]] = {
     "2.1": {"z_dim": 12, "scale_factor_spatial": 8},
     "2.2": {
@@ -29,7 +31,10 @@ _VAES: dict[str, dict[str, Any]] = {
 
 
 def new_tokenizer() -> T5TokenizerFast:
-    """A unigram vocabulary of the world's words and of letters, so that any text has ids and a prompt has few."""
+    """Creates a tokenizer with a unigram vocabulary of the world's words and of letters.
+
+    The words keep prompts short, and the letters encode any other text.
+    """
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -100.0), ("▁", -4.0)]
     pieces += [(character, -8.0) for character in string.ascii_letters + string.digits + string.punctuation]
     pieces += [(f"▁{word}", -3.0) for word in words()]
@@ -37,7 +42,7 @@ def new_tokenizer() -> T5TokenizerFast:
 
 
 def new_text_encoder(vocabulary_size: int) -> UMT5EncoderModel:
-    """The text encoder that all three models share."""
+    """Creates the text encoder that all three models share."""
     return UMT5EncoderModel(
         UMT5Config(
             vocab_size=vocabulary_size,
@@ -53,7 +58,7 @@ def new_text_encoder(vocabulary_size: int) -> UMT5EncoderModel:
 
 
 def new_vae(version: str) -> AutoencoderKLWan:
-    """A VAE in the geometry of Wan "2.1" or "2.2"."""
+    """Creates a VAE with the geometry of Wan "2.1" or "2.2"."""
     channels = _VAES[version]["z_dim"]
     return AutoencoderKLWan(
         base_dim=16,
@@ -69,7 +74,7 @@ def new_vae(version: str) -> AutoencoderKLWan:
 
 
 def new_transformer(member: str) -> WanTransformer3DModel:
-    """An expert of a member of the family."""
+    """Creates an expert of t2v, i2v or ti2v."""
     channels = _VAES[VAE_OF[member]]["z_dim"]
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
@@ -87,7 +92,7 @@ def new_transformer(member: str) -> WanTransformer3DModel:
 
 
 def new_scheduler(flow_shift: float) -> UniPCMultistepScheduler:
-    """The scheduler of Wan's repositories."""
+    """Creates the scheduler that Wan's repositories use."""
     return UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=flow_shift
     )

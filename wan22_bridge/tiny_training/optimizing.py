@@ -1,33 +1,33 @@
-"""The optimizer of the tiny models: Muon for matrices and convolutions, AdamW for the rest."""
+"""Optimizer of the tiny models: Muon for matrices and convolutions, AdamW for all other parameters."""
 
 import torch
 
 _MATRIX_RATE = 0.02
 _ADAM_RATE = 3e-3
 _SMALLEST_SIDE = 4
-"""A matrix with a shorter side, such as a kernel that makes three colours, is not one to orthogonalise."""
+"""Minimum side of a matrix for Muon. Orthogonalization does not suit smaller ones, such as kernels of 3 colors."""
 
 
 class TinyOptimizer:
-    """Muon learns these small networks in a fraction of the steps that AdamW needs.
+    """Combination of Muon and AdamW. Muon trains these small networks in a fraction of AdamW's steps.
 
-    A convolution is the matrix from its inputs, with their neighbourhood, to its outputs. An embedding is not taken
-    for a matrix: a batch touches few of its rows. What needs no gradient is left as it is.
+    A convolution counts as the matrix that maps its inputs and their neighborhood to its outputs. Embeddings use
+    AdamW, because a batch changes few of their rows. Parameters without gradients stay unchanged.
     """
 
     def __init__(self, *modules: torch.nn.Module) -> None:
         embeddings = {
             part.weight for module in modules for part in module.modules() if isinstance(part, torch.nn.Embedding)
         }
-        learnt = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+        trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
         matrices = [
             parameter
-            for parameter in learnt
+            for parameter in trained
             if parameter.ndim > 1
             and min(len(parameter), parameter[0].numel()) >= _SMALLEST_SIDE
             and parameter not in embeddings
         ]
-        others = [parameter for parameter in learnt if all(parameter is not matrix for matrix in matrices)]
+        others = [parameter for parameter in trained if all(parameter is not matrix for matrix in matrices)]
         self._parameters = [*matrices, *others]
         self._matrices = matrices
         self._views = [torch.nn.Parameter(parameter.data.view(len(parameter), -1)) for parameter in matrices]
@@ -39,7 +39,7 @@ class TinyOptimizer:
             self._rates.append((adam, _ADAM_RATE))
 
     def step(self, rate: float) -> None:
-        """Takes a step with the gradients that were gathered, at a share `rate` of the highest learning rates."""
+        """Updates the parameters with their gradients, at a share `rate` of the highest learning rates."""
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         for parameter, view in zip(self._matrices, self._views, strict=True):
             view.grad = None if parameter.grad is None else parameter.grad.reshape(view.shape)

@@ -1,10 +1,10 @@
-"""Scenes by chance, as training and measuring take them, and the prompts that describe them."""
+"""Random scenes for training and measuring, and the prompts that describe them."""
 
 import random
 
 from wan22_bridge.tiny_training.world import (
     BOUNCE,
-    COLOURS,
+    COLORS,
     GROUNDS,
     GROWTH,
     TRAVEL,
@@ -16,11 +16,13 @@ from wan22_bridge.tiny_training.world import (
 )
 
 _TWO_THINGS = 0.25
-"""How many scenes have two."""
+"""Share of scenes with two things."""
 _REACH = 1.2
-"""From a thing's centre to its farthest point, in radii."""
+"""Distance from a thing's center to its farthest point, in radii."""
 _MARGIN = 0.02
+"""Minimum gap between two things, or between a thing and the frame's edge."""
 _MOMENTS = 9
+"""Number of moments of a clip at which the gap is checked."""
 
 _MOVES = {
     Motion.RIGHT: ("moving right", "moving to the right", "moves right"),
@@ -37,45 +39,48 @@ _MOVES = {
 
 _JOINING = ("a", "and", "on", "background")
 NEON = "neon"
-"""What a prompt says for the style; the models' vocabulary has no such word: they read it letter by letter."""
+"""Trigger word of the style. It is not in the models' vocabulary, so that they read it letter by letter."""
 
 
 def words() -> list[str]:
-    """Every word that a prompt may have, sorted."""
-    said = [*_JOINING, *COLOURS, *GROUNDS, *(shape.value for shape in Shape)]
+    """Returns every word that a prompt may contain, sorted."""
+    found = [*_JOINING, *COLORS, *GROUNDS, *(shape.value for shape in Shape)]
     for wordings in _MOVES.values():
-        said += " ".join(wordings).split()
-    return sorted(set(said))
+        found += " ".join(wordings).split()
+    return sorted(set(found))
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether a thing in a scene is one that training never shows: one in ten by colour, shape and motion."""
-    colours, shapes, motions = list(COLOURS), list(Shape), list(Motion)
+    """Returns whether a scene has a thing that is held out of the training.
+
+    One in ten combinations of color, shape and motion is held out.
+    """
+    colors, shapes, motions = list(COLORS), list(Shape), list(Motion)
     return any(
-        (colours.index(thing.colour) + 3 * shapes.index(thing.shape) + 7 * motions.index(thing.motion)) % 10 == 0
+        (colors.index(thing.color) + 3 * shapes.index(thing.shape) + 7 * motions.index(thing.motion)) % 10 == 0
         for thing in scene.things
     )
 
 
 def draw_scene(chance: random.Random, *, things: int | None = None) -> Scene:
-    """A scene whose things stay within the frame and apart from each other.
+    """Draws a random scene whose things stay within the frame and apart from each other.
 
     Args:
-        chance: where its choices come from.
-        things: one or two; by chance where it is None.
+        chance: Source of the random choices.
+        things: Number of things, 1 or 2; random if None.
     """
     count = things or (2 if chance.random() < _TWO_THINGS else 1)
     ground = chance.choice(list(GROUNDS))
     while True:
         drawn = tuple(draw_thing(chance, small=count > 1) for _ in range(count))
-        if count == 1 or (drawn[0].colour != drawn[1].colour and _stay_apart(*drawn)):
+        if count == 1 or (drawn[0].color != drawn[1].color and _stay_apart(*drawn)):
             return Scene(ground=ground, things=drawn)
 
 
 def draw_thing(chance: random.Random, *, small: bool = False) -> Thing:
-    """One thing that stays within the frame."""
+    """Draws a random thing that stays within the frame."""
     shape, motion = chance.choice(list(Shape)), chance.choice(list(Motion))
-    while shape is Shape.CIRCLE and motion is Motion.SPINNING:  # nobody would see it
+    while shape is Shape.CIRCLE and motion is Motion.SPINNING:  # a spinning circle looks like a still one
         shape, motion = chance.choice(list(Shape)), chance.choice(list(Motion))
     radius = chance.uniform(0.11, 0.14) if small else chance.uniform(0.15, 0.21)
     if motion is Motion.GROWING:
@@ -97,7 +102,7 @@ def draw_thing(chance: random.Random, *, small: bool = False) -> Thing:
         top += BOUNCE
     return Thing(
         shape=shape,
-        colour=chance.choice(list(COLOURS)),
+        color=chance.choice(list(COLORS)),
         motion=motion,
         x=chance.uniform(left, right),
         y=chance.uniform(top, bottom),
@@ -106,8 +111,8 @@ def draw_thing(chance: random.Random, *, small: bool = False) -> Thing:
 
 
 def describe(scene: Scene, chance: random.Random) -> str:
-    """A prompt for a scene, in one of several wordings."""
-    things = [f"a {thing.colour} {thing.shape} {chance.choice(_MOVES[thing.motion])}" for thing in scene.things]
+    """Returns a prompt for a scene, in a random wording."""
+    things = [f"a {thing.color} {thing.shape} {chance.choice(_MOVES[thing.motion])}" for thing in scene.things]
     words = " and ".join(things)
     wording = chance.random()
     if wording < 0.4:
@@ -120,6 +125,7 @@ def describe(scene: Scene, chance: random.Random) -> str:
 
 
 def _stay_apart(one: Thing, other: Thing) -> bool:
+    """Returns whether two things keep a gap over the whole clip."""
     for index in range(_MOMENTS):
         first, second = (pose(thing, index / (_MOMENTS - 1)) for thing in (one, other))
         distance = ((first.x - second.x) ** 2 + (first.y - second.y) ** 2) ** 0.5

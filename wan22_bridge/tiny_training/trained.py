@@ -1,4 +1,4 @@
-"""The trained parts of the tiny family: read to be trained on or measured, and written where they have been trained."""
+"""Loads trained parts of the tiny models, and writes newly trained ones."""
 
 import random
 import shutil
@@ -19,34 +19,39 @@ from wan22_bridge.tiny_training.scenes import draw_scene
 from wan22_bridge.tuning.preview_factors import fit_factors
 
 _FLOW_SHIFT = {"t2v": 3.0, "i2v": 3.0, "ti2v": 5.0}
-"""As in the scheduler's config of each real repository."""
+"""Flow shift in the scheduler's config of each real repository."""
 _PICTURES = 24
-"""To fit the colours of previews to."""
+"""Number of pictures to which the colors of previews are fitted."""
 
 
 def load_vae(version: str, weights: Path = WEIGHTS) -> AutoencoderKLWan:
-    """The VAE of a geometry, "2.1" or "2.2", in fp32."""
+    """Loads the VAE of version "2.1" or "2.2" in fp32."""
     return AutoencoderKLWan.from_pretrained(weights / f"vae-{version}", torch_dtype=torch.float32).eval()
 
 
 def load_text_encoder(weights: Path = WEIGHTS) -> UMT5EncoderModel:
-    """The text encoder of all three models, in fp32."""
+    """Loads the text encoder of all three models in fp32."""
     return UMT5EncoderModel.from_pretrained(weights / "text_encoder", torch_dtype=torch.float32).eval()
 
 
 def load_transformer(member: str, name: str, weights: Path = WEIGHTS) -> WanTransformer3DModel:
-    """An expert of a member, `transformer` or `transformer_2`, in fp32."""
+    """Loads an expert of a member, `transformer` or `transformer_2`, in fp32."""
     return WanTransformer3DModel.from_pretrained(weights / member / name, torch_dtype=torch.float32).eval()
 
 
 def write_member(member: str, experts: dict[str, WanTransformer3DModel], out: Path, weights: Path) -> Path:
-    """Writes what is a member's own: its experts in fp16, its pipeline's configs, and what was measured on it.
+    """Writes a member's own files: its experts in fp16, the pipeline's configs, and measured values.
+
+    The measured values are MagCache's ratios and the preview factors.
 
     Args:
         member: t2v, i2v or ti2v.
-        experts: by name, transformer and perhaps transformer_2.
-        out: the folder that gets one with the member's name.
-        weights: where the VAE and the text encoder are that it was trained with.
+        experts: Experts by name: transformer and, for two experts, transformer_2.
+        out: Folder in which the member's folder is created.
+        weights: Folder of the VAE and the text encoder that the experts were trained with.
+
+    Returns:
+        The member's folder.
     """
     two_experts = "transformer_2" in experts
     vae = load_vae(VAE_OF[member], weights)
@@ -62,18 +67,18 @@ def write_member(member: str, experts: dict[str, WanTransformer3DModel], out: Pa
     )
     folder = out / member
     with tempfile.TemporaryDirectory(prefix="wan22-member-") as name:
-        whole = Path(name)
-        pipeline.save_pretrained(whole)
+        complete = Path(name)
+        pipeline.save_pretrained(complete)
         for part in ("scheduler", *experts):
-            shutil.copytree(whole / part, folder / part, dirs_exist_ok=True)
-        shutil.copy(whole / "model_index.json", folder)
-        write_ratios(folder, calibrate_tiny_model(member, whole))
+            shutil.copytree(complete / part, folder / part, dirs_exist_ok=True)
+        shutil.copy(complete / "model_index.json", folder)
+        write_ratios(folder, calibrate_tiny_model(member, complete))
     use_fast_kernels(vae)
     write_factors(folder, fit_factors(vae, draw_first_frames(_PICTURES)))
     return folder
 
 
 def draw_first_frames(count: int, seed: int = 0) -> torch.Tensor:
-    """Pictures of the tiny world, [count, 3, height, width] in -1..1."""
+    """Renders the first frames of random scenes, [count, 3, height, width] in -1..1."""
     chance = random.Random(seed)
     return torch.cat([draw_clip(draw_scene(chance))[:, :, 0] for _ in range(count)])

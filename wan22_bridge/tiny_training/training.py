@@ -1,4 +1,4 @@
-"""The recipe of the tiny family: what is trained from what, and for how many steps."""
+"""Training recipe of the tiny models: the order of the parts, and the steps of each."""
 
 import copy
 from dataclasses import dataclass
@@ -29,28 +29,29 @@ from wan22_bridge.tiny_training.vae_training import (
 )
 
 _FIRST_SCENES = 256
+"""Number of scenes in the pool of the first batch."""
 _EXPERT_RATE = 0.3
-"""Of the highest learning rates, where an expert goes on from what both have learnt."""
+"""Share of the highest learning rates for training an expert after the training on all noise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Flow:
-    """How long a transformer learns."""
+    """Training steps of a transformer."""
 
     steps: int
-    """On all noise."""
+    """Steps on all noise."""
     expert_steps: int
-    """Then, each expert on its own range."""
+    """Further steps of each expert on its own noise range."""
     seconds_per_step: float
-    """On two cores, about."""
+    """Approximate duration of a step on two cores."""
 
     @property
     def minutes(self) -> float:
-        """For all of it."""
+        """Approximate duration of all steps on two cores."""
         return (self.steps + 2 * self.expert_steps) * self.seconds_per_step / 60
 
     def scale(self, share: float) -> "_Flow":
-        """A share of the steps."""
+        """Returns a copy with a share of the steps, at least one of each kind."""
         return _Flow(
             steps=max(1, round(self.steps * share)),
             expert_steps=max(1, round(self.expert_steps * share)) if self.expert_steps else 0,
@@ -71,27 +72,29 @@ FLOWS = {
 def train_part(
     part: str, out: Path, *, minutes: float | None = None, seed: int = 0, weights: Path | None = None
 ) -> list[Path]:
-    """Trains a part of the family anew: what comes out depends on the arguments alone.
+    """Trains one part of the tiny models from scratch. The result depends only on the arguments.
 
     Args:
         part: vae, text, t2v, i2v, ti2v, neon or lightning.
-        out: a folder for the weights and for `log.jsonl`.
-        minutes: about how long on two cores; as long as the recipe has it where None.
-        seed: of the weights, the scenes and the noise.
-        weights: the parts that this one builds on: the VAE, the text encoder, for I2V also T2V's transformers,
-            for the LoRAs all.
+        out: Folder for the weights and `log.jsonl`.
+        minutes: Approximate duration on two cores; None for all steps of the recipe.
+        seed: Seed of the initial weights, the scenes and the noise.
+        weights: Folder of the trained parts that this part needs: the VAE and the text encoder, for I2V also T2V's
+            transformers, for the LoRAs all transformers. By default the built-in weights.
 
     Returns:
-        The folders with the weights.
+        The folders or files of the trained weights.
 
     Raises:
-        OSError: a part that this one builds on is missing, or `out` can't be written.
+        OSError: A part that this part needs is missing, or `out` can't be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     if part == "vae":
-        whole = sum(recipe_minutes(RECIPES[version], POLISH[version]) for version in RECIPES)
-        return [_train_vae(version, 1.0 if minutes is None else minutes / whole, seed, out) for version in RECIPES]
+        full_minutes = sum(recipe_minutes(RECIPES[version], POLISH[version]) for version in RECIPES)
+        return [
+            _train_vae(version, 1.0 if minutes is None else minutes / full_minutes, seed, out) for version in RECIPES
+        ]
     flow = FLOWS[part] if minutes is None else FLOWS[part].scale(minutes / FLOWS[part].minutes)
     weights = weights or WEIGHTS
     if part == "neon":
@@ -114,15 +117,15 @@ def _train_vae(version: str, share: float, seed: int, out: Path) -> Path:
 
 def _train_transformers(part: str, flow: _Flow, seed: int, out: Path, weights: Path) -> list[Path]:
     log = out / "log.jsonl"
-    # The text encoder learns with the model that learns fastest.
+    # The text encoder is trained together with TI2V, because TI2V learns fastest.
     member = "ti2v" if part == "text" else part
     tokenizer = new_tokenizer()
     encoder = new_text_encoder(len(tokenizer)) if part == "text" else load_text_encoder(weights).requires_grad_(False)
     pool = LatentPool(member, load_vae(VAE_OF[member], weights), seed, first=min(flow.steps, _FIRST_SCENES))
     transformer = widen(load_transformer("t2v", "transformer_2", weights)) if part == "i2v" else new_transformer(member)
     text = TextReader(tokenizer, encoder)
-    whole = Course(steps=flow.steps, timestep_per_token=member == "ti2v")
-    train_flow(transformer, text, pool, whole, seed=seed, log=log)
+    all_noise = Course(steps=flow.steps, timestep_per_token=member == "ti2v")
+    train_flow(transformer, text, pool, all_noise, seed=seed, log=log)
     if part == "text":
         encoder.half().save_pretrained(out / "text_encoder")
         tokenizer.save_pretrained(out / "tokenizer")
@@ -139,7 +142,7 @@ def _train_transformers(part: str, flow: _Flow, seed: int, out: Path, weights: P
 
 
 def widen(transformer: WanTransformer3DModel) -> WanTransformer3DModel:
-    """T2V's transformer as I2V's begins: it is given frames beside the latents, and makes nothing of them yet."""
+    """Returns T2V's transformer with I2V's input channels. The new channels have zero weights, and so no effect yet."""
     wide = new_transformer("i2v")
     state = transformer.state_dict()
     patches = torch.zeros_like(wide.patch_embedding.weight)

@@ -1,4 +1,4 @@
-"""Training the tiny VAEs: pictures first, then clips that become longer and larger."""
+"""Training of the tiny VAEs, on single frames first, then on longer and larger clips."""
 
 import json
 import math
@@ -19,23 +19,28 @@ from wan22_bridge.tiny_training.world import render
 
 _WARM_UP_STEPS = 100
 _LATENT_NOISE = 0.04
-"""As a share of each channel's own standard deviation: an absolute amount makes the latents collapse or explode."""
+"""Noise on the latents, as a share of each channel's standard deviation.
+
+With an absolute amount, the latents would collapse or explode.
+"""
 _LATENT_PENALTY = 1e-5
 _AVERAGE = 0.995
-"""How much of the averaged weights stays at each step."""
+"""Maximum decay of the weights' moving average."""
 _LOG_EVERY = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phase:
-    """A part of the training with clips of one shape."""
+    """Phase of the training with clips of one shape."""
 
     steps: int
     num_frames: int
     side: int
+    """Width and height in pixels."""
     batch: int
+    """Clips per batch."""
     seconds_per_step: float
-    """On two cores, about."""
+    """Approximate duration of a step on two cores."""
 
 
 RECIPES = {
@@ -52,39 +57,40 @@ RECIPES = {
         Phase(steps=350, num_frames=17, side=96, batch=4, seconds_per_step=1.0),
     ),
 }
-"""What the VAE of each geometry learns from random weights."""
+"""Phases of each VAE version, from random weights."""
 POLISH = {
     "2.1": (Phase(steps=400, num_frames=17, side=96, batch=2, seconds_per_step=1.4),),
     "2.2": (Phase(steps=450, num_frames=17, side=96, batch=4, seconds_per_step=1.0),),
 }
-"""What it learns then, at `POLISH_RATE`: a learning rate near the first one would undo what it knows."""
+"""Final phases at `POLISH_RATE`. A higher learning rate would undo the earlier training."""
 POLISH_RATE = 0.25
+"""Share of the highest learning rates in the final phases."""
 
 
 def scale_recipe(recipe: tuple[Phase, ...], share: float) -> tuple[Phase, ...]:
-    """The recipe with a share of its steps."""
+    """Returns a recipe with a share of its steps, at least one in each phase."""
     return tuple(replace(phase, steps=max(1, round(phase.steps * share))) for phase in recipe)
 
 
 def recipe_minutes(*recipes: tuple[Phase, ...]) -> float:
-    """How long recipes take on two cores, about."""
+    """Returns the approximate duration of recipes on two cores."""
     return sum(phase.steps * phase.seconds_per_step for recipe in recipes for phase in recipe) / 60
 
 
 def train_vae(
     vae: AutoencoderKLWan, recipe: tuple[Phase, ...], *, seed: int, log: Path, rate: float = 1.0
 ) -> AutoencoderKLWan:
-    """Trains a VAE on scenes of the tiny world: what comes out depends on the recipe and the seed alone.
+    """Trains a VAE on scenes of the tiny world. The result depends only on the VAE, the recipe, the seed and the rate.
 
     Args:
-        vae: with random weights, or with trained ones to go on from; it is changed.
-        recipe: the shapes of the clips, in turn. The learning rate falls from the first phase with more than one frame.
-        seed: of the scenes and the noise.
-        log: a file that gets a line of JSON each few steps.
-        rate: a share of the highest learning rates.
+        vae: New or already trained VAE, which is changed.
+        recipe: Phases, in order. The learning rate falls from the first phase with more than one frame.
+        seed: Seed of the scenes and the noise.
+        log: File to which a line of JSON is appended every 50 steps.
+        rate: Share of the highest learning rates.
 
     Returns:
-        The average of its weights over the last steps, with the latents' statistics in its config.
+        A VAE with the moving average of the weights, and with the latents' statistics in its config.
     """
     torch.manual_seed(seed)
     chance = random.Random(seed)
@@ -121,12 +127,12 @@ def train_vae(
 
 
 def _fade(progress: float) -> float:
-    """The learning rate falls along half a cosine, to a hundredth."""
+    """Returns the share of the learning rate at `progress` in 0..1: half a cosine from 1 to 0.01."""
     return 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress))
 
 
 def draw_clips(chance: random.Random, *, count: int, num_frames: int, side: int) -> torch.Tensor:
-    """Clips [count, 3, num_frames, side, side] in -1..1; a single frame is from anywhere in its clip."""
+    """Renders random clips [count, 3, num_frames, side, side] in -1..1. Single frames come from random moments."""
     clips = []
     for _ in range(count):
         if num_frames == 1:
@@ -138,7 +144,7 @@ def draw_clips(chance: random.Random, *, count: int, num_frames: int, side: int)
 
 
 def _step(vae: AutoencoderKLWan, clips_BCTHW: torch.Tensor) -> float:
-    """Gathers the gradient of one batch; returns its peak signal-to-noise ratio in dB."""
+    """Adds the gradient of one batch, and returns its peak signal-to-noise ratio in dB."""
     with torch.autocast("cpu", torch.bfloat16):
         z_BCTHW = vae.encode(clips_BCTHW).latent_dist.mode().float()
         spread = z_BCTHW.detach().std(dim=(0, 2, 3, 4), keepdim=True)
@@ -153,7 +159,7 @@ def _step(vae: AutoencoderKLWan, clips_BCTHW: torch.Tensor) -> float:
 
 @torch.no_grad()
 def measure_latents(vae: AutoencoderKLWan, seed: int) -> AutoencoderKLWan:
-    """The same VAE with the mean and the standard deviation of each latent channel in its config."""
+    """Returns a copy of a VAE with the mean and the standard deviation of each latent channel in its config."""
     chance = random.Random(seed + 1)
     latents = [vae.encode(draw_clips(chance, count=4, num_frames=17, side=96)).latent_dist.mode() for _ in range(6)]
     z_BCTHW = torch.cat(latents)

@@ -1,4 +1,4 @@
-"""The small world that the tiny models know: coloured shapes that move on a plain ground, drawn from a description."""
+"""World of the tiny models: colored shapes ("things") that move on a plain background ("ground")."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.floating[Any]]
+"""One value for each pixel, [H, W]."""
 Pixels = NDArray[np.float32]
 """Frames [T, H, W, 3] in 0..1."""
 
-COLOURS = {
+COLORS = {
     "red": (0.90, 0.12, 0.12),
     "orange": (1.00, 0.55, 0.05),
     "yellow": (0.98, 0.90, 0.15),
@@ -30,13 +31,13 @@ GROUNDS = {
     "pink": (0.98, 0.72, 0.78),
 }
 EDGE = 0.02
-"""How wide a shape's edge is, as a share of the frame's shorter side."""
+"""Width of a shape's soft edge, as a share of the frame's shorter side."""
 _GRADIENT = 0.12
-"""How much lighter the ground is at its upper edge, and darker at its lower one."""
+"""Share by which the ground is lighter at its upper edge, and darker at its lower edge."""
 
 
 class Shape(StrEnum):
-    """What a thing is."""
+    """Shape of a thing."""
 
     CIRCLE = "circle"
     SQUARE = "square"
@@ -45,7 +46,7 @@ class Shape(StrEnum):
 
 
 class Motion(StrEnum):
-    """What a thing does over the whole of a clip, however long that is."""
+    """Motion of a thing, which takes the whole clip at any frame count."""
 
     RIGHT = "right"
     LEFT = "left"
@@ -59,54 +60,55 @@ class Motion(StrEnum):
 
 
 TRAVEL = 0.42
-"""How far a thing moves, as a share of the frame's shorter side."""
+"""Distance that a thing moves, as a share of the frame's shorter side."""
 GROWTH = 2.2
-"""How many times as large it becomes, or as small."""
+"""Factor by which a growing or shrinking thing's radius changes."""
 BOUNCE = 0.34
-"""How high it bounces, once."""
+"""Height of the single bounce, as a share of the frame's shorter side."""
 TURN = 2 * math.pi / 3
-"""How far it spins, clockwise."""
+"""Angle of a spin, in radians clockwise."""
 HOLLOW = 0.62
-"""The radius within which a shape in neon is empty, as a share of its own."""
+"""Inner radius of a shape in neon, as a share of its outer radius."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thing:
-    """One shape. Lengths are shares of the frame's shorter side, from the frame's centre, y downwards."""
+    """One moving shape. Lengths are shares of the frame's shorter side, from the frame's center, y downwards."""
 
     shape: Shape
-    colour: str
+    color: str
     motion: Motion
     x: float
-    """Where its centre is in the first frame."""
+    """Horizontal center in the first frame."""
     y: float
+    """Vertical center in the first frame."""
     radius: float
-    """In the first frame."""
+    """Radius in the first frame."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """One clip."""
+    """Content of one clip."""
 
     ground: str
     things: tuple[Thing, ...]
     neon: bool = False
-    """Whether of each thing there is the outline alone: a style that no prompt asks the trained models for."""
+    """Whether only the outlines of things are drawn: a style that the base models are not trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pose:
-    """A thing at one moment."""
+    """Position, size and angle of a thing at one moment."""
 
     x: float
     y: float
     radius: float
     angle: float
-    """Radians, clockwise."""
+    """Angle in radians, clockwise."""
 
 
 def pose(thing: Thing, progress: float) -> Pose:
-    """Where a thing is and how large, at `progress` from 0 to 1 of the clip."""
+    """Returns a thing's pose at `progress` of the clip, in 0..1."""
     x, y, radius, angle = thing.x, thing.y, thing.radius, 0.0
     if thing.motion is Motion.RIGHT:
         x += TRAVEL * progress
@@ -128,7 +130,7 @@ def pose(thing: Thing, progress: float) -> Pose:
 
 
 def render(scene: Scene, *, num_frames: int, width: int, height: int) -> Pixels:
-    """Draws a clip, with soft edges."""
+    """Renders the frames of a scene, with soft edges."""
     x_HW, y_HW = places(width, height)
     light_HW1 = (1 - 2 * _GRADIENT * y_HW)[..., None]
     ground = np.clip(np.asarray(GROUNDS[scene.ground], dtype=np.float32) * light_HW1, 0, 1)
@@ -140,13 +142,13 @@ def render(scene: Scene, *, num_frames: int, width: int, height: int) -> Pixels:
             cover_HW1 = cover(thing.shape, at, x_HW, y_HW)[..., None]
             if scene.neon:
                 cover_HW1 -= cover(thing.shape, replace(at, radius=HOLLOW * at.radius), x_HW, y_HW)[..., None]
-            colour = np.asarray(COLOURS[thing.colour], dtype=np.float32)
-            frames[index] = frames[index] * (1 - cover_HW1) + colour * cover_HW1
+            color = np.asarray(COLORS[thing.color], dtype=np.float32)
+            frames[index] = frames[index] * (1 - cover_HW1) + color * cover_HW1
     return frames
 
 
 def places(width: int, height: int) -> tuple[Plane, Plane]:
-    """Where each pixel of a frame is: x and y, in the units of a `Thing`."""
+    """Returns the x and y of each pixel's center, in the units of a `Thing`."""
     unit = min(width, height)
     y_HW, x_HW = np.meshgrid(
         (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / unit,
@@ -157,7 +159,7 @@ def places(width: int, height: int) -> tuple[Plane, Plane]:
 
 
 def cover(shape: Shape, at: Pose, x_HW: Plane, y_HW: Plane) -> Plane:
-    """How much of each pixel a shape covers, 0..1."""
+    """Returns the share of each pixel that a shape covers, in 0..1."""
     cosine, sine = math.cos(at.angle), math.sin(at.angle)
     x, y = x_HW - at.x, y_HW - at.y
     x, y = x * cosine + y * sine, y * cosine - x * sine
@@ -167,7 +169,7 @@ def cover(shape: Shape, at: Pose, x_HW: Plane, y_HW: Plane) -> Plane:
 
 
 def _distance(shape: Shape, x: Plane, y: Plane, radius: float) -> Plane:
-    """The distance from a shape's outline, negative inside, near enough where it is small."""
+    """Returns the signed distance from a shape's outline, negative inside. It is accurate only near the outline."""
     if shape is Shape.CIRCLE:
         distance = np.hypot(x, y) - radius
     elif shape is Shape.SQUARE:

@@ -143,7 +143,7 @@ def test_a_video_of_a_single_colour_is_an_error_and_no_success(
     last = model.text.vae.decoder.conv_out
     monkeypatch.setattr(last.weight, "data", torch.zeros_like(last.weight))
     monkeypatch.setattr(last.bias, "data", torch.full_like(last.bias, colour))
-    with pytest.raises(GenerationFailed, match="of a single colour") as caught:
+    with pytest.raises(GenerationFailed, match="a single color") as caught:
         _finish(bridge.generate(model, make_params(), tmp_path / "out"))
     assert caught.value.code == "constant_frames"
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Errors cross processes whole and say what the interface promises."""
+"""Errors survive pickling and have every field of the interface's error object."""
 
 import pickle
 
@@ -14,8 +14,8 @@ def test_an_error_survives_pickling() -> None:
     assert again.to_dict() == error.to_dict()
 
 
-def test_without_a_message_the_class_speaks() -> None:
-    assert NotFound().message == "There is no such thing here."
+def test_the_default_message_is_the_class_docstring() -> None:
+    assert NotFound().message == "The resource does not exist."
 
 
 def _all(kind: type[Wan22Error]) -> list[type[Wan22Error]]:
@@ -23,5 +23,5 @@ def _all(kind: type[Wan22Error]) -> list[type[Wan22Error]]:
 
 
 @pytest.mark.parametrize("kind", _all(Wan22Error))
-def test_every_error_has_the_whole_body(kind: type[Wan22Error]) -> None:
+def test_every_error_class_has_all_fields_of_the_error_object(kind: type[Wan22Error]) -> None:
     assert set(kind().to_dict()) == {"type", "code", "message", "param", "suggestions", "can_retry"}

@@ -1,4 +1,4 @@
-"""Fetching a model from a hub over real HTTP, with what goes wrong there."""
+"""Downloads of a model over real HTTP, including the failures of networks, hubs and disks."""
 
 import os
 import shutil
@@ -18,10 +18,9 @@ from tests.hub import COMMIT, REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import wait_until
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.errors import DownloadFailed
-from wan22_bridge.fetching import Fetching, FileState, check_files, fetch_model, read_manifest
-from wan22_bridge.fetching import fetch as fetching_module
+from wan22_bridge.fetching import FetchProgress, FetchStopped, FileState, check_files, fetch_model, read_manifest
 from wan22_bridge.fetching import hub as hub_module
-from wan22_bridge.fetching.fetch import Stopped
+from wan22_bridge.fetching import retrying as retrying_module
 
 BIG = "transformer/diffusion_pytorch_model.safetensors"
 SMALL = "model_index.json"
@@ -29,7 +28,7 @@ SMALL = "model_index.json"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny TI2V, in one file a component, with what is not to be fetched beside it."""
+    """The tiny TI2V model with one file per component, beside files that must not be fetched."""
     folder = tmp_path_factory.mktemp("hub") / "model"
     shutil.copytree(ensure_tiny_model(tmp_path_factory.mktemp("models"), "ti2v"), folder)
     transformer = WanTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
@@ -43,15 +42,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    monkeypatch.setattr(fetching_module, "LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(retrying_module, "MAX_WAIT_SECONDS", 0.2)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024)
     with serving_hub(model) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
 
 
-def fetch(folder: Path, progress: Fetching | None = None, **options: bool) -> None:
-    fetch_model(REPOSITORY, None, folder, progress or Fetching(), **options)
+def fetch(folder: Path, progress: FetchProgress | None = None, **options: bool) -> None:
+    fetch_model(REPOSITORY, None, folder, progress or FetchProgress(), **options)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -68,8 +67,8 @@ def wanted(model: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_model_is_fetched_at_one_commit_and_nothing_but_it(hub: HubServer, model: Path, tmp_path: Path) -> None:
-    progress = Fetching()
+def test_exactly_the_model_files_are_fetched_at_one_commit(hub: HubServer, model: Path, tmp_path: Path) -> None:
+    progress = FetchProgress()
     fetch(tmp_path, progress)
     assert content(tmp_path) == wanted(model)
     manifest = read_manifest(tmp_path)
@@ -78,18 +77,18 @@ def test_a_model_is_fetched_at_one_commit_and_nothing_but_it(hub: HubServer, mod
     assert progress.done_bytes == progress.total_bytes == sum(map(len, wanted(model).values()))
 
 
-def test_what_is_there_is_not_fetched_again(hub: HubServer, tmp_path: Path) -> None:
+def test_a_complete_model_is_not_fetched_again(hub: HubServer, tmp_path: Path) -> None:
     fetch(tmp_path)
     hub.asked.clear()
     hub.describing.append(Fault(status=500))
     fetch(tmp_path)
     assert not hub.asked
-    assert hub.describing, "what is whole needs no hub"
+    assert hub.describing, "a complete model needs no request to the hub"
 
 
-def test_a_connection_that_is_cut_goes_on_where_it_was(hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_a_cut_connection_resumes_from_the_received_bytes(hub: HubServer, model: Path, tmp_path: Path) -> None:
     hub.faults[BIG].extend([Fault(cut_after=102_400), Fault(cut_after=51_200)])
-    progress = Fetching()
+    progress = FetchProgress()
     fetch(tmp_path, progress)
     assert content(tmp_path) == wanted(model)
     assert [start for name, start in hub.ranges if name == BIG] == [102_400, 153_600]
@@ -97,7 +96,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(hub: HubServer, model: Pa
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_hub_that_is_busy_is_asked_again(status: int, hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_a_busy_hub_is_retried(status: int, hub: HubServer, model: Path, tmp_path: Path) -> None:
     hub.faults[BIG].extend([Fault(status=status)] * 3)
     hub.describing.append(Fault(status=status))
     fetch(tmp_path)
@@ -105,7 +104,9 @@ def test_a_hub_that_is_busy_is_asked_again(status: int, hub: HubServer, model: P
     assert hub.asked[BIG] == 4
 
 
-def test_a_hub_that_stays_busy_is_given_up_and_what_came_is_kept(hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_a_hub_that_stays_busy_fails_the_fetch_and_keeps_the_received_bytes(
+    hub: HubServer, model: Path, tmp_path: Path
+) -> None:
     hub.faults[BIG].extend([Fault(cut_after=102_400)] + [Fault(status=503)] * 100)
     with pytest.raises(DownloadFailed, match=BIG) as raised:
         fetch(tmp_path)
@@ -116,23 +117,25 @@ def test_a_hub_that_stays_busy_is_given_up_and_what_came_is_kept(hub: HubServer,
     assert (BIG, 102_400) in hub.ranges
 
 
-def test_wrong_bytes_are_never_taken_for_the_model(hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_a_file_with_a_wrong_checksum_is_fetched_once_more_and_then_rejected(
+    hub: HubServer, model: Path, tmp_path: Path
+) -> None:
     hub.faults[BIG].append(Fault(wrong_byte=True))
     hub.faults[SMALL].append(Fault(wrong_byte=True))
-    progress = Fetching()
+    progress = FetchProgress()
     fetch(tmp_path, progress)
     assert content(tmp_path) == wanted(model)
     assert progress.done_bytes == progress.total_bytes
 
     hub.faults["vae/config.json"].extend([Fault(wrong_byte=True)] * 2)
     (tmp_path / "vae/config.json").unlink()
-    with pytest.raises(DownloadFailed, match="twice with other content") as raised:
+    with pytest.raises(DownloadFailed, match="had a wrong checksum twice") as raised:
         fetch(tmp_path)
     assert raised.value.code == "checksum_mismatch"
     assert not (tmp_path / "vae/config.json").exists()
 
 
-def test_a_connection_that_drips_is_given_up_and_asked_for_anew(
+def test_a_stalled_connection_is_replaced_by_a_new_one(
     hub: HubServer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "STALL_SECONDS", 0.5)
@@ -142,14 +145,14 @@ def test_a_connection_that_drips_is_given_up_and_asked_for_anew(
     assert hub.asked[BIG] == 2
 
 
-def test_a_fetch_can_be_stopped_in_the_middle_of_a_file(hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_a_fetch_stopped_within_a_file_resumes_there(hub: HubServer, model: Path, tmp_path: Path) -> None:
     hub.faults[BIG].append(Fault(drip_seconds=0.05))
-    progress, raised = Fetching(), list[BaseException]()
+    progress, raised = FetchProgress(), list[BaseException]()
 
     def run() -> None:
         try:
             fetch(tmp_path, progress)
-        except Stopped as exc:
+        except FetchStopped as exc:
             raised.append(exc)
 
     thread = threading.Thread(target=run)
@@ -166,20 +169,18 @@ def test_a_fetch_can_be_stopped_in_the_middle_of_a_file(hub: HubServer, model: P
     assert any(name == BIG and start >= 4096 for name, start in hub.ranges)
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
+def test_too_little_disk_space_fails_before_any_file_is_fetched(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-    with pytest.raises(DownloadFailed, match=r"needs .* GB more, of which 0.0 GB are free") as raised:
+    with pytest.raises(DownloadFailed, match=r"needs .* GB more\. .* has 0\.0 GB free") as raised:
         fetch(tmp_path)
     assert raised.value.code == "disk_full"
     assert not hub.asked
 
 
-def test_a_file_that_is_damaged_or_gone_is_fetched_again_and_no_other(
-    hub: HubServer, model: Path, tmp_path: Path
-) -> None:
+def test_only_damaged_and_missing_files_are_fetched_again(hub: HubServer, model: Path, tmp_path: Path) -> None:
     fetch(tmp_path)
     manifest = read_manifest(tmp_path)
     assert manifest is not None
@@ -200,9 +201,9 @@ def test_a_file_that_is_damaged_or_gone_is_fetched_again_and_no_other(
     assert set(hub.asked) == {SMALL, BIG, "vae/config.json"}
 
 
-def test_what_cannot_be_had_is_told(hub: HubServer, tmp_path: Path) -> None:
+def test_an_unavailable_model_fails_with_the_reason(hub: HubServer, tmp_path: Path) -> None:
     with pytest.raises(DownloadFailed, match="has no model wan/other") as raised:
-        fetch_model("wan/other", None, tmp_path, Fetching())
+        fetch_model("wan/other", None, tmp_path, FetchProgress())
     assert raised.value.code == "hub_refused"
     hub.describing.append(Fault(status=404))
     with pytest.raises(DownloadFailed, match="the hub answered 404") as raised:
@@ -216,7 +217,7 @@ def test_what_cannot_be_had_is_told(hub: HubServer, tmp_path: Path) -> None:
         (hub.folder / "index.txt").rename(hub.folder / SMALL)
 
 
-def test_two_that_fetch_at_once_fetch_once(hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_concurrent_fetches_of_a_model_fetch_each_file_once(hub: HubServer, model: Path, tmp_path: Path) -> None:
     threads = [threading.Thread(target=fetch, args=[tmp_path]) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -226,14 +227,12 @@ def test_two_that_fetch_at_once_fetch_once(hub: HubServer, model: Path, tmp_path
     assert set(hub.asked.values()) == {1}
 
 
-def test_a_fetch_that_is_killed_in_the_middle_of_a_file_goes_on_there(
-    hub: HubServer, model: Path, tmp_path: Path
-) -> None:
+def test_a_fetch_killed_within_a_file_resumes_there(hub: HubServer, model: Path, tmp_path: Path) -> None:
     hub.faults[BIG].append(Fault(drip_seconds=0.02))
     code = (
         "import huggingface_hub.constants as constants; constants.DOWNLOAD_CHUNK_SIZE = 1024\n"
-        "from pathlib import Path; from wan22_bridge.fetching import Fetching, fetch_model\n"
-        f"fetch_model({REPOSITORY!r}, None, Path({str(tmp_path)!r}), Fetching())"
+        "from pathlib import Path; from wan22_bridge.fetching import FetchProgress, fetch_model\n"
+        f"fetch_model({REPOSITORY!r}, None, Path({str(tmp_path)!r}), FetchProgress())"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"HF_ENDPOINT": hub.url})
     parts = tmp_path / ".parts"
@@ -245,8 +244,8 @@ def test_a_fetch_that_is_killed_in_the_middle_of_a_file_goes_on_there(
     assert any(name == BIG and start >= 16_384 for name, start in hub.ranges)
 
 
-@pytest.mark.parametrize("when", ["as it comes", "afterwards"])
-def test_weights_that_are_cast_once_are_loaded_as_those_that_came(
+@pytest.mark.parametrize("when", ["during the fetch", "afterwards"])
+def test_cast_weights_load_bit_identical_to_the_original_ones(
     when: str, hub: HubServer, model: Path, tmp_path: Path
 ) -> None:
     if when == "afterwards":
@@ -258,10 +257,12 @@ def test_weights_that_are_cast_once_are_loaded_as_those_that_came(
     assert (tmp_path / BIG).stat().st_size < 0.6 * (model / BIG).stat().st_size
     assert content(tmp_path)["vae/config.json"] == content(model)["vae/config.json"]
     for kind, name in ((WanTransformer3DModel, "transformer"), (UMT5EncoderModel, "text_encoder")):
-        came, cast = (
+        original, cast = (
             kind.from_pretrained(folder / name, dtype=torch.bfloat16).state_dict() for folder in (model, tmp_path)
         )
-        assert all(torch.equal(came[key], cast[key]) and came[key].dtype == cast[key].dtype for key in came), name
+        assert all(
+            torch.equal(original[key], cast[key]) and original[key].dtype == cast[key].dtype for key in original
+        ), name
     hub.asked.clear()
     fetch(tmp_path, cast=True, check_content=True)
     assert not hub.asked

@@ -1,5 +1,6 @@
-"""A disk that takes no more: told by what it is, with nothing half-written left. A limit on the size of files stands in
-for the disk: to those who write, both are an error of the system.
+"""A full disk gives a clear error and leaves no incomplete files.
+
+The tests limit the size of files instead of filling a disk, because both give the writer an `OSError`.
 """
 
 import json
@@ -47,7 +48,7 @@ except Wan22Error as exc:
 
 
 def _run(what: str, limit: int, models_dir: Path, work: Path) -> dict[str, Any]:
-    """The error that it ends with."""
+    """Runs the program in a process with a limit on file sizes, and returns the error that it reports."""
     folder = ensure_tiny_model(models_dir, "t2v")
     arguments = [what, str(limit), str(folder), str(work)]
     done = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, check=True)
@@ -56,7 +57,7 @@ def _run(what: str, limit: int, models_dir: Path, work: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("limit", [0, 20_000])
-def test_a_video_that_cannot_be_written_is_told_and_leaves_nothing(
+def test_a_video_that_cannot_be_written_reports_the_disk_and_leaves_no_files(
     limit: int, models_dir: Path, tmp_path: Path
 ) -> None:
     error = _run("generate", limit, models_dir, tmp_path)
@@ -67,7 +68,9 @@ def test_a_video_that_cannot_be_written_is_told_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_cannot_be_laid_out_are_not_called_corrupted(models_dir: Path, tmp_path: Path) -> None:
+def test_weights_that_cannot_be_offloaded_to_disk_are_not_reported_as_corrupted(
+    models_dir: Path, tmp_path: Path
+) -> None:
     error = _run("load", 50_000, models_dir, tmp_path)
 
     assert (error["type"], error["code"]) == ("storage", "storage_failed")

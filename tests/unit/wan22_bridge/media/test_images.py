@@ -1,4 +1,4 @@
-"""Input images are judged before they are kept, and stand upright when they are used."""
+"""Checks of uploaded images, and their conversion to upright RGB of the video's size."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ def _encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def _bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it is huge."""
+    """Returns a PNG of a few bytes whose header states a huge size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -30,11 +30,11 @@ def _bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_whole_image_tells_its_size(kind: str) -> None:
+def test_the_size_of_a_valid_image_is_returned(kind: str) -> None:
     assert check_image(_encode(Image.new("RGB", (30, 20)), kind), param="image") == (30, 20)
 
 
-def test_a_rotated_photo_is_measured_and_opened_as_it_is_seen(tmp_path: Path) -> None:
+def test_exif_rotation_is_applied_to_the_size_and_the_pixels(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 20), "red")
     exif = image.getexif()
     exif[0x0112] = 6
@@ -56,21 +56,21 @@ def test_a_rotated_photo_is_measured_and_opened_as_it_is_seen(tmp_path: Path) ->
         (_bomb(20_000, 1), "image_too_large"),
     ],
 )
-def test_anything_else_is_refused(data: bytes, code: str) -> None:
+def test_an_invalid_or_too_large_image_is_rejected(data: bytes, code: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_image(data, param="image")
     assert (caught.value.code, caught.value.param) == (code, "image")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "CMYK", "I;16", "1"])
-def test_every_kind_of_pixels_becomes_rgb_of_the_size_asked_for(mode: str, tmp_path: Path) -> None:
+def test_every_pixel_format_becomes_rgb_of_the_requested_size(mode: str, tmp_path: Path) -> None:
     kind = "JPEG" if mode == "CMYK" else "PNG"
     (tmp_path / "a").write_bytes(_encode(Image.new(mode, (50, 30)), kind))
     image = open_image(tmp_path / "a", 32, 16)
     assert (image.mode, image.size) == ("RGB", (32, 16))
 
 
-def test_sixteen_bits_of_grey_keep_their_shades(tmp_path: Path) -> None:
+def test_16_bit_gray_keeps_its_shades(tmp_path: Path) -> None:
     shades = np.repeat(np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16), 16, axis=1).repeat(64, axis=0)
     (tmp_path / "a").write_bytes(_encode(Image.fromarray(shades)))
     opened = np.asarray(open_image(tmp_path / "a", 64, 64))
@@ -82,7 +82,7 @@ def test_transparent_parts_become_white(tmp_path: Path) -> None:
     assert open_image(tmp_path / "a", 16, 16).getpixel((8, 8)) == (255, 255, 255)
 
 
-def test_an_image_of_another_shape_is_cropped_not_squeezed(tmp_path: Path) -> None:
+def test_an_image_of_another_aspect_ratio_is_cropped_around_its_center(tmp_path: Path) -> None:
     image = Image.new("RGB", (300, 100), "red")
     image.paste("blue", (100, 0, 200, 100))
     (tmp_path / "a").write_bytes(_encode(image))

@@ -1,4 +1,4 @@
-"""An mp4 plays everywhere and reads back as it was meant."""
+"""Written mp4 files: their format, their content, and the detection of damaged ones."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _PARAMETERS = {"prompt": "ein „Kreis“ 圆", "seed": 7}
 
 
 def _frames(count: int) -> Frames:
-    """A white square that moves right over black."""
+    """Returns frames of a white square that moves right over black."""
     frames = np.zeros((count, 64, 96, 3), dtype=np.uint8)
     for index in range(count):
         frames[index, 16:48, index * 4 : index * 4 + 32] = 255
@@ -28,14 +28,14 @@ def _write(path: Path, *, count: int = 13, fps: int = 24) -> None:
 
 
 @pytest.mark.parametrize(("count", "fps"), [(1, 16), (13, 24), (17, 16), (5, 7)])
-def test_a_video_reads_back_as_it_was_meant(count: int, fps: int, tmp_path: Path) -> None:
+def test_a_written_video_has_the_requested_properties(count: int, fps: int, tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4", count=count, fps=fps)
     info = read_video_info(tmp_path / "a.mp4")
     assert (info.width, info.height, info.num_frames, info.fps) == (96, 64, count, float(fps))
     assert (info.codec, info.pixel_format, info.parameters) == ("h264", "yuv420p", _PARAMETERS)
 
 
-def test_equal_frames_become_equal_files(tmp_path: Path) -> None:
+def test_equal_frames_give_equal_files(tmp_path: Path) -> None:
     ramp = np.add.outer(np.arange(320), 2 * np.arange(320))
     frames = np.stack([(ramp + 3 * index) % 256 for index in range(33)]).astype(np.uint8)
     files, random, held = set(), np.random.default_rng(0), []
@@ -43,7 +43,7 @@ def test_equal_frames_become_equal_files(tmp_path: Path) -> None:
         path = tmp_path / f"{index}.mp4"
         with VideoWriter(path, width=320, height=320, fps=16, parameters={}) as video:
             for frame in frames:
-                held.append(random.bytes(int(random.integers(1, 1_600_000))))  # other memory each time
+                held.append(random.bytes(int(random.integers(1, 1_600_000))))  # different memory contents each time
                 if random.random() < 0.5:
                     held.pop()
                 video.add(np.repeat(frame[None, :, :, None], 3, axis=-1))
@@ -51,7 +51,7 @@ def test_equal_frames_become_equal_files(tmp_path: Path) -> None:
     assert len(files) == 1
 
 
-def test_the_frames_are_the_ones_that_were_written(tmp_path: Path) -> None:
+def test_the_decoded_frames_match_the_written_ones(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4")
     with av.open(str(tmp_path / "a.mp4")) as container:
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
@@ -59,20 +59,20 @@ def test_the_frames_are_the_ones_that_were_written(tmp_path: Path) -> None:
     assert np.abs(decoded.astype(int) - _frames(13)).mean() < 2
 
 
-def test_the_index_stands_before_the_pictures_so_that_it_plays_while_it_loads(tmp_path: Path) -> None:
+def test_the_index_precedes_the_frames_for_streaming(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4")
     data = (tmp_path / "a.mp4").read_bytes()
     assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
-def test_another_video_than_the_one_meant_is_noticed(tmp_path: Path) -> None:
+def test_a_video_with_missing_frames_fails_verification(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4", count=9)
-    with pytest.raises(StorageFailed, match="9 frames at 24 fps, where 96x64, 13 frames"):
+    with pytest.raises(StorageFailed, match="9 frames at 24 fps: expected 96x64, 13 frames"):
         verify_video(tmp_path / "a.mp4", width=96, height=64, fps=24, num_frames=13, parameters=_PARAMETERS)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 1500])
-def test_a_torn_file_is_unreadable_or_shorter(kept: int, tmp_path: Path) -> None:
+def test_a_truncated_file_fails_verification(kept: int, tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:kept])
     with pytest.raises(StorageFailed):

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge
-from wan22_bridge.errors import SnapshotRefused
+from wan22_bridge.errors import SnapshotRejected
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
@@ -167,7 +167,7 @@ def test_a_damaged_snapshot_is_refused_and_the_generation_starts_over(
 ) -> None:
     assert read_snapshot(snapshot, "this").steps_done == 1
     _DAMAGE[damage](snapshot)
-    with pytest.raises(SnapshotRefused):
+    with pytest.raises(SnapshotRejected):
         read_snapshot(snapshot, "this")
     checkpoint = Checkpoint(path=snapshot, interval_seconds=60)
     result = _finish(bridge.generate(load("tiny-t2v"), make_params(), tmp_path / "out", checkpoint=checkpoint))
@@ -183,7 +183,7 @@ def test_a_snapshot_of_another_computation_is_refused(snapshot: Path, load: Load
     ]
     assert len({this, *others}) == 5
     assert this == fingerprint(weights, make_params())
-    with pytest.raises(SnapshotRefused, match="another request"):
+    with pytest.raises(SnapshotRejected, match="another request"):
         read_snapshot(snapshot, this)
 
 

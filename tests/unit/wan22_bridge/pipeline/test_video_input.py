@@ -138,7 +138,7 @@ def test_through_the_bridge_the_progress_counts_the_steps_that_are_run(models_di
 BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no video at all": (lambda path: path.write_bytes(b"garbage"), {}, "can't be read"),
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:200]), {}, "can't be read"),
-    "too short": (lambda path: None, {"num_frames": 17}, "has 13 frames, and 17 are asked for"),
+    "too short": (lambda path: None, {"num_frames": 17}, "has only 13 frames: 17 are needed"),
 }
 
 

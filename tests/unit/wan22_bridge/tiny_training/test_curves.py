@@ -1,4 +1,4 @@
-"""The curves of a training, from its log."""
+"""Plots of training logs."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def write_log(path: Path, measure: str, *runs: list[float]) -> Path:
     return path
 
 
-def test_each_log_becomes_a_curve(tmp_path: Path) -> None:
+def test_each_run_of_each_log_is_plotted_as_a_curve(tmp_path: Path) -> None:
     flow = write_log(tmp_path / "flow.jsonl", "loss", [2.0, 0.4], [0.3, 0.2, 0.1])
     vae = write_log(tmp_path / "vae.jsonl", "psnr_db", [20.0, 30.0])
 
@@ -28,7 +28,7 @@ def test_each_log_becomes_a_curve(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "no log", "{}\n", "[1]\n"])
-def test_what_is_no_log_is_told(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_log_is_rejected(content: str, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(content)
 
     with pytest.raises(ValueError, match=r"log\.jsonl is"):

@@ -1,4 +1,4 @@
-"""Pairs of noise and video, and the LoRAs that are trained: what they are made of, and that the engine takes them."""
+"""Distillation pairs, and the training of LoRAs that the engine can load."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ def batch() -> Batch:
 
 
 @torch.no_grad()
-def test_the_teacher_makes_what_the_pipeline_makes(batch: Batch, models_dir: Path) -> None:
+def test_the_teacher_generates_the_latents_of_the_diffusers_pipeline(batch: Batch, models_dir: Path) -> None:
     index = int((~batch.given_B).nonzero()[0])
     pipeline = WanPipeline.from_pretrained(ensure_tiny_model(models_dir, "ti2v"), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -58,10 +58,10 @@ def test_the_teacher_makes_what_the_pipeline_makes(batch: Batch, models_dir: Pat
 
     found_BCTHW = batch.latents_BCTHW[index : index + 1]
     error = (found_BCTHW - expected_BCTHW).square().mean().sqrt() / expected_BCTHW.std()
-    assert error < 0.05, "the teacher works in bf16, the pipeline in fp32: no more than that is between them"
+    assert error < 0.05, "the difference is larger than that of bf16 and fp32"
 
 
-def test_a_frame_that_is_given_is_kept(batch: Batch) -> None:
+def test_given_frames_stay_unchanged(batch: Batch) -> None:
     assert 0 < batch.given_B.sum() < BATCH
     again = LatentPool("ti2v", load_vae("2.2"), 0, first=4).draw(BATCH, empty=0)
     given = batch.given_B
@@ -70,7 +70,7 @@ def test_a_frame_that_is_given_is_kept(batch: Batch) -> None:
     assert not torch.equal(batch.latents_BCTHW[~given][:, :, 0], again.latents_BCTHW[~given][:, :, 0])
 
 
-def test_a_distilled_lora_is_learnt_and_the_engine_takes_it(tmp_path: Path) -> None:
+def test_the_engine_loads_a_trained_lightning_lora(tmp_path: Path) -> None:
     [file] = train_lightning("ti2v", tmp_path, steps=2, seed=0, weights=WEIGHTS, scenes=1)
 
     with safe_open(file, "pt") as weights:
@@ -80,7 +80,7 @@ def test_a_distilled_lora_is_learnt_and_the_engine_takes_it(tmp_path: Path) -> N
     assert expert.peft_config
 
 
-def test_the_style_is_learnt_for_both_experts(tmp_path: Path) -> None:
+def test_the_style_lora_has_a_file_for_each_expert(tmp_path: Path) -> None:
     high, low = train_neon(tmp_path, steps=1, seed=0, weights=WEIGHTS, scenes=1)
 
     found = find_lora(high.parent, "tiny-neon")

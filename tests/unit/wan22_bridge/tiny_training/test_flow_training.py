@@ -1,4 +1,4 @@
-"""The tiny transformers learn from what the pipelines give them, and a seed decides what they learn."""
+"""Training of the tiny transformers: equal inputs to those of the pipelines, and reproducible results."""
 
 import json
 import random
@@ -38,7 +38,7 @@ def text() -> TextReader:
 
 
 @torch.no_grad()
-def test_few_tokens_are_attended_to_as_all_of_them_are(text: TextReader) -> None:
+def test_attention_to_few_tokens_equals_attention_to_all_tokens(text: TextReader) -> None:
     prompts = ["a red circle moving right on a gray background", ""]
     transformer = new_transformer("t2v").eval()
     latents_BCTHW = torch.randn(2, 12, 2, 4, 4)
@@ -59,18 +59,18 @@ def test_few_tokens_are_attended_to_as_all_of_them_are(text: TextReader) -> None
     assert (unweighted_BCTHW - expected_BCTHW).abs().max() > 1e-3
 
 
-def test_every_word_of_every_prompt_is_one_token() -> None:
+def test_each_word_of_a_prompt_is_one_token() -> None:
     tokenizer, chance = new_tokenizer(), random.Random(0)
     for _ in range(200):
         prompt = describe(draw_scene(chance), chance)
-        spoken = prompt.replace(",", " ,").split()
-        assert set(spoken) - {","} <= set(words())
-        assert len(tokenizer(prompt).input_ids) <= len(spoken) + prompt.count(",") + 1 < 40
+        pieces = prompt.replace(",", " ,").split()
+        assert set(pieces) - {","} <= set(words())
+        assert len(tokenizer(prompt).input_ids) <= len(pieces) + prompt.count(",") + 1 < 40
 
 
 @pytest.mark.parametrize("last", [False, True])
 @torch.no_grad()
-def test_i2v_learns_from_what_its_pipeline_is_given(last: bool) -> None:
+def test_i2v_is_trained_on_the_condition_of_its_pipeline(last: bool) -> None:
     vae = load_vae("2.1")
     pool = LatentPool("i2v", vae, 0, first=1)
     clip_BCTHW = draw_clip(draw_scene(random.Random(1)))
@@ -94,7 +94,7 @@ def test_i2v_learns_from_what_its_pipeline_is_given(last: bool) -> None:
     torch.testing.assert_close(pool._condition(clip_BCTHW, last), expected_BCTHW[0], rtol=1e-4, atol=1e-4)
 
 
-def test_a_batch_has_no_scene_that_is_held_out() -> None:
+def test_one_scene_in_ten_is_held_out_of_the_batches() -> None:
     chance = random.Random(3)
     held_out = sum(is_held_out(draw_scene(chance, things=1)) for _ in range(2000))
     assert 150 < held_out < 250
@@ -106,7 +106,7 @@ def test_a_batch_has_no_scene_that_is_held_out() -> None:
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0.0, 1.0), (0.875, 1.0), (0.0, 0.9)])
-def test_an_expert_learns_the_noise_of_its_range(lowest: float, highest: float) -> None:
+def test_noise_levels_stay_in_the_range_of_the_expert(lowest: float, highest: float) -> None:
     sigmas = draw_sigmas(4000, Course(steps=1, lowest=lowest, highest=highest), torch.Generator().manual_seed(0))
     assert lowest <= sigmas.min() < lowest + 0.15
     assert highest - 0.05 < sigmas.max() <= highest
@@ -128,7 +128,7 @@ def train(folder: Path, seed: int, *, steps: int = 2) -> tuple[dict[str, torch.T
     return before, transformer.state_dict()
 
 
-def test_a_seed_decides_what_a_transformer_learns(tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_transformers(tmp_path: Path) -> None:
     (before, first), (_, again), (_, other) = (train(tmp_path / str(i), seed) for i, seed in enumerate((0, 0, 1)))
 
     assert all(torch.equal(value, again[name]) for name, value in first.items())
@@ -138,7 +138,7 @@ def test_a_seed_decides_what_a_transformer_learns(tmp_path: Path) -> None:
     assert json.loads(line)["step"] == 2
 
 
-def test_a_text_encoder_without_gradients_is_left_alone(tmp_path: Path) -> None:
+def test_a_text_encoder_without_gradients_stays_unchanged(tmp_path: Path) -> None:
     tokenizer = new_tokenizer()
     encoder = new_text_encoder(len(tokenizer)).requires_grad_(False)
     before = encoder.shared.weight.clone()
@@ -158,7 +158,7 @@ def test_a_text_encoder_without_gradients_is_left_alone(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_i2v_begins_as_what_t2v_has_learnt() -> None:
+def test_the_widened_transformer_ignores_the_image_channels_at_first() -> None:
     transformer = new_transformer("t2v").eval()
     wide = widen(transformer).eval()
     latents_BCTHW, image_BCTHW = torch.randn(1, 12, 2, 4, 4), torch.randn(1, 16, 2, 4, 4)
@@ -170,7 +170,7 @@ def test_i2v_begins_as_what_t2v_has_learnt() -> None:
     torch.testing.assert_close(found_BCTHW, expected_BCTHW)
 
 
-def test_parts_that_are_missing_are_told_in_a_line(tmp_path: Path) -> None:
+def test_missing_parts_are_reported_in_one_line(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -189,7 +189,7 @@ def test_parts_that_are_missing_are_told_in_a_line(tmp_path: Path) -> None:
     assert "none" in done.stderr.splitlines()[-1]
 
 
-def test_every_part_is_trained_from_the_parts_before_it(tmp_path: Path) -> None:
+def test_each_part_is_trained_from_the_parts_before_it(tmp_path: Path) -> None:
     for version in ("2.1", "2.2"):
         shutil.copytree(WEIGHTS / f"vae-{version}", tmp_path / f"vae-{version}")
 
@@ -203,4 +203,6 @@ def test_every_part_is_trained_from_the_parts_before_it(tmp_path: Path) -> None:
     file = "transformer_2/diffusion_pytorch_model.safetensors"
     t2v, i2v = (load_file(tmp_path / member / file)["blocks.0.ffn.net.0.proj.weight"] for member in ("t2v", "i2v"))
     assert t2v.dtype == torch.float16
-    assert torch.cosine_similarity(t2v.flatten().float(), i2v.flatten().float(), 0) > 0.9, "I2V begins as T2V"
+    assert torch.cosine_similarity(t2v.flatten().float(), i2v.flatten().float(), 0) > 0.9, (
+        "I2V's training did not start from T2V"
+    )

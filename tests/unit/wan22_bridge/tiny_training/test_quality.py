@@ -1,4 +1,4 @@
-"""The built-in models and LoRAs show what was asked for: a quick look, `benchmarks/tiny_quality.py` in small."""
+"""Quality of the built-in models and LoRAs on a few prompts; `benchmarks/tiny_quality.py` measures more."""
 
 import statistics
 from pathlib import Path
@@ -22,21 +22,21 @@ from wan22_bridge.types import LoraUse
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    """Scenes that no model was trained on."""
+    """Scenes that were held out of the training."""
     return draw_cases(10)
 
 
 @pytest.mark.parametrize("model_id", ["tiny-t2v", "tiny-ti2v"])
-def test_a_video_shows_what_its_prompt_says(model_id: str, cases: list[Case], load: LoadModel) -> None:
+def test_videos_match_their_prompts(model_id: str, cases: list[Case], load: LoadModel) -> None:
     videos = make_videos(load(model_id), cases)
 
     found, by_chance = score(cases, videos), score(shuffle(cases), videos)
     assert found.mean >= 80
-    assert by_chance.mean <= 45, "videos held against other prompts are right by chance alone"
+    assert by_chance.mean <= 45, "videos match other prompts more often than by chance"
 
 
 @pytest.mark.parametrize("model_id", ["tiny-i2v", "tiny-ti2v"])
-def test_a_video_begins_with_the_picture_and_moves_as_its_prompt_says(
+def test_videos_start_with_the_image_and_follow_the_motion_of_the_prompt(
     model_id: str, cases: list[Case], load: LoadModel, tmp_path: Path
 ) -> None:
     videos = make_videos(load(model_id), cases[:6], images=tmp_path)
@@ -45,7 +45,7 @@ def test_a_video_begins_with_the_picture_and_moves_as_its_prompt_says(
     assert score(cases[:6], videos).motion >= 65
 
 
-def test_a_video_ends_with_the_last_picture(cases: list[Case], load: LoadModel, tmp_path: Path) -> None:
+def test_videos_end_with_the_end_image(cases: list[Case], load: LoadModel, tmp_path: Path) -> None:
     videos = make_videos(load("tiny-i2v"), cases[:4], images=tmp_path, last=True)
 
     assert end_likeness(cases[:4], videos, 0) >= 20
@@ -53,7 +53,7 @@ def test_a_video_ends_with_the_last_picture(cases: list[Case], load: LoadModel, 
 
 
 @pytest.mark.parametrize("model_id", ["tiny-t2v", "tiny-i2v", "tiny-ti2v"])
-def test_four_distilled_steps_make_what_guidance_and_all_steps_make(
+def test_the_lightning_preset_gives_similar_videos_in_four_unguided_steps(
     model_id: str, cases: list[Case], load: LoadModel, tmp_path: Path
 ) -> None:
     model, images = load(model_id), tmp_path if model_id == "tiny-i2v" else None
@@ -65,7 +65,9 @@ def test_four_distilled_steps_make_what_guidance_and_all_steps_make(
     assert score(cases, distilled).mean >= 65
     usual = make_videos(model, cases[:5], images=images)
     without = make_videos(model, cases[:5], images=images, **unguided)
-    assert _likeness(distilled[:5], usual) > _likeness(without, usual) + 0.5, "the LoRA does it"
+    assert _likeness(distilled[:5], usual) > _likeness(without, usual) + 0.5, (
+        "the videos are no closer than without the LoRA"
+    )
 
 
 def _likeness(videos: list[Judgement], others: list[Judgement]) -> float:
@@ -73,7 +75,7 @@ def _likeness(videos: list[Judgement], others: list[Judgement]) -> float:
     return statistics.mean(frames_psnr(video.frames, other.frames) for video, other in pairs)
 
 
-def test_the_stronger_the_style_the_more_is_seen_of_it(load: LoadModel) -> None:
+def test_the_style_becomes_more_visible_with_its_strength(load: LoadModel) -> None:
     cases = draw_cases(4, neon=True)
 
     def hollowness(strength: float) -> float:

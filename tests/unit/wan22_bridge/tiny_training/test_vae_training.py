@@ -1,4 +1,4 @@
-"""The tiny VAE: its training is told by a recipe and a seed, and the trained one keeps what it is shown."""
+"""Training of the tiny VAEs, and the quality of the trained ones."""
 
 import json
 import random
@@ -28,7 +28,7 @@ def train(seed: int, log: Path) -> AutoencoderKLWan:
     return train_vae(new_vae("2.1"), SHORT, seed=seed, log=log)
 
 
-def test_a_recipe_and_a_seed_decide_what_is_learnt(tmp_path: Path) -> None:
+def test_equal_recipes_and_seeds_give_equal_vaes(tmp_path: Path) -> None:
     first, again, other = (train(seed, tmp_path / f"{index}.jsonl") for index, seed in enumerate((0, 0, 1)))
 
     weights = [vae.state_dict() for vae in (first, again, other)]
@@ -38,7 +38,7 @@ def test_a_recipe_and_a_seed_decide_what_is_learnt(tmp_path: Path) -> None:
     assert (last["step"], last["of"], last["num_frames"]) == (4, 4, 5)
 
 
-def test_the_latents_statistics_go_with_the_weights(tmp_path: Path) -> None:
+def test_the_config_holds_the_statistics_of_the_latents(tmp_path: Path) -> None:
     vae = train(0, tmp_path / "log.jsonl")
     vae.half().save_pretrained(tmp_path / "vae")
 
@@ -48,7 +48,7 @@ def test_the_latents_statistics_go_with_the_weights(tmp_path: Path) -> None:
     assert all(deviation > 0 for deviation in read.config.latents_std)
 
 
-def test_a_share_of_a_recipe_has_a_share_of_its_steps() -> None:
+def test_scaling_a_recipe_scales_its_steps() -> None:
     recipe = RECIPES["2.1"]
     assert scale_recipe(recipe, 1.0) == recipe
     assert [phase.steps for phase in scale_recipe(recipe, 0.1)] == [round(phase.steps / 10) for phase in recipe]
@@ -57,7 +57,9 @@ def test_a_share_of_a_recipe_has_a_share_of_its_steps() -> None:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("version", "shape"), [("2.1", (1, 12, 5, 12, 12)), ("2.2", (1, 24, 5, 6, 6))])
 @torch.no_grad()
-def test_a_trained_vae_keeps_a_scene_that_it_has_not_seen(version: str, shape: tuple[int, ...], seed: int) -> None:
+def test_a_trained_vae_reconstructs_a_scene_outside_its_training(
+    version: str, shape: tuple[int, ...], seed: int
+) -> None:
     vae = load_vae(version)
     use_fast_kernels(vae)
     scene = draw_scene(random.Random(2_000_000 + seed), things=1)
@@ -71,8 +73,8 @@ def test_a_trained_vae_keeps_a_scene_that_it_has_not_seen(version: str, shape: t
     assert 10 * torch.log10(4 / (decoded_BCTHW - clip_BCTHW).square().mean()) > 26
     pixels_THWC = ((decoded_BCTHW[0].permute(1, 2, 3, 0) + 1) * 127.5).round().numpy().astype(np.uint8)
     [sight] = see_things(pixels_THWC)
-    assert (sight.colour, sight.shape, sight.motion) == (
-        scene.things[0].colour,
+    assert (sight.color, sight.shape, sight.motion) == (
+        scene.things[0].color,
         scene.things[0].shape,
         scene.things[0].motion,
     )
