@@ -203,7 +203,7 @@ def test_the_blocks_can_be_compiled(load_together: LoadTogether, load_exact: Loa
 
 
 def test_an_attention_backend_that_can_not_be_divided_is_told(load_together: LoadTogether) -> None:
-    with pytest.raises(ConfigurationError, match="'_native_math' can't be divided over GPUs") as caught:
+    with pytest.raises(ConfigurationError, match="'_native_math' cannot run on several GPUs") as caught:
         load_together("tiny-t2v", attention_backend="_native_math")
     assert "native" in caught.value.suggestions[0]
     assert followers() == []
