@@ -9,8 +9,8 @@ from pathlib import Path
 from wan22_bridge.catalogue import ImageInput, ModelSpec
 from wan22_bridge.models.architecture import find_architecture
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache
 from wan22_bridge.pipeline.generation import Generation
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
 from wan22_bridge.planning.planner import Planner, settle_wishes

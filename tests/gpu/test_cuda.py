@@ -15,8 +15,9 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.models.architecture import find_architecture
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.estimates import CUDA_CONTEXT_BYTES, estimate_memory
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.rungs import base_plan

@@ -20,9 +20,9 @@ from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack
 from wan22_bridge.pipeline.caching import ExpertRun, StepCaching
 from wan22_bridge.pipeline.conditioning import Conditioning
-from wan22_bridge.pipeline.samplers import Scheduler, restore_scheduler, scheduler_state, set_scheduler
+from wan22_bridge.pipeline.samplers import Sampler, make_sampler, restore_sampler, sampler_state
 from wan22_bridge.pipeline.snapshots import Snapshot
-from wan22_bridge.pipeline.text_cache import WORTHWHILE_TOKENS, text_computed_once
+from wan22_bridge.pipeline.text_cache import PROJECTION_REUSE_MAX_TOKENS, reusing_text_projections
 from wan22_bridge.types import GenerationParams, StepCache
 
 
@@ -82,7 +82,7 @@ class Denoising:
         self._expert = Expert.HIGH_NOISE
         self._caching = StepCaching(params.step_cache, lambda: float(self._timestep(self.steps_done)))
         if resume_from is not None:
-            restore_scheduler(self._scheduler, resume_from.scheduler, model.device)
+            restore_sampler(self._scheduler, resume_from.scheduler, model.device)
             self.latents_BCTHW = resume_from.latents_BCTHW.to(model.device)
             self.steps_done, self._expert = resume_from.steps_done, resume_from.expert
 
@@ -96,7 +96,7 @@ class Denoising:
         """
         for name in self._staying_experts():
             self._wear_loras(name, getattr(self._model.text, name))
-        with text_computed_once(self._experts_to_reuse()):
+        with reusing_text_projections(self._experts_to_reuse()):
             ranks, steps = self._model.ranks, self._steps()
             try:
                 yield from steps if ranks is None else ranks.run(self._for_followers(), steps)
@@ -182,7 +182,7 @@ class Denoising:
             return []
         experts = [getattr(self._model.text, name) for name in self._staying_experts()]
         tokens = math.prod(self.latents_BCTHW.shape[2:]) // (math.prod(experts[0].config.patch_size) if experts else 1)
-        return experts if tokens <= WORTHWHILE_TOKENS else []
+        return experts if tokens <= PROJECTION_REUSE_MAX_TOKENS else []
 
     def snapshot(self) -> Snapshot:
         """What it takes to go on from here in another process: before `steps` has ended, and `between_steps`."""
@@ -190,7 +190,7 @@ class Denoising:
             steps_done=self.steps_done,
             expert=self._expert,
             latents_BCTHW=self.latents_BCTHW,
-            scheduler=scheduler_state(self._scheduler, self._fresh_scheduler()),
+            scheduler=sampler_state(self._scheduler, self._fresh_scheduler()),
         )
 
     def estimate(self) -> torch.Tensor:
@@ -207,8 +207,8 @@ class Denoising:
             estimate_BCTHW = _keep_image(self._conditioning, estimate_BCTHW)
         return estimate_BCTHW
 
-    def _fresh_scheduler(self) -> Scheduler:
-        scheduler = set_scheduler(self._params, self._model.device)
+    def _fresh_scheduler(self) -> Sampler:
+        scheduler = make_sampler(self._params, self._model.device)
         if self._params.image is None and self._params.video is None:
             scheduler.set_begin_index(0)
         return scheduler

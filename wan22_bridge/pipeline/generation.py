@@ -16,11 +16,12 @@ from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO, VideoOutput
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack
 from wan22_bridge.out_of_memory import is_out_of_memory
-from wan22_bridge.pipeline.conditioning import Conditioning, TextCache, prepare_in_parts
+from wan22_bridge.pipeline.conditioning import Conditioning, prepare_in_parts
 from wan22_bridge.pipeline.decoding import count_parts, decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.previews import render_preview
 from wan22_bridge.pipeline.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.planner import Planner
 from wan22_bridge.plans import OptimizationPlan, Quantization, RequestShape, Residence
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress, Stage

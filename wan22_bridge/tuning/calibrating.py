@@ -6,8 +6,9 @@ from wan22_bridge.errors import ConfigurationError
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.sidecars import MagRatios
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.tuning.magnitudes import MagnitudeMeter
 from wan22_bridge.types import GenerationParams
 

@@ -11,7 +11,8 @@ from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_in_parts
+from wan22_bridge.pipeline.conditioning import prepare_in_parts
+from wan22_bridge.pipeline.text_cache import TextCache
 
 
 def test_a_cached_prompt_gives_the_same_bits(load_exact: LoadModel) -> None:

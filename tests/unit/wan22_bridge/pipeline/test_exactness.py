@@ -13,9 +13,10 @@ from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import decode_frames
 from wan22_bridge.pipeline.denoising import Denoising, DenoisingStep
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.types import GenerationParams, ModelType
 
 _CASES: dict[str, dict[str, Any]] = {

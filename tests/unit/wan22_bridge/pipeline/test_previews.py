@@ -25,9 +25,10 @@ from wan22_bridge.errors import ModelCorrupted
 from wan22_bridge.models.kernels import use_fast_kernels
 from wan22_bridge.models.latent_scale import to_unit_scale
 from wan22_bridge.models.sidecars import FACTORS_FILE, PreviewFactors, find_factors
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.previews import render_preview
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.tiny_training.trained import draw_first_frames
 from wan22_bridge.tuning.preview_factors import draw_pictures, fit_factors
 from wan22_bridge.types import Preview

@@ -19,9 +19,10 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.experts import Expert
 from wan22_bridge.media.videos import read_frames, read_last_frame
 from wan22_bridge.media.writer import VideoWriter
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.types import SchedulerName
 
 PARAMS = make_params(
