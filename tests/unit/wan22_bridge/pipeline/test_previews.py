@@ -113,7 +113,7 @@ def test_the_estimate_is_what_the_scheduler_takes_the_clean_latents_to_be(load_e
     with pytest.raises(ValueError, match="before the first step"):
         run.estimate()
     for _ in run.steps():
-        assert torch.allclose(run.estimate(), run._scheduler.model_outputs[-1], atol=1e-5)
+        assert torch.allclose(run.estimate(), run._sampler.model_outputs[-1], atol=1e-5)
     assert torch.allclose(run.estimate(), run.latents_BCTHW, atol=0.2)
 
 
