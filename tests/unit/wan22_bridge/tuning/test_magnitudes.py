@@ -102,7 +102,7 @@ def test_a_model_that_was_never_calibrated_says_so(models_dir: Path, tmp_path: P
     (folder / RATIOS_FILE).unlink()
     model = LoadedModel(load_catalogue()["tiny-t2v"], folder, base_plan("cpu"), exact=True)
 
-    with pytest.raises(InvalidRequest, match="magnitudes are not known") as raised:
+    with pytest.raises(InvalidRequest, match="has not been calibrated") as raised:
         denoise(model, CACHED)
     assert raised.value.code == "mag_ratios_missing"
     assert not model.text.transformer.is_cache_enabled
