@@ -44,7 +44,7 @@ class Followers:
         self._watch_thread = threading.Thread(target=self._watch, name="ranks", daemon=True)
         self._watch_thread.start()
 
-    def tell(self, command: object) -> None:
+    def send(self, command: object) -> None:
         """Sends a command to all followers.
 
         Raises:

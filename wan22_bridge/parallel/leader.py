@@ -72,7 +72,7 @@ class Ranks:
         with self._closing_on_failure():
             followers.collect(START_SECONDS)
             self._division.join(self._device, store, 2 * STEP_SECONDS)
-            followers.tell(self._load)
+            followers.send(self._load)
 
     def wait_until_loaded(self) -> None:
         """Waits until every follower has loaded the model.
@@ -99,7 +99,7 @@ class Ranks:
             self.start()
             self.wait_until_loaded()
         with self._closing_on_failure():
-            self._tell(begin)
+            self._send(begin)
             self._collect(START_SECONDS)
         try:
             while (made := self._step_together(steps)) is not None:
@@ -107,7 +107,7 @@ class Ranks:
         finally:
             if self._followers is not None:
                 with suppress(OSError):  # The next run notices a follower that died in the meantime.
-                    self._tell(End())
+                    self._send(End())
 
     def close(self) -> None:
         """Ends the followers and leaves the group."""
@@ -117,9 +117,9 @@ class Ranks:
         self._followers = self._end = None
         _leave_group()
 
-    def _tell(self, command: object) -> None:
+    def _send(self, command: object) -> None:
         assert self._followers is not None
-        self._followers.tell(command)
+        self._followers.send(command)
 
     def _collect(self, seconds: float) -> None:
         """Waits until all followers have completed a command. Raises a rejection's error, after closing the group."""
@@ -133,7 +133,7 @@ class Ranks:
         """Runs the next step on all ranks; returns None after the last step."""
         assert self._followers is not None
         with self._closing_on_failure():
-            self._tell(Step())
+            self._send(Step())
             self._followers.set_deadline(STEP_SECONDS)
             try:
                 with self._sharing_cores():
