@@ -20,10 +20,11 @@ from benchmarks.support.reporting import Row, parse_arguments, report
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import read_snapshot, write_snapshot
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.types import GenerationParams

@@ -1,4 +1,4 @@
-"""ModelIntegrationBridge: the one door between what serves and what generates."""
+"""ModelIntegrationBridge: the library's interface to load models and to generate videos."""
 
 import logging
 import time
@@ -9,8 +9,9 @@ from pathlib import Path
 from wan22_bridge.catalogue import ImageInput, ModelSpec
 from wan22_bridge.models.architecture import find_architecture
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache
-from wan22_bridge.pipeline.generation import Generation
+from wan22_bridge.pipeline.generation import SharedResources, generate
+from wan22_bridge.pipeline.progress import DecodeTimes
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
 from wan22_bridge.planning.planner import Planner, resolve_quantization
@@ -24,9 +25,9 @@ logger = logging.getLogger(__name__)
 class ModelIntegrationBridge:
     """Loads models and generates videos with them, one at a time, on one device.
 
-    Stop a generation by closing the generator that `generate` returned: it takes effect between two denoising
-    steps or two decoded latent frames, leaves no file but its checkpoint and leaves the model as it was. An exception
-    thrown into the generator stops it without keeping a last checkpoint.
+    Close the generator that `generate` returned to stop a generation. The generation stops at the next denoising step
+    or decoded latent frame, writes a last snapshot, and removes its other files. The model stays usable. An exception
+    thrown into the generator stops the generation without a last snapshot.
     """
 
     def __init__(
@@ -38,13 +39,13 @@ class ModelIntegrationBridge:
         scratch: Path | None = None,
         loras: Path = Path("loras"),
     ) -> None:
-        """Opens nothing yet.
+        """Creates a bridge without a loaded model.
 
         Args:
-            exact: gives up speed on the CPU for the very bits that diffusers' pipelines make.
-            hardware: what to plan for; by default this machine as it is when a model is loaded.
-            constraints: what every plan is to have.
-            scratch: the folder on whose disk weights are laid out where a plan needs that.
+            exact: computes the same bits as diffusers' pipelines on the CPU, at a lower speed.
+            hardware: the machine to plan for; None detects this machine when a model loads.
+            constraints: operator constraints on every plan.
+            scratch: the folder for weights that a plan offloads to the disk.
             loras: the folder of LoRAs.
         """
         self._exact = exact
@@ -54,23 +55,27 @@ class ModelIntegrationBridge:
         self._loras = loras
         self._planners: dict[str, Planner] = {}
         self._meters: dict[tuple[str, Path], FootprintMeter] = {}
-        """What has been traced of a model takes longer than to load a small one again."""
+        """Kept between loads, because tracing a small model takes longer than loading the model again."""
         self._texts = TextCache()
-        self._decode_seconds_per_pixel: dict[str, float] = {}
+        self._decode_times = DecodeTimes()
         use_all_cores()
 
     @property
     def device_name(self) -> str:
-        """What it generates on."""
+        """Name of the device that generates."""
         return (self._hardware or detect_hardware(self._scratch or Path.cwd())).name
 
     def load(self, spec: ModelSpec, folder: Path) -> LoadedModel:
-        """Loads a model from its folder, as is best on this machine for what it makes by default.
+        """Loads a model from its folder, under the best plan on this machine for the model's default request.
+
+        Args:
+            spec: the model's catalogue entry.
+            folder: the model's files.
 
         Raises:
-            ConfigurationError: its files don't go with the quantisation that is wished for.
-            ModelCorrupted: the folder is not a whole model of the type.
-            OutOfMemory: it does not fit, whatever is done.
+            ConfigurationError: the model's files do not support the configured quantization.
+            ModelCorrupted: the folder is not a complete model of the spec's type.
+            OutOfMemory: the model does not fit under any plan.
         """
         started = time.perf_counter()
         hardware = self._hardware or detect_hardware(self._scratch or Path.cwd())
@@ -91,9 +96,9 @@ class ModelIntegrationBridge:
         )
         model = LoadedModel(spec, folder, planner.choose(shape), exact=self._exact, scratch=self._scratch)
         self._planners[spec.id] = planner
-        done = ", ".join(model.plan.describe()) or "all on the device"
+        plan = ", ".join(model.plan.describe()) or "all on the device"
         logger.info(
-            "Loaded %s in %.1f s: %s", spec.id, time.perf_counter() - started, done, extra={"action": "model_loaded"}
+            "Loaded %s in %.1f s: %s", spec.id, time.perf_counter() - started, plan, extra={"action": "model_loaded"}
         )
         return model
 
@@ -107,41 +112,33 @@ class ModelIntegrationBridge:
         checkpoint: Checkpoint | None = None,
         preview: Preview | None = None,
     ) -> Generator[Progress, None, GenerationResult]:
-        """Generates one video into `folder`, which must not exist: it appears whole or not at all.
+        """Generates one video into `folder`, which must not exist and appears only when the video is complete.
 
-        Where the device runs out of memory, the model is loaded anew in a way that takes less, and the generation goes
-        on from its last step.
+        When the device runs out of memory, the model is loaded again under a plan that takes less memory, and the
+        generation resumes from its last step.
 
         Args:
-            model: what `load` gave.
-            params: what to make.
-            folder: where to.
-            inputs: the folder that the images' paths in `params` start from.
-            checkpoint: where to keep how far it is, also when it is stopped, and where to go on from. What an
-                earlier process kept of the same generation is continued to the same bits. The caller removes it.
-            preview: where to show what the video is becoming. The caller removes it.
+            model: the model that `load` returned.
+            params: the request.
+            folder: the folder to create.
+            inputs: the folder that contains the input files named in `params`.
+            checkpoint: where to write snapshots, at the interval and when the generation stops. A snapshot of the
+                same generation in that place is resumed to the same bits. The caller removes the file.
+            preview: where to write previews. The caller removes the file.
 
         Returns:
-            Where the files lie, and what it took.
+            The paths of the files, and the resources that the generation used.
 
         Raises:
             OutOfMemory: the device is too small for the request.
-            GenerationFailed: the model made something unusable.
-            InvalidRequest: a LoRA is not there, or for another model.
+            GenerationFailed: the model generated an unusable video, or a process of a multi-GPU group was lost.
+            InvalidRequest: a LoRA is missing or does not fit the model, or an input file is unusable.
             StorageFailed: the video could not be written.
         """
-        generation = Generation(
-            model,
-            params,
-            folder,
-            inputs=inputs,
-            loras=self._loras,
-            texts=self._texts,
+        shared = SharedResources(
             planner=self._planners[model.spec.id],
-            checkpoint=checkpoint,
-            preview=preview,
-            decode_seconds_per_pixel=self._decode_seconds_per_pixel.get(params.model, 0.0),
+            texts=self._texts,
+            decode_times=self._decode_times,
+            loras=self._loras,
         )
-        result = yield from generation.run()
-        self._decode_seconds_per_pixel[params.model] = generation.decode_seconds_per_pixel
-        return result
+        return generate(model, params, folder, inputs=inputs, checkpoint=checkpoint, preview=preview, shared=shared)

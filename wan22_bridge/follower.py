@@ -1,7 +1,7 @@
-"""A process that follows: `python -m wan22_bridge.follower FD RANK DEGREE DEVICE PORT`, as the leader starts it.
+"""A follower process of a multi-GPU group.
 
-It makes the steps that the leader makes, each when it is told to. It ends with the leader, however that ends: the
-socket between them closes.
+The leader starts it with `python -m wan22_bridge.follower DESCRIPTOR RANK DEGREE DEVICE PORT` and sends it commands
+through a socket. The process exits when that socket closes, so it ends with the leader however the leader ends.
 """
 
 import os
@@ -19,7 +19,7 @@ import torch
 from wan22_bridge.errors import Wan22Error
 from wan22_bridge.models.loaded import Load, LoadedModel
 from wan22_bridge.out_of_memory import is_out_of_memory
-from wan22_bridge.parallel.channel import Broken, Channel, Done, End, Refused, Step
+from wan22_bridge.parallel.channel import Channel, Crashed, Done, End, Rejected, Step
 from wan22_bridge.parallel.division import Division
 from wan22_bridge.parallel.leader import AGREE_SECONDS, STEP_SECONDS
 from wan22_bridge.pipeline.denoising import Begin, Denoising, DenoisingStep
@@ -28,15 +28,16 @@ Command: TypeAlias = Load | Begin | Step | End
 
 
 class Follower:
-    """What a follower holds: a model's experts, and the run that goes on."""
+    """State of a follower: a model's experts, and the current run."""
 
     def __init__(self, division: Division) -> None:
+        """Starts without a model; `division` is this process's place in the group."""
         self._division = division
         self._model: LoadedModel | None = None
         self._steps: Iterator[DenoisingStep] = iter(())
 
-    def obey(self, command: Command) -> None:
-        """Does what the leader says."""
+    def execute(self, command: Command) -> None:
+        """Executes one of the leader's commands; raises what loading or denoising raises."""
         match command:
             case Load():
                 self._model = LoadedModel(
@@ -54,13 +55,16 @@ class Follower:
                 )
                 self._steps = run.steps()
             case End():
-                self._steps = iter(())  # its generator is closed with it
-            case _:
+                self._steps = iter(())  # Dropping the run's generator closes it.
+            case Step():
                 next(self._steps, None)
 
 
 def _receive_all(channel: Channel, inbox: "queue.SimpleQueue[Command]") -> None:
-    """In a thread of its own, for the main one may wait for a leader who is no more."""
+    """Moves commands into the inbox, and exits the process when the leader is gone.
+
+    Runs in its own thread, because the main thread may wait in a collective for a leader that is gone.
+    """
     with suppress(EOFError, OSError):
         while True:
             inbox.put(channel.receive())
@@ -68,19 +72,21 @@ def _receive_all(channel: Channel, inbox: "queue.SimpleQueue[Command]") -> None:
 
 
 def _follow(channel: Channel, inbox: "queue.SimpleQueue[Command]", division: Division) -> None:
+    """Executes commands and answers them until one fails."""
     follower = Follower(division)
     seconds = None
     while True:
         command = inbox.get(timeout=seconds)
         seconds = None
         try:
-            follower.obey(command)
+            follower.execute(command)
         except Wan22Error as exc:
-            channel.send(Refused(exc))
-            # The leader has met the same and goes on, or waits for this process in the middle of a pass.
+            channel.send(Rejected(exc))
+            # The leader either met the same error and sends its next command soon, or waits for this process in the
+            # middle of a pass. In the second case, this process must exit to free the leader.
             seconds = 2 * AGREE_SECONDS
         except Exception as exc:
-            channel.send(Broken(f"{type(exc).__name__}: {exc}"[:300], is_out_of_memory(exc)))
+            channel.send(Crashed(f"{type(exc).__name__}: {exc}"[:300], is_out_of_memory(exc)))
             raise
         else:
             if not isinstance(command, End):
@@ -88,8 +94,8 @@ def _follow(channel: Channel, inbox: "queue.SimpleQueue[Command]", division: Div
 
 
 def main(arguments: list[str]) -> None:
-    """Runs until the leader ends, or something fails."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the leader, who decides when the step has ended
+    """Follows the leader until the leader ends or a command fails."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the leader, which decides.
     descriptor, rank, degree, device, port = (*map(int, arguments[:3]), arguments[3], int(arguments[4]))
     own_device = device if device == "cpu" else f"{device}:{rank}"
     if device == "cuda":

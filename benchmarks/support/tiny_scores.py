@@ -13,9 +13,10 @@ from PIL import Image
 
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.requests import GenerationRequest, InputImage, resolve_params
 from wan22_bridge.tiny_training.detectors import Sight, see_ground, see_hollowness, see_things
 from wan22_bridge.tiny_training.scenes import describe, draw_scene, is_held_out

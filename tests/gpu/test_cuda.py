@@ -1,4 +1,4 @@
-"""What needs a CUDA GPU: `make test-gpu`, on a machine that has one."""
+"""Tests that need a CUDA GPU; run them with `make test-gpu`."""
 
 import threading
 from dataclasses import replace
@@ -15,8 +15,9 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.models.architecture import find_architecture
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.estimates import CUDA_CONTEXT_BYTES, estimate_memory
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.rungs import base_plan
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.gpu
 SPEC = load_catalogue()["tiny-t2v"]
 
 
-def test_every_way_to_run_a_model_works_on_the_gpu(models_dir: Path, tmp_path: Path) -> None:
+def test_every_plan_and_step_cache_works_on_the_gpu(models_dir: Path, tmp_path: Path) -> None:
     folder = ensure_tiny_model(models_dir, "t2v")
     params = make_params(width=128, height=128, num_frames=9, steps=8)
 
@@ -40,7 +41,7 @@ def test_every_way_to_run_a_model_works_on_the_gpu(models_dir: Path, tmp_path: P
     assert by_name["blocks streamed"].peak_vram_bytes < by_name["plain"].peak_vram_bytes
 
 
-def test_the_estimate_of_denoising_is_near_what_it_takes(tmp_path: Path) -> None:
+def test_the_memory_estimate_of_denoising_is_near_the_measured_peak(tmp_path: Path) -> None:
     folder = make_middle_model("t2v", tmp_path / "model", HUNDRED_MILLION)
     params = make_params(width=512, height=512, num_frames=33, steps=2)
     plan = base_plan("cuda")
@@ -58,7 +59,7 @@ def test_the_estimate_of_denoising_is_near_what_it_takes(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_two_gpus_denoise_what_one_does(models_dir: Path) -> None:
+def test_two_gpus_generate_what_one_gpu_generates(models_dir: Path) -> None:
     folder = ensure_tiny_model(models_dir, "t2v")
     params = make_params(width=256, height=256, num_frames=9, steps=8)
 
@@ -74,7 +75,7 @@ def test_two_gpus_denoise_what_one_does(models_dir: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_a_gpus_process_that_is_killed_in_a_step_ends_the_run_at_once(models_dir: Path) -> None:
+def test_a_killed_rank_ends_the_run_in_the_middle_of_a_step(models_dir: Path) -> None:
     folder = ensure_tiny_model(models_dir, "t2v")
     params = make_params(width=256, height=256, num_frames=9, steps=8)
     model = LoadedModel(SPEC, folder, replace(base_plan("cuda"), parallel_degree=2))

@@ -1,7 +1,7 @@
-"""Several processes, each with a GPU, that denoise one video together.
+"""A group of processes, each with a GPU, that denoise one video together.
 
-Rank 0 generates and leads (`leader.py`); the other ranks follow (`wan22_bridge.follower`). All ranks run the same loop
-in step, from the same inputs. Each forward pass of an expert is divided among them (`division.py`).
+Rank 0 generates and leads the group (`leader.py`). The other ranks are followers (`wan22_bridge.follower`). All ranks
+run the same denoising loop in step, from the same inputs, and divide each forward pass of an expert (`division.py`).
 """
 
 from wan22_bridge.parallel.division import Division

@@ -1,6 +1,6 @@
-"""The messages between a leader and its followers, and the socket that carries them.
+"""Messages between the leader and its followers, and the socket that carries them.
 
-The messages with a payload, `Load` and `Begin`, belong to the modules whose values they carry.
+Messages with a payload, `Load` and `Begin`, are defined by the modules that own the payload.
 """
 
 import io
@@ -15,63 +15,66 @@ from wan22_bridge.errors import Wan22Error
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Make the next step, with all the others. Answered when it is made."""
+    """Command to run the next step together with all ranks. The follower answers after the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Let go of the run. Not answered."""
+    """Command to end the current run. The follower does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was asked is done; the first one says that the follower is there."""
+    """Answer that the command is complete. A follower's first `Done` reports that its process has started."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """It can't be done, for a reason that the leader will have met, too. The follower stays."""
+class Rejected:
+    """Answer that the command failed with an error that the leader meets too. The follower keeps running."""
 
     error: Wan22Error
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """It failed for a reason of this process's own. The follower ends."""
+class Crashed:
+    """Answer that the command failed for a reason of the follower's own. The follower exits."""
 
     reason: str
     out_of_memory: bool
 
 
-Answer: TypeAlias = Done | Refused | Broken
+Answer: TypeAlias = Done | Rejected | Crashed
 
 
 class Channel:
-    """One end. Tensors of the other end's device arrive on this end's."""
+    """One end of the socket. Received tensors are moved to this end's device."""
 
     def __init__(self, connection: "Connection[Any, Any]", device: str = "cpu") -> None:
+        """Takes the connection and the device of this end, such as `cuda:1`."""
         self._connection = connection
         self._device = device
 
     def send(self, message: object) -> None:
-        """Raises:
-        OSError: the other end is gone.
+        """Sends a message.
+
+        Raises:
+            OSError: the other end is closed.
         """
         content = io.BytesIO()
         torch.save(message, content)
         self._connection.send_bytes(content.getbuffer())
 
     def receive(self) -> Any:
-        """Waits for a message.
+        """Waits for a message and returns it.
 
         Raises:
-            EOFError: the other end is gone.
+            EOFError: the other end is closed.
         """
         content = io.BytesIO(self._connection.recv_bytes())
         return torch.load(content, map_location=self._device, weights_only=False)
 
     def has_message(self) -> bool:
-        """Whether there is something to receive now, the end perhaps."""
+        """Returns whether `receive` would return or raise at once."""
         return self._connection.poll()
 
     def close(self) -> None:

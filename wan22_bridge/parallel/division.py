@@ -1,13 +1,15 @@
-"""An expert's forward pass, divided over the processes of a group: each has a part of the video's tokens.
+"""Division of an expert's forward pass over the ranks of a group: each rank computes a part of the video's tokens.
 
-Diffusers exchanges tokens for heads around self-attention, where each process has all tokens of some heads (Ulysses,
-https://arxiv.org/abs/2309.14509). What this module does itself is to split the tokens before the first block and to
-gather them after the last layer, where `enable_parallelism` of diffusers 0.42.1
+Around self-attention, diffusers exchanges tokens for heads, so that each rank has all tokens of some heads (Ulysses,
+https://arxiv.org/abs/2309.14509). This module itself splits the tokens before the first block and gathers them after
+the last layer, because `enable_parallelism` of diffusers 0.42.1
 
-- needs an accelerator, and so can't be run where there is none;
-- splits inside of what a step cache puts around the first block, so that the cache compares a part with the whole;
-- gathers inside of what a LoRA puts around the last layer;
-- can't gather parts of unequal length over gloo.
+- needs an accelerator, so it cannot run on a CPU;
+- splits inside the hook of a step cache on the first block, so that the cache would compare a part with the whole;
+- gathers inside the layer that a LoRA puts around the last layer;
+- cannot gather parts of unequal length over gloo.
+
+Tensor names carry their axes: B batch, S all tokens or this rank's tokens, D width, X any.
 """
 
 import math
@@ -30,23 +32,29 @@ from wan22_bridge.errors import ConfigurationError
 
 
 class Division:
-    """This process's place in a group, and what it does to the experts that are run in it."""
+    """This process's place in a group, and the division of the experts that run in the group."""
 
     def __init__(self, degree: int, rank: int) -> None:
-        """`degree` processes in all; this is the one of number `rank`, from 0."""
+        """Takes the number of ranks in the group and this process's rank, from 0."""
         self.degree = degree
         self._rank = rank
         self._context = ContextParallelConfig(ulysses_degree=degree)
         self._config = ParallelConfig(context_parallel_config=self._context)
 
     def open_store(self, port: int = 0) -> TCPStore:
-        """Where the processes meet, on this machine: rank 0 opens it on a free port, the others come to that."""
+        """Opens the store where the ranks meet. Rank 0 serves the store, on a free port if `port` is 0."""
         return TCPStore("127.0.0.1", port, self.degree, is_master=self._rank == 0, wait_for_workers=False)
 
     def join(self, device: str, store: TCPStore, timeout_seconds: float) -> None:
-        """Joins the others; returns when all are there. What was divided before is run in the new group."""
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # what they exchange stays on this machine
-        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")  # else a lost rank ends the leader, too
+        """Joins the group and returns when all ranks have joined. Experts divided before now run in the new group.
+
+        Args:
+            device: `cuda` or `cpu`.
+            store: the store that `open_store` returned.
+            timeout_seconds: time limit of each collective operation.
+        """
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # All ranks are on this machine.
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")  # Otherwise a lost rank also ends the leader.
         dist.init_process_group(
             "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
             store=store,
@@ -58,10 +66,10 @@ class Division:
         self._config.setup(self._rank, self.degree, torch.device(device), mesh=mesh)
 
     def divide(self, expert: WanTransformer3DModel) -> None:
-        """Makes an expert run in parts: every process of the group has to call it at the same time, with equal inputs.
+        """Divides an expert's forward passes. All ranks must call the expert at the same time, with equal inputs.
 
         Raises:
-            ConfigurationError: its attention backend can't be divided.
+            ConfigurationError: the expert's attention backend does not support the division.
         """
         for module in expert.modules():
             processor = getattr(module, "processor", None)
@@ -70,16 +78,16 @@ class Division:
                 processor._parallel_config = self._config
         _DividedPass(expert, self)
 
-    def prepare(self, tokens: int) -> None:
-        """Before a pass: parts of equal length are exchanged in fewer messages."""
+    def prepare_pass(self, tokens: int) -> None:
+        """Chooses how the next pass exchanges its tokens. Parts of equal length take fewer messages."""
         self._context.ulysses_anything = tokens % self.degree != 0
 
-    def part(self, tokens_BSX: torch.Tensor) -> torch.Tensor:
-        """This process's part of a tensor whose second axis is the tokens."""
+    def split(self, tokens_BSX: torch.Tensor) -> torch.Tensor:
+        """Returns this rank's part of a tensor, split along its second axis."""
         return tokens_BSX.tensor_split(self.degree, dim=1)[self._rank]
 
-    def whole(self, part_BSD: torch.Tensor, tokens: int) -> torch.Tensor:
-        """All processes' parts, put together."""
+    def gather(self, part_BSD: torch.Tensor, tokens: int) -> torch.Tensor:
+        """Returns the tensor of all `tokens`, gathered from all ranks' parts."""
         missing = math.ceil(tokens / self.degree) - part_BSD.shape[1]
         padded = functional.pad(part_BSD, (0, 0, 0, missing)).contiguous()
         gathered = [torch.empty_like(padded) for _ in range(self.degree)]
@@ -89,16 +97,19 @@ class Division:
 
 
 class _DividedPass:
-    """The hooks of one expert. They are torch's own, which run outside of those that diffusers and peft put on."""
+    """Hooks that divide one expert's passes.
+
+    They are torch's hooks, because torch's hooks run outside of the wrappers of diffusers and peft.
+    """
 
     def __init__(self, expert: WanTransformer3DModel, division: Division) -> None:
         self._division = division
         self._tokens = 0
         self._last_layer: torch.nn.Module | None = None
-        self._last_layers_hook: Any = None
+        self._last_layer_hook: Any = None
         expert.register_forward_pre_hook(self._begin, with_kwargs=True)
-        expert.rope.register_forward_hook(lambda _module, _given, axes: tuple(map(division.part, axes)))
-        expert.blocks[0].register_forward_pre_hook(lambda _module, given: (division.part(given[0]), *given[1:]))
+        expert.rope.register_forward_hook(lambda _module, _given, axes: tuple(map(division.split, axes)))
+        expert.blocks[0].register_forward_pre_hook(lambda _module, given: (division.split(given[0]), *given[1:]))
 
     def _begin(
         self, expert: WanTransformer3DModel, given: tuple[Any, ...], named: Mapping[str, Any]
@@ -107,29 +118,29 @@ class _DividedPass:
         self._tokens = math.prod(
             size // side for size, side in zip(named["hidden_states"].shape[2:], patch, strict=True)
         )
-        self._division.prepare(self._tokens)
+        self._division.prepare_pass(self._tokens)
         self._hook_last_layer(expert.proj_out)
-        _judge_whole_change(expert.blocks[0])
+        _decide_as_group(expert.blocks[0])
         timestep = named["timestep"]
-        return given, {**named, "timestep": timestep if timestep.ndim == 1 else self._division.part(timestep)}
+        return given, {**named, "timestep": timestep if timestep.ndim == 1 else self._division.split(timestep)}
 
     def _hook_last_layer(self, layer: torch.nn.Module) -> None:
-        """A LoRA may have come around it, or gone, since the pass before."""
+        """Hooks the last layer, which is another module after a LoRA was put on it or taken off."""
         if layer is self._last_layer:
             return
-        if self._last_layers_hook is not None:
-            self._last_layers_hook.remove()
+        if self._last_layer_hook is not None:
+            self._last_layer_hook.remove()
         self._last_layer = layer
-        self._last_layers_hook = layer.register_forward_hook(
-            lambda _module, _given, part: self._division.whole(part, self._tokens)
+        self._last_layer_hook = layer.register_forward_hook(
+            lambda _module, _given, part: self._division.gather(part, self._tokens)
         )
 
 
-class _WholeChange:
-    """What a first-block cache skips by, told from all processes' parts: each of them comes to the same choice.
+class _GroupChange:
+    """Decision of a first-block cache from the parts of all ranks, so that all ranks decide alike.
 
-    Who skips alone would let the others wait; and each part by itself changes otherwise than the whole does.
-    Follows `FBCHeadBlockHook._should_compute_remaining_blocks` of diffusers 0.42.1.
+    A rank that skipped the blocks alone would make the other ranks wait for it. A single part also changes differently
+    from the whole. Follows `FBCHeadBlockHook._should_compute_remaining_blocks` of diffusers 0.42.1.
     """
 
     def __init__(self, hook: FBCHeadBlockHook) -> None:
@@ -137,7 +148,7 @@ class _WholeChange:
         self._threshold = hook.threshold
 
     def __call__(self, residual_BSD: torch.Tensor) -> bool:
-        """Whether the first block's residual has changed enough for the other blocks to be computed."""
+        """Returns whether the first block's residual changed so much that the other blocks must be computed."""
         previous_BSD = self._state_manager.get_state().head_block_residual
         if previous_BSD is None:
             return True
@@ -147,19 +158,20 @@ class _WholeChange:
         return bool(sums[0] > self._threshold * sums[1])
 
 
-def _judge_whole_change(first_block: torch.nn.Module) -> None:
+def _decide_as_group(first_block: torch.nn.Module) -> None:
+    """Replaces the decision of a first-block cache on this block, if there is one."""
     registry = getattr(first_block, "_diffusers_hook", None)
     for hook in registry.hooks.values() if registry is not None else ():
-        if isinstance(hook, FBCHeadBlockHook) and not isinstance(hook._should_compute_remaining_blocks, _WholeChange):
-            hook._should_compute_remaining_blocks = _WholeChange(hook)
+        if isinstance(hook, FBCHeadBlockHook) and not isinstance(hook._should_compute_remaining_blocks, _GroupChange):
+            hook._should_compute_remaining_blocks = _GroupChange(hook)
 
 
 def _check_backend(backend: AttentionBackendName | None) -> None:
     if backend is None or _AttentionBackendRegistry._is_context_parallel_available(AttentionBackendName(backend)):
         return
-    able = ", ".join(sorted(_AttentionBackendRegistry._supports_context_parallel))
+    supported = ", ".join(sorted(_AttentionBackendRegistry._supports_context_parallel))
     raise ConfigurationError(
-        f"The attention backend {AttentionBackendName(backend).value!r} can't be divided over GPUs.",
+        f"The attention backend {AttentionBackendName(backend).value!r} cannot run on several GPUs.",
         param="generator.attention_backend",
-        suggestions=[f"Use one of {able}.", "Or set generator.parallel_degree to 1."],
+        suggestions=[f"Use one of {supported}.", "Or set generator.parallel_degree to 1."],
     )

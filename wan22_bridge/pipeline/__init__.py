@@ -1,1 +1,1 @@
-"""One generation: from the request's inputs through the denoising loop to a video file."""
+"""Pipeline of one generation: from the request's input files through the denoising loop to the video file."""

@@ -1,4 +1,4 @@
-"""Step caches: what one denoising step computed stands in for what the next would. Faster, and not the same video."""
+"""Step caches: reuse of one denoising step's results in the next steps. Faster, but the video changes a little."""
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.types import StepCache
 
 FIRST_BLOCK_THRESHOLD = 0.06
-"""Change of the first block's residual below which the other blocks are skipped; at 0.09 Wan's videos fall apart."""
+"""Change of the first block's residual below which the other blocks are skipped. At 0.09 Wan's videos fall apart."""
 _TAYLOR_INTERVAL = 3
 _TAYLOR_WARM_UP = 4
 _MAG_THRESHOLD = 0.06
-_MAG_MOST_SKIPPED = 3
+_MAG_MAX_SKIPPED = 3
 _MAG_WARM_UP = 0.2
-"""Of an expert's steps, that are never skipped."""
+"""Share of an expert's steps, from its first step, that are never skipped."""
 _BROADCAST_RANGE = 2
 _BROADCAST_TIMESTEPS = (100, 950)
 
@@ -33,45 +33,50 @@ class ExpertRun:
     """One expert's part of a run."""
 
     total: int
-    """Its steps in the whole run."""
+    """Steps of the expert in the whole run."""
     done: int
-    """Those that were made before: a run that goes on from a snapshot begins in the middle."""
+    """Steps of the expert that are done already, for a run that resumes from a snapshot."""
     mag_ratios: Sequence[float] | None
-    """The model's own, as `magnitudes` has them; None where it has none."""
+    """Magnitude ratios of the expert, one for each step of the calibration run; None without a calibration."""
 
 
 class StepCaching:
-    """One run's cache, of the expert that works: it begins empty, and leaves nothing behind.
+    """Step cache of one run. It holds results of the current expert only.
 
-    Once the other expert works, what was kept of the first is of no use any more, and would only take memory.
+    Results of the previous expert are freed when the experts change, because no later step reuses them.
     """
 
     def __init__(self, kind: StepCache, current_timestep: Callable[[], float]) -> None:
-        """`current_timestep` tells where the run is, in 0..1000."""
+        """Creates an empty cache.
+
+        Args:
+            kind: the method.
+            current_timestep: returns the run's current timestep, in 0..1000.
+        """
         self._kind = kind
         self._current_timestep = current_timestep
-        self._on: weakref.ref[WanTransformer3DModel] | None = None
-        """Weakly: an expert that is read anew when it works must not stay in memory while the other one comes."""
+        self._cached_expert: weakref.ref[WanTransformer3DModel] | None = None
+        """Weak, because an expert that is loaded again for each use must be freed before the other expert loads."""
 
     def use(self, expert: WanTransformer3DModel, describe_run: Callable[[], ExpertRun]) -> None:
-        """Turns the cache on for an expert that is about to work, unless it is.
+        """Enables the cache on the expert that runs the next step, unless it is enabled there already.
 
         Raises:
-            InvalidRequest: the cache needs to know more of the model than is known.
+            InvalidRequest: MagCache needs a calibration, and the model has none.
         """
-        if self._kind is StepCache.NONE or (self._on is not None and self._on() is expert):
+        if self._kind is StepCache.NONE or (self._cached_expert is not None and self._cached_expert() is expert):
             return
         self.stop()
         expert.enable_cache(self._config(describe_run))
-        self._on = weakref.ref(expert)
+        self._cached_expert = weakref.ref(expert)
 
     def stop(self) -> None:
-        """Turns it off, and forgets what was kept."""
-        expert = self._on() if self._on is not None else None
+        """Disables the cache and frees its results."""
+        expert = self._cached_expert() if self._cached_expert is not None else None
         if expert is not None:
             expert._reset_stateful_cache()
             expert.disable_cache()
-        self._on = None
+        self._cached_expert = None
 
     def _config(self, describe_run: Callable[[], ExpertRun]) -> Any:
         if self._kind is StepCache.FIRST_BLOCK:
@@ -80,7 +85,7 @@ class StepCaching:
             return TaylorSeerCacheConfig(
                 cache_interval=_TAYLOR_INTERVAL,
                 disable_cache_before_step=_TAYLOR_WARM_UP,
-                # What diffusers looks for by default matches nothing in Wan's transformer.
+                # The default identifiers of diffusers match no layer of Wan's transformer.
                 cache_identifiers=[r"blocks\.\d+\.attn[12]", r"blocks\.\d+\.ffn"],
             )
         if self._kind is StepCache.MAGCACHE:
@@ -95,19 +100,24 @@ class StepCaching:
 
 
 def _mag_config(run: ExpertRun) -> MagCacheConfig:
+    """Returns MagCache's configuration for the steps that are left.
+
+    Raises:
+        InvalidRequest: the model was not calibrated.
+    """
     if run.mag_ratios is None:
         raise InvalidRequest(
-            "The step cache magcache can't be used: this model's magnitudes are not known.",
+            "The step cache magcache is not available: this model has not been calibrated.",
             code="mag_ratios_missing",
             param="step_cache",
-            suggestions=["Have whoever runs the service call wan22 calibrate once.", "Use first_block."],
+            suggestions=["Ask the service's operator to run wan22 calibrate once.", "Use first_block."],
         )
     whole = MagCacheConfig(mag_ratios=list(run.mag_ratios), num_inference_steps=run.total)
     left = run.total - run.done
     warm_up = max(0, round(_MAG_WARM_UP * run.total) - run.done)
     return MagCacheConfig(
         threshold=_MAG_THRESHOLD,
-        max_skip_steps=_MAG_MOST_SKIPPED,
+        max_skip_steps=_MAG_MAX_SKIPPED,
         retention_ratio=warm_up / left,
         num_inference_steps=left,
         mag_ratios=whole.mag_ratios[run.done :],

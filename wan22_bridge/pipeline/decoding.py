@@ -1,6 +1,10 @@
-"""Latents → frames, one latent frame at a time, so that frames are encoded while later ones decode."""
+"""Decoding of latents to frames, one latent frame at a time, so that frames are encoded while later frames decode.
+
+The operations and their order are those of `AutoencoderKLWan._decode` and `tiled_decode` of diffusers 0.42.1.
+"""
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +16,8 @@ from wan22_bridge.models.latent_scale import to_vae_scale
 from wan22_bridge.plans import TILE_STRIDE
 from wan22_bridge.types import Frames
 
+_NO_FRAMES: Frames = np.zeros((0, 0, 0, 3), dtype=np.uint8)
+
 
 @torch.no_grad()
 def decode_frames(
@@ -19,50 +25,93 @@ def decode_frames(
 ) -> Generator[Frames, None, None]:
     """Decodes one video part by part.
 
-    Untiled, a part is one latent frame: 1 frame for the first and 4 for each later one. In tiles, a part is one latent
-    frame of one tile, and empty: all frames come with the last part.
+    Untiled, a part is one latent frame: 1 frame for the first latent frame, 4 frames for each later one. Tiled, a part
+    is one latent frame of one tile and has no frames, except the last part, which has all frames of the video.
 
-    Follows `AutoencoderKLWan._decode` and `tiled_decode` of diffusers 0.42.1, whose causal convolutions carry their
-    state in a feature cache from one latent frame to the next; that cache is cleared however the iteration ends.
-    Decoded tiles wait and are blended on the CPU.
+    The VAE's causal convolutions keep their state between latent frames in a feature cache. The generator clears that
+    cache however the iteration ends.
 
     Args:
-        vae: on the device.
-        latents_BCTHW: of one video, in the transformer's scale.
-        tile: the side of a tile in pixels; None for whole frames.
+        vae: the VAE, on the device.
+        latents_BCTHW: latents of one video, in the transformer's unit scale.
+        tile: side of a tile in pixels; None decodes whole frames.
 
     Raises:
-        GenerationFailed: what came out is not finite.
+        GenerationFailed: the VAE decoded to NaN or infinity.
     """
     z_BCTHW = to_vae_scale(vae, latents_BCTHW.to(vae.device, vae.dtype))
-    if tile is None or not _tiles(vae, latents_BCTHW, tile):
-        for video_BCTHW in _decode(vae, z_BCTHW):
-            yield _to_frames(vae, video_BCTHW)
-        return
-    rows: list[list[torch.Tensor]] = []
-    height, width = latents_BCTHW.shape[3:]
-    side, stride = _tile_sides(vae, tile)
-    empty = np.zeros((0, 0, 0, 3), dtype=np.uint8)
-    for top in range(0, height, stride):
-        rows.append([])
-        for left in range(0, width, stride):
-            parts = []
-            for part_BCTHW in _decode(vae, z_BCTHW[..., top : top + side, left : left + side]):
-                parts.append(part_BCTHW.cpu())
-                if not _is_last(top, left, len(parts), stride, latents_BCTHW):
-                    yield empty
-            rows[-1].append(torch.cat(parts, dim=2))
-    yield _to_frames(vae, _blend(vae, rows, tile)[..., : height * _scale(vae), : width * _scale(vae)])
+    tiling = _find_tiling(vae, latents_BCTHW, tile)
+    if tiling is None:
+        yield from _decode_whole(vae, z_BCTHW)
+    else:
+        yield from _decode_tiled(vae, z_BCTHW, tiling)
 
 
 def count_parts(vae: AutoencoderKLWan, latents_BCTHW: torch.Tensor, tile: int | None) -> int:
-    """How many parts `decode_frames` yields."""
-    tiles = _tiles(vae, latents_BCTHW, tile) if tile is not None else 0
-    return int(latents_BCTHW.shape[2]) * max(1, tiles)
+    """Returns the number of parts that `decode_frames` yields."""
+    tiling = _find_tiling(vae, latents_BCTHW, tile)
+    return int(latents_BCTHW.shape[2]) * (1 if tiling is None else tiling.count)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tiling:
+    """Division of a frame into overlapping tiles."""
+
+    pixels: int
+    """Side of a tile in pixels."""
+    side: int
+    """Side of a tile in latents."""
+    tops: range
+    """Latent row of each row of tiles."""
+    lefts: range
+    """Latent column of each column of tiles."""
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return len(self.tops) * len(self.lefts)
+
+
+def _find_tiling(vae: AutoencoderKLWan, latents_BCTHW: torch.Tensor, tile: int | None) -> _Tiling | None:
+    """Returns the tiling of a video's frames; None where a whole frame is decoded."""
+    if tile is None:
+        return None
+    scale = vae.config.scale_factor_spatial
+    side, stride = tile // scale, int(tile * TILE_STRIDE) // scale
+    height, width = latents_BCTHW.shape[3:]
+    if max(height, width) <= side:
+        return None
+    return _Tiling(pixels=tile, side=side, tops=range(0, height, stride), lefts=range(0, width, stride))
+
+
+def _decode_whole(vae: AutoencoderKLWan, z_BCTHW: torch.Tensor) -> Generator[Frames, None, None]:
+    for video_BCTHW in _decode(vae, z_BCTHW):
+        yield _to_frames(vae, video_BCTHW)
+
+
+def _decode_tiled(vae: AutoencoderKLWan, z_BCTHW: torch.Tensor, tiling: _Tiling) -> Generator[Frames, None, None]:
+    """Decodes tile by tile. The decoded tiles are collected and blended on the CPU."""
+    rows: list[list[torch.Tensor]] = []
+    frames, height, width = z_BCTHW.shape[2:]
+    parts_left = frames * tiling.count
+    for top in tiling.tops:
+        rows.append([])
+        for left in tiling.lefts:
+            tile_BCTHW = z_BCTHW[..., top : top + tiling.side, left : left + tiling.side]
+            parts = []
+            for part_BCTHW in _decode(vae, tile_BCTHW):
+                parts.append(part_BCTHW.cpu())
+                parts_left -= 1
+                if parts_left:
+                    yield _NO_FRAMES
+            rows[-1].append(torch.cat(parts, dim=2))
+    # Decoded pixels for each latent, still in the VAE's patches.
+    scale = int(vae.config.scale_factor_spatial) // int(vae.config.patch_size or 1)
+    yield _to_frames(vae, _blend(vae, rows, tiling.pixels)[..., : height * scale, : width * scale])
 
 
 def _decode(vae: AutoencoderKLWan, z_BCTHW: torch.Tensor) -> Generator[torch.Tensor, None, None]:
-    """Decodes latent frame by latent frame, with the VAE's patches still in the channels."""
+    """Decodes one latent frame at a time, with the VAE's patches still in the channels."""
     vae.clear_cache()
     try:
         z_BCTHW = vae.post_quant_conv(z_BCTHW)
@@ -85,31 +134,8 @@ def _decode(vae: AutoencoderKLWan, z_BCTHW: torch.Tensor) -> Generator[torch.Ten
         vae.clear_cache()
 
 
-def _tile_sides(vae: AutoencoderKLWan, tile: int) -> tuple[int, int]:
-    """The side and the stride of a tile, in latents."""
-    scale = vae.config.scale_factor_spatial
-    return tile // scale, int(tile * TILE_STRIDE) // scale
-
-
-def _tiles(vae: AutoencoderKLWan, latents_BCTHW: torch.Tensor, tile: int) -> int:
-    """How many tiles a frame has; 0 where it is no larger than one."""
-    side, stride = _tile_sides(vae, tile)
-    height, width = latents_BCTHW.shape[3:]
-    return 0 if max(height, width) <= side else -(-height // stride) * -(-width // stride)
-
-
-def _is_last(top: int, left: int, parts: int, stride: int, latents_BCTHW: torch.Tensor) -> bool:
-    frames, height, width = latents_BCTHW.shape[2:]
-    return top + stride >= height and left + stride >= width and parts == frames
-
-
-def _scale(vae: AutoencoderKLWan) -> int:
-    """Decoded pixels, still in patches, for each latent."""
-    return int(vae.config.scale_factor_spatial) // int(vae.config.patch_size or 1)
-
-
 def _blend(vae: AutoencoderKLWan, rows: list[list[torch.Tensor]], tile: int) -> torch.Tensor:
-    """Joins tiles, fading each over its neighbours above and to the left."""
+    """Joins tiles of `tile` pixels; each fades in over the overlap with its neighbors above and to the left."""
     patch = int(vae.config.patch_size or 1)
     stride = int(tile * TILE_STRIDE) // patch
     overlap = tile // patch - stride
@@ -127,6 +153,7 @@ def _blend(vae: AutoencoderKLWan, rows: list[list[torch.Tensor]], tile: int) -> 
 
 
 def _to_frames(vae: AutoencoderKLWan, video_BCTHW: torch.Tensor) -> Frames:
+    """Converts decoded values in -1..1 to RGB frames [T, H, W, 3]."""
     if vae.config.patch_size is not None:
         video_BCTHW = unpatchify(video_BCTHW, patch_size=vae.config.patch_size)
     unit_THWC = (video_BCTHW.clamp(-1.0, 1.0)[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 3, 0).cpu().float().numpy()

@@ -1,4 +1,7 @@
-"""The samplers on offer, set to a model's flow shift; and the state of one, to carry on elsewhere."""
+"""Samplers for models that predict the flow's velocity, and the state that moves a sampler to another process.
+
+Diffusers calls samplers schedulers.
+"""
 
 from typing import Any, TypeAlias
 
@@ -7,55 +10,54 @@ from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteSchedul
 
 from wan22_bridge.types import GenerationParams, SchedulerName
 
-Scheduler: TypeAlias = UniPCMultistepScheduler | DPMSolverMultistepScheduler | FlowMatchEulerDiscreteScheduler
+Sampler: TypeAlias = UniPCMultistepScheduler | DPMSolverMultistepScheduler | FlowMatchEulerDiscreteScheduler
 
 _TRAIN_TIMESTEPS = 1000
 
 
-def make_scheduler(name: SchedulerName, flow_shift: float) -> Scheduler:
-    """A scheduler of diffusers for a model that predicts the flow's velocity."""
+def make_sampler(params: GenerationParams, device: torch.device) -> Sampler:
+    """Returns a new sampler with the request's flow shift, set to the request's number of steps."""
+    sampler = _make(params.scheduler, params.flow_shift)
+    sampler.set_timesteps(params.steps, device=device)
+    return sampler
+
+
+def _make(name: SchedulerName, flow_shift: float) -> Sampler:
     if name is SchedulerName.EULER:
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=_TRAIN_TIMESTEPS, shift=flow_shift)
     kind = UniPCMultistepScheduler if name is SchedulerName.UNIPC else DPMSolverMultistepScheduler
-    scheduler: Scheduler = kind(
+    sampler: Sampler = kind(
         num_train_timesteps=_TRAIN_TIMESTEPS,
         prediction_type="flow_prediction",
         use_flow_sigmas=True,
         flow_shift=flow_shift,
     )
-    return scheduler
+    return sampler
 
 
-def set_scheduler(params: GenerationParams, device: torch.device) -> Scheduler:
-    """The scheduler of a generation, set to its steps."""
-    scheduler = make_scheduler(params.scheduler, params.flow_shift)
-    scheduler.set_timesteps(params.steps, device=device)
-    return scheduler
-
-
-def add_noise(scheduler: Scheduler, latents_BCTHW: torch.Tensor, noise_BCTHW: torch.Tensor, first: int) -> torch.Tensor:
-    """Clean latents as noisy as they are before step `first` of a scheduler that is set to its steps."""
-    timestep = scheduler.timesteps[first : first + 1]
+def add_noise(sampler: Sampler, latents_BCTHW: torch.Tensor, noise_BCTHW: torch.Tensor, first: int) -> torch.Tensor:
+    """Returns clean latents with the noise level that step `first` of the sampler expects."""
+    timestep = sampler.timesteps[first : first + 1]
     noisy_BCTHW: torch.Tensor
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        noisy_BCTHW = scheduler.scale_noise(latents_BCTHW, timestep, noise_BCTHW)
+    if isinstance(sampler, FlowMatchEulerDiscreteScheduler):
+        noisy_BCTHW = sampler.scale_noise(latents_BCTHW, timestep, noise_BCTHW)
     else:
-        noisy_BCTHW = scheduler.add_noise(latents_BCTHW, noise_BCTHW, timestep)
+        noisy_BCTHW = sampler.add_noise(latents_BCTHW, noise_BCTHW, timestep)
     return noisy_BCTHW
 
 
-def scheduler_state(scheduler: Scheduler, fresh: Scheduler) -> dict[str, Any]:
-    """What has become different from a fresh scheduler that was set to the same steps: its history and its place."""
+def sampler_state(sampler: Sampler, fresh: Sampler) -> dict[str, Any]:
+    """Returns the attributes that differ from those of a fresh sampler with the same steps: history and position."""
     before = vars(fresh)
     return {
-        name: value for name, value in vars(scheduler).items() if name not in before or not _same(value, before[name])
+        name: value for name, value in vars(sampler).items() if name not in before or not _same(value, before[name])
     }
 
 
-def restore_scheduler(scheduler: Scheduler, state: dict[str, Any], device: torch.device) -> None:
-    """Puts a fresh scheduler, set to the same steps, where another was; its history goes to `device`."""
+def restore_sampler(sampler: Sampler, state: dict[str, Any], device: torch.device) -> None:
+    """Applies the state from `sampler_state` to a fresh sampler with the same steps, and moves tensors to `device`."""
     for name, value in state.items():
-        setattr(scheduler, name, _move(value, device))
+        setattr(sampler, name, _move(value, device))
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Measures how much an expert's residuals grow from step to step: MagCache needs these ratios of each model."""
+"""Measurement of the growth of an expert's residuals from step to step, which MagCache needs for each model."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from diffusers.hooks.mag_cache import _MAG_CACHE_BLOCK_HOOK
 
 
 class MagnitudeMeter:
-    """Watches an expert's residuals while it denoises, and changes nothing."""
+    """Measures an expert's residuals while the expert denoises, without changing the result."""
 
     def __init__(self, expert: WanTransformer3DModel, steps: int) -> None:
-        """Begins with the expert's first step of a run in which it has so many."""
+        """Starts to measure. `steps` is the maximum number of steps that the expert will run."""
         self._expert = expert
-        # One step more than there are: at its last one diffusers prints what it found, and forgets it.
+        # One step more than the run has, because after the last step diffusers prints the ratios and drops them.
         expert.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=steps + 1))
 
     def stop(self, context: str) -> list[float]:
-        """Ends watching; gives the ratios of the passes that were made under a cache context."""
+        """Stops measuring and returns the ratios of the passes that ran in a cache context of diffusers."""
         tail: Any = HookRegistry.check_if_exists_or_initialize(self._expert.blocks[-1])
         states = tail.get_hook(_MAG_CACHE_BLOCK_HOOK).state_manager._state_cache
         ratios = [round(ratio, 5) for ratio in states[context].calibration_ratios] if context in states else []

@@ -1,4 +1,4 @@
-"""Every way to run a model, tried on this machine: does it work, how long does a step take, how alike is the result."""
+"""Trials of every plan and step cache on this machine: whether each works, its speed, its likeness to a baseline."""
 
 import math
 import time
@@ -13,9 +13,10 @@ from wan22_bridge.errors import Wan22Error
 from wan22_bridge.models.architecture import find_architecture
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.sidecars import find_ratios
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
 from wan22_bridge.types import GenerationParams, StepCache
@@ -25,7 +26,7 @@ _TILES = (256, 128, 64)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One way to run a model."""
+    """A plan and a step cache to run a model with."""
 
     name: str
     plan: OptimizationPlan
@@ -34,30 +35,32 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What a trial gave."""
+    """Result of a trial. The measurements are NaN for a failed trial."""
 
     trial: Trial
     seconds_per_step: float = math.nan
+    """Mean over the steps, without each expert's first step if other steps remain."""
     decode_seconds: float = math.nan
     peak_vram_bytes: int = 0
-    """0 on a CPU."""
+    """Peak of the GPU memory that PyTorch allocated; 0 on a CPU."""
     latents_psnr_db: float = math.nan
-    """Against the first trial; infinite for the same bits."""
+    """Likeness to the latents of the first trial, in decibels; infinite for the same bits."""
     frames_psnr_db: float = math.nan
+    """Likeness to the frames of the first trial, in decibels; infinite for the same bits."""
     error: str = ""
-    """Why it did not work; empty where it did."""
+    """Reason of the failure; empty for a trial that works."""
 
 
 def list_trials(
     device: str, params: GenerationParams, *, in_gguf: bool = False, calibrated: bool = True
 ) -> list[Trial]:
-    """The plain way first, then every other.
+    """Returns the plain plan first, as the baseline, then all other trials.
 
     Args:
         device: `cuda` or `cpu`.
         params: a text-to-video request.
-        in_gguf: whether the experts are .gguf files, of which nothing else can be made.
-        calibrated: whether MagCache knows the model.
+        in_gguf: whether the experts are .gguf files, which exclude any other quantization.
+        calibrated: whether the model has the ratios that MagCache needs.
     """
     tile = next((tile for tile in _TILES if tile < max(params.width, params.height)), _TILES[-1])
     plain = base_plan(device, Quantization.GGUF if in_gguf else Quantization.NONE)
@@ -90,17 +93,17 @@ def list_trials(
 def run_trials(
     spec: ModelSpec, folder: Path, params: GenerationParams, scratch: Path, device: str
 ) -> Iterator[Outcome]:
-    """Tries every way, one after the other; one that fails is told, and the next is tried.
+    """Runs all trials one after the other. A failed trial yields an outcome with its error.
 
     Args:
-        spec: the model.
-        folder: its files.
+        spec: the model's catalogue entry.
+        folder: the model's files.
         params: a text-to-video request.
-        scratch: a folder for weights that are laid out.
+        scratch: a folder for weights that a plan offloads to the disk.
         device: `cuda` or `cpu`.
 
     Raises:
-        ModelCorrupted: the folder is none of a model.
+        ModelCorrupted: the folder contains no model.
     """
     reference: tuple[torch.Tensor, torch.Tensor] | None = None
     in_gguf = find_architecture(spec, folder).gguf_bytes is not None
@@ -120,7 +123,7 @@ def run_trials(
 
 
 def psnr(found: torch.Tensor, exact: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in decibels, the peak being the range of `exact`; infinite for equal tensors."""
+    """Returns the peak signal-to-noise ratio in decibels, with the range of `exact` as the peak; infinite if equal."""
     error = float(((found - exact) ** 2).mean())
     return 10 * math.log10(float(exact.max() - exact.min()) ** 2 / error) if error else math.inf
 
@@ -136,7 +139,7 @@ def _run(
         run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
         steps = list(run.steps())
         experts = [step.expert for step in steps]
-        first = {experts.index(expert) for expert in experts}  # loads, compiles or warms up
+        first = {experts.index(expert) for expert in experts}  # An expert loads or compiles at its first step.
         seconds = [step.seconds for step in steps if step.index not in first] or [step.seconds for step in steps]
         started = time.perf_counter()
         parts = list(decode_frames(model.bring("vae"), run.latents_BCTHW, trial.plan.vae_tile))

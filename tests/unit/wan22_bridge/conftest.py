@@ -1,4 +1,4 @@
-"""The tiny models, loaded once."""
+"""Fixtures that load the built-in tiny models once for all tests."""
 
 from collections.abc import Callable
 from functools import cache
@@ -18,13 +18,13 @@ LoadModel = Callable[[str], LoadedModel]
 
 @pytest.fixture(scope="session")
 def bridge() -> ModelIntegrationBridge:
-    """One for all tests: torch's threads are the process's."""
+    """One bridge for all tests, because a bridge sets the number of torch's threads for the whole process."""
     return ModelIntegrationBridge()
 
 
 @pytest.fixture(scope="session")
 def load(bridge: ModelIntegrationBridge, models_dir: Path) -> LoadModel:
-    """Loads a built-in model by its id, each once."""
+    """Loads a built-in model by its id, each model once."""
     catalogue = load_catalogue()
 
     @cache
@@ -36,7 +36,7 @@ def load(bridge: ModelIntegrationBridge, models_dir: Path) -> LoadModel:
 
 @pytest.fixture(scope="session")
 def load_exact(models_dir: Path) -> LoadModel:
-    """Likewise, with diffusers' own bits and not the faster kernels."""
+    """Loads a built-in model by its id with diffusers' own kernels, which give the same bits as its pipelines."""
     catalogue, exact = load_catalogue(), ModelIntegrationBridge(exact=True)
 
     @cache
@@ -48,7 +48,7 @@ def load_exact(models_dir: Path) -> LoadModel:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder with two images, first.png and last.png, of a video's size."""
+    """A folder with two images of 96x64 pixels, first.png and last.png."""
     noise = torch.randint(0, 255, (2, 64, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     for name, pixels in zip(("first.png", "last.png"), noise.numpy(), strict=True):
         Image.fromarray(pixels).save(tmp_path / name)

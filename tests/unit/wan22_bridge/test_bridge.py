@@ -1,4 +1,4 @@
-"""Generating through the bridge's door: files, progress, stopping, errors."""
+"""Generation through the bridge: files, progress, cancellation, errors."""
 
 import json
 import shutil
@@ -24,12 +24,12 @@ from wan22_bridge.types import GenerationResult, Progress, Stage
 
 
 def _finish(run: Generator[Progress, None, GenerationResult]) -> tuple[list[Progress], GenerationResult]:
-    said = []
+    reports = []
     try:
         while True:
-            said.append(next(run))
+            reports.append(next(run))
     except StopIteration as end:
-        return said, end.value
+        return reports, end.value
 
 
 def _read(path: Path) -> Image.Image:
@@ -37,11 +37,11 @@ def _read(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def test_a_generation_makes_three_files_and_tells_how_far_it_is(
+def test_generation_writes_three_files_and_reports_progress(
     bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
 ) -> None:
     params = make_params(num_frames=9, fps=10)
-    said, result = _finish(bridge.generate(load("tiny-t2v"), params, tmp_path / "out"))
+    reports, result = _finish(bridge.generate(load("tiny-t2v"), params, tmp_path / "out"))
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
         "last_frame.png",
         "thumbnail.webp",
@@ -51,15 +51,15 @@ def test_a_generation_makes_three_files_and_tells_how_far_it_is(
     assert (info.num_frames, info.fps, info.width, info.height) == (9, 10.0, 64, 64)
     assert info.parameters == params.to_dict()
     assert _read(result.last_frame).size == (64, 64)
-    percents = [progress.percent for progress in said]
+    percents = [progress.percent for progress in reports]
     assert percents == sorted(percents)
-    stages = list(dict.fromkeys(progress.stage for progress in said))
+    stages = list(dict.fromkeys(progress.stage for progress in reports))
     assert stages == [Stage.PREPARING_INPUTS, Stage.GENERATING, Stage.POST_PROCESSING, Stage.SAVING]
     assert list(result.timings) == [stage.value for stage in stages]
     assert result.file_size_bytes == result.video.stat().st_size
 
 
-def test_a_seed_means_the_same_video_and_another_seed_another(
+def test_equal_seeds_give_equal_videos_and_other_seeds_other_videos(
     bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
 ) -> None:
     model = load("tiny-t2v")
@@ -72,7 +72,7 @@ def test_a_seed_means_the_same_video_and_another_seed_another(
 
 
 @pytest.mark.parametrize("stage", [Stage.PREPARING_INPUTS, Stage.GENERATING, Stage.POST_PROCESSING, Stage.SAVING])
-def test_closing_the_generation_at_any_stage_leaves_nothing_behind(
+def test_closing_the_generation_at_any_stage_leaves_no_files(
     stage: Stage, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
 ) -> None:
     run = bridge.generate(load("tiny-t2v"), make_params(num_frames=9), tmp_path / "out")
@@ -82,7 +82,7 @@ def test_closing_the_generation_at_any_stage_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_remains_of_a_killed_attempt_are_overwritten(
+def test_files_of_a_killed_attempt_are_overwritten(
     bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
 ) -> None:
     (tmp_path / ".out.part").mkdir()
@@ -91,7 +91,7 @@ def test_the_remains_of_a_killed_attempt_are_overwritten(
     assert not (tmp_path / "out" / "rubbish").exists()
 
 
-def test_running_out_of_memory_on_every_rung_is_told_with_what_to_do(
+def test_out_of_memory_on_every_rung_fails_with_suggestions(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bridge, spec = ModelIntegrationBridge(scratch=tmp_path / "scratch"), load_catalogue()["tiny-t2v"]
@@ -100,7 +100,7 @@ def test_running_out_of_memory_on_every_rung_is_told_with_what_to_do(
     forward = WanTransformer3DModel.forward
 
     def allocate(self: WanTransformer3DModel, hidden_states: torch.Tensor, **given: object) -> object:
-        if hidden_states.is_meta:  # the planner's tracing
+        if hidden_states.is_meta:  # The planner traces with meta tensors.
             return forward(self, hidden_states, **given)
         raise torch.OutOfMemoryError
 
@@ -112,7 +112,7 @@ def test_running_out_of_memory_on_every_rung_is_told_with_what_to_do(
 
 
 @pytest.mark.parametrize("expert", ["transformer", "transformer_2"])
-def test_latents_that_are_not_numbers_are_told_at_their_step_with_the_expert(
+def test_non_finite_latents_fail_at_their_step_and_name_the_expert(
     expert: str, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load("tiny-t2v")
@@ -124,7 +124,7 @@ def test_latents_that_are_not_numbers_are_told_at_their_step_with_the_expert(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_frames_that_are_not_numbers_are_no_video(
+def test_non_finite_frames_fail_without_a_video(
     bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load("tiny-t2v")
@@ -135,21 +135,21 @@ def test_frames_that_are_not_numbers_are_no_video(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("colour", [-2.0, 0.0])
-def test_a_video_of_a_single_colour_is_an_error_and_no_success(
-    colour: float, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("color", [-2.0, 0.0])
+def test_a_video_of_a_single_color_fails(
+    color: float, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load("tiny-t2v")
     last = model.text.vae.decoder.conv_out
     monkeypatch.setattr(last.weight, "data", torch.zeros_like(last.weight))
-    monkeypatch.setattr(last.bias, "data", torch.full_like(last.bias, colour))
+    monkeypatch.setattr(last.bias, "data", torch.full_like(last.bias, color))
     with pytest.raises(GenerationFailed, match="a single color") as caught:
         _finish(bridge.generate(model, make_params(), tmp_path / "out"))
     assert caught.value.code == "constant_frames"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_another_type_is_refused(bridge: ModelIntegrationBridge, models_dir: Path) -> None:
+def test_a_folder_of_another_model_type_is_rejected(bridge: ModelIntegrationBridge, models_dir: Path) -> None:
     folder = ensure_tiny_model(models_dir, "ti2v")
     with pytest.raises(ModelCorrupted, match="1 experts with 24 input channels, where T2V-A14B has 2 with 24"):
         bridge.load(load_catalogue()["tiny-t2v"], folder)
@@ -157,7 +157,7 @@ def test_a_folder_of_another_type_is_refused(bridge: ModelIntegrationBridge, mod
 
 @pytest.mark.parametrize("damage", ["missing", "torn", "garbage"])
 @pytest.mark.parametrize("component", ["vae", "text_encoder", "transformer"])
-def test_a_damaged_folder_is_refused(
+def test_a_folder_with_damaged_weights_is_rejected(
     damage: str, component: str, bridge: ModelIntegrationBridge, models_dir: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(ensure_tiny_model(models_dir, "ti2v"), tmp_path / "model")
@@ -174,7 +174,7 @@ def _change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def _lose_a_shard(folder: Path) -> None:
+def _delete_a_shard(folder: Path) -> None:
     transformer = WanTransformer3DModel.from_pretrained(folder / "transformer")
     shutil.rmtree(folder / "transformer")
     transformer.save_pretrained(folder / "transformer", max_shard_size="300KB")
@@ -196,7 +196,7 @@ _WRONG_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: _change_json(folder / "model_index.json", scheduler=["diffusers", "FooScheduler"]),
         "FooScheduler",
     ),
-    "a missing shard": (_lose_a_shard, "00002-of"),
+    "a missing shard": (_delete_a_shard, "00002-of"),
     "more layers than weights": (
         lambda folder: _change_json(folder / "transformer" / "config.json", num_layers=9),
         "meta tensor",
@@ -205,7 +205,7 @@ _WRONG_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("wrong", _WRONG_FOLDERS)
-def test_a_wrong_folder_is_refused_with_the_reason_and_without_its_place(
+def test_a_wrong_folder_is_rejected_with_the_reason_but_without_its_path(
     wrong: str, bridge: ModelIntegrationBridge, models_dir: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(ensure_tiny_model(models_dir, "ti2v"), tmp_path / "model")
@@ -216,7 +216,7 @@ def test_a_wrong_folder_is_refused_with_the_reason_and_without_its_place(
     assert str(tmp_path) not in caught.value.message
 
 
-def test_a_tokenizer_without_its_vocabulary_is_refused(
+def test_a_tokenizer_without_its_vocabulary_is_rejected(
     bridge: ModelIntegrationBridge, models_dir: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(ensure_tiny_model(models_dir, "ti2v"), tmp_path / "model")
@@ -225,7 +225,7 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(
         bridge.load(load_catalogue()["tiny-ti2v"], folder)
 
 
-def test_a_disk_that_can_not_be_written_is_told(
+def test_an_unwritable_folder_fails_with_storage_failed(
     bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -233,15 +233,15 @@ def test_a_disk_that_can_not_be_written_is_told(
         _finish(bridge.generate(load("tiny-t2v"), make_params(), tmp_path / "file" / "out"))
 
 
-def test_the_memory_of_a_model_is_free_once_it_is_closed(bridge: ModelIntegrationBridge, models_dir: Path) -> None:
-    """Two models in turns, ten times, as a replica changes between them."""
+def test_closing_a_model_frees_its_memory(bridge: ModelIntegrationBridge, models_dir: Path) -> None:
+    """Loads two models in turn, as a replica does that switches between them."""
     specs = [load_catalogue()[name] for name in ("tiny-t2v", "tiny-ti2v")]
     process, rss = psutil.Process(), list[int]()
     for change in range(12):
         spec = specs[change % 2]
         model = bridge.load(spec, ensure_model(spec, models_dir))
         for weight in model.text.transformer.parameters():
-            weight.detach().sum()  # reads it all
+            weight.detach().sum()  # Reads all weights into memory.
         model.close()
         rss.append(process.memory_info().rss)
     assert rss[-1] <= 1.05 * rss[1]

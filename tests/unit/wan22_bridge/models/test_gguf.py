@@ -20,8 +20,9 @@ from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import ConfigurationError, ModelCorrupted
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, PlanConstraints, Quantization, Residence
 from wan22_bridge.tuning.trials import list_trials

@@ -21,9 +21,10 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.lora_files import find_lora, list_loras
 from wan22_bridge.models.loras import LoraRack, unload_loras
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import fingerprint
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, Quantization, Residence
 from wan22_bridge.tiny_training.scenes import NEON

@@ -25,9 +25,10 @@ from wan22_bridge.models.latent_scale import to_vae_scale
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loading import load_component
 from wan22_bridge.models.offload_dir import OffloadDir
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import count_parts, decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.estimates import PROCESS_BYTES
 from wan22_bridge.planning.hardware import detect_hardware
 from wan22_bridge.planning.rungs import base_plan

@@ -1,4 +1,4 @@
-"""Several processes denoise one video together: to the same result, and none is waited for that is no more."""
+"""Multi-GPU groups, on CPU processes: equal results, and recovery after a rank is lost."""
 
 import math
 import os
@@ -28,15 +28,16 @@ from wan22_bridge.errors import ConfigurationError, GenerationFailed, InvalidReq
 from wan22_bridge.fetching.downloads import ensure_model
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack, unload_loras
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, PlanConstraints, Residence
 from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress, StepCache
 
 ROUNDING_DB = 100
-"""Two ranks against one. Here the bits are the same; a CPU's kernels may group the sums of fewer tokens otherwise."""
+"""Minimum likeness of two ranks to one process. A CPU's kernels may sum fewer tokens in another order."""
 PARAMS = make_params(steps=6, width=96, height=64)
 I2V: dict[str, Any] = {"model": "tiny-i2v", "model_type": ModelType.I2V}
 TI2V: dict[str, Any] = {"model": "tiny-ti2v", "model_type": ModelType.TI2V, "guidance_scale_2": None}
@@ -46,7 +47,7 @@ LoadTogether = Callable[..., LoadedModel]
 
 @pytest.fixture(scope="module")
 def load_together(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadTogether]:
-    """Loads a built-in model that is denoised by two processes, each plan once."""
+    """Loads a built-in model that two processes denoise together, each plan once."""
     catalogue, scratch = load_catalogue(), tmp_path_factory.mktemp("scratch")
     loaded = []
 
@@ -77,7 +78,7 @@ def denoise(*given: Any) -> torch.Tensor:
 
 
 def followers() -> list[psutil.Process]:
-    """The processes that follow this one."""
+    """Returns the follower processes of this process."""
     alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
     return [child for child in alive if "wan22_bridge.follower" in child.cmdline()]
 
@@ -87,18 +88,18 @@ def followers() -> list[psutil.Process]:
     [
         {"steps": 6},
         {"steps": 6, "guidance_scale": 1.0, "guidance_scale_2": 1.0},
-        {"steps": 6, "width": 80, "height": 48, "num_frames": 9},  # 45 tokens
-        {"steps": 2, "width": 16, "height": 16, "num_frames": 1},  # one token: the second process has none
+        {"steps": 6, "width": 80, "height": 48, "num_frames": 9},  # 45 tokens: parts of unequal length
+        {"steps": 2, "width": 16, "height": 16, "num_frames": 1},  # One token: the second rank has none.
         {"steps": 12, "step_cache": StepCache.FIRST_BLOCK},
         {"steps": 12, "step_cache": StepCache.TAYLORSEER},
         {"steps": 12, "step_cache": StepCache.PAB},
         {"steps": 4, "image": "first.png", **TI2V},
-        {"steps": 4, "width": 160, "height": 96, **TI2V},  # 15 tokens a frame
+        {"steps": 4, "width": 160, "height": 96, **TI2V},  # 15 tokens per frame
         {"steps": 4, "image": "first.png", "end_image": "last.png", **I2V},
     ],
     ids=lambda changes: " ".join(f"{key}={value}" for key, value in changes.items() if key != "model_type"),
 )
-def test_two_processes_make_what_one_makes(
+def test_two_ranks_generate_what_one_process_generates(
     changes: dict[str, Any], load_together: LoadTogether, load_exact: LoadModel, images: Path
 ) -> None:
     params = make_params(**{"width": 96, "height": 64} | changes)
@@ -109,22 +110,24 @@ def test_two_processes_make_what_one_makes(
     assert psnr(together, denoise(load_exact(params.model), params, images)) > ROUNDING_DB
 
 
-def test_a_run_goes_on_from_a_snapshot_to_the_same_bits(load_together: LoadTogether, load_exact: LoadModel) -> None:
+def test_a_run_resumes_from_a_snapshot_to_the_same_bits(load_together: LoadTogether, load_exact: LoadModel) -> None:
     model = load_together("tiny-t2v")
     whole = start(model, PARAMS)
     snapshots = [deepcopy(whole.snapshot()) for _ in whole.steps()]
 
     for snapshot in snapshots[:-1]:
         assert torch.equal(denoise(model, PARAMS, Path(), snapshot), whole.latents_BCTHW)
-    assert model.weights == f"{load_exact('tiny-t2v').weights} over 2", "a snapshot of one process is another's"
+    assert model.weights == f"{load_exact('tiny-t2v').weights} over 2", (
+        "a snapshot of one process must not fit two ranks"
+    )
 
 
-def test_a_run_that_is_left_does_not_disturb_the_next(load_together: LoadTogether) -> None:
+def test_a_stopped_run_does_not_change_the_next(load_together: LoadTogether) -> None:
     model = load_together("tiny-t2v")
     expected, before = denoise(model, PARAMS), followers()
-    left = start(model, PARAMS).steps()
-    next(left)
-    left.close()
+    stopped = start(model, PARAMS).steps()
+    next(stopped)
+    stopped.close()
 
     assert torch.equal(denoise(model, PARAMS), expected)
     assert followers() == before
@@ -140,7 +143,7 @@ def write_lora_on_the_last_layer(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("write", [write_lora, write_lora_on_the_last_layer])
-def test_a_lora_is_on_all_of_them_and_off_again(
+def test_a_lora_is_applied_on_all_ranks_and_removed_again(
     write: Callable[[Path], Path], load_together: LoadTogether, load_exact: LoadModel, tmp_path: Path
 ) -> None:
     model, alone = load_together("tiny-t2v"), load_exact("tiny-t2v")
@@ -157,7 +160,7 @@ def test_a_lora_is_on_all_of_them_and_off_again(
     assert psnr(found, plain) < 40
 
 
-def test_what_all_of_them_refuse_ends_none_of_them(load_together: LoadTogether, tmp_path: Path) -> None:
+def test_an_error_that_all_ranks_meet_ends_no_rank(load_together: LoadTogether, tmp_path: Path) -> None:
     model = load_together("tiny-t2v")
     expected, before = denoise(model, PARAMS), followers()
     write_lora(tmp_path / "wide.safetensors", width=128)
@@ -181,7 +184,7 @@ def test_what_all_of_them_refuse_ends_none_of_them(load_together: LoadTogether, 
     ],
     ids=str,
 )
-def test_it_works_with_every_other_way_to_run_a_model(
+def test_two_ranks_work_with_every_other_optimization(
     changes: dict[str, Any], load_together: LoadTogether, load_exact: LoadModel, tmp_path: Path
 ) -> None:
     write_lora(tmp_path / "style.safetensors")
@@ -195,21 +198,20 @@ def test_it_works_with_every_other_way_to_run_a_model(
     assert psnr(found, expected) > 90
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does that
-def test_the_blocks_can_be_compiled(load_together: LoadTogether, load_exact: LoadModel) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch's compiler causes this warning
+def test_two_ranks_work_with_compiled_blocks(load_together: LoadTogether, load_exact: LoadModel) -> None:
     together = denoise(load_together("tiny-t2v", compiled=True), PARAMS)
 
     assert psnr(together, denoise(load_exact("tiny-t2v"), PARAMS)) > 90
 
 
-def test_an_attention_backend_that_can_not_be_divided_is_told(load_together: LoadTogether) -> None:
-    with pytest.raises(ConfigurationError, match="'_native_math' can't be divided over GPUs") as caught:
+def test_an_attention_backend_without_multi_gpu_support_is_rejected(load_together: LoadTogether) -> None:
+    with pytest.raises(ConfigurationError, match="'_native_math' cannot run on several GPUs") as caught:
         load_together("tiny-t2v", attention_backend="_native_math")
     assert "native" in caught.value.suggestions[0]
     assert followers() == []
-
-
-# Through the bridge.
 
 
 @pytest.fixture
@@ -242,11 +244,11 @@ def step_with(run: Generator[Progress, None, GenerationResult], index: int) -> N
 
 def kill_in_the_middle_of_a_pass() -> "subprocess.Popen[bytes]":
     [follower] = followers()
-    follower.send_signal(signal.SIGSTOP)  # so that the next step is waited for in the middle of a pass
+    follower.send_signal(signal.SIGSTOP)  # The leader then waits for the next step in the middle of a pass.
     return subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -KILL {follower.pid}"])
 
 
-def test_a_job_whose_process_is_killed_goes_on_with_a_new_one_to_the_same_bits(
+def test_a_generation_resumes_with_a_new_process_after_a_kill_to_the_same_bits(
     bridge: ModelIntegrationBridge, model: LoadedModel, tmp_path: Path
 ) -> None:
     expected = finish(bridge.generate(model, PARAMS, tmp_path / "expected"))
@@ -255,14 +257,14 @@ def test_a_job_whose_process_is_killed_goes_on_with_a_new_one_to_the_same_bits(
     step_with(run, 2)
     killing = kill_in_the_middle_of_a_pass()
 
-    assert next(run).current_step == 2, "it goes on from the step that it had reached"
-    again = finish(run)
+    assert next(run).current_step == 2, "the generation must resume from the step that it had reached"
+    resumed = finish(run)
 
     killing.wait()
-    assert again.video.read_bytes() == expected.video.read_bytes()
+    assert resumed.video.read_bytes() == expected.video.read_bytes()
 
 
-def test_a_job_whose_processes_are_killed_again_and_again_fails_and_the_next_one_works(
+def test_a_generation_fails_after_three_lost_ranks_and_the_next_works(
     bridge: ModelIntegrationBridge, model: LoadedModel, tmp_path: Path
 ) -> None:
     run = bridge.generate(model, PARAMS, tmp_path / "out")
@@ -283,7 +285,7 @@ def test_a_job_whose_processes_are_killed_again_and_again_fails_and_the_next_one
     assert finish(bridge.generate(model, PARAMS, tmp_path / "out")).video.exists()
 
 
-def test_one_that_dies_between_two_jobs_is_missed_by_nobody(
+def test_a_follower_that_died_between_generations_is_replaced(
     bridge: ModelIntegrationBridge, model: LoadedModel, tmp_path: Path
 ) -> None:
     [follower] = followers()
@@ -294,7 +296,7 @@ def test_one_that_dies_between_two_jobs_is_missed_by_nobody(
     assert len(followers()) == 1
 
 
-def test_one_that_hangs_is_not_waited_for_for_ever(
+def test_a_hanging_follower_is_replaced_after_the_time_limit(
     bridge: ModelIntegrationBridge, model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = bridge.generate(model, PARAMS, tmp_path / "out")
@@ -309,7 +311,7 @@ def test_one_that_hangs_is_not_waited_for_for_ever(
     assert new.pid != follower.pid
 
 
-def test_one_that_runs_out_of_memory_makes_all_go_on_in_a_way_that_takes_less(
+def test_a_follower_out_of_memory_moves_all_ranks_to_the_next_rung(
     bridge: ModelIntegrationBridge, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = bridge.generate(model, make_params(steps=6, width=320, height=320, num_frames=17), tmp_path / "out")
@@ -344,7 +346,7 @@ sys.stdin.read()
 """
 
 
-def test_none_is_left_when_the_leader_is_killed(models_dir: Path) -> None:
+def test_no_follower_survives_a_killed_leader(models_dir: Path) -> None:
     command = [sys.executable, "-c", _LEADER, str(models_dir), "4"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as leader:
         assert leader.stdout is not None

@@ -1,4 +1,4 @@
-"""Step caches skip work, change little, and leave nothing behind."""
+"""Step caches: work skipped, likeness to the exact result, memory, and cleanup after a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +16,9 @@ from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.models.architecture import find_architecture
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.estimates import add_run
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.rungs import base_plan
@@ -26,8 +27,8 @@ from wan22_bridge.types import StepCache
 
 PARAMS = make_params(steps=16, width=96, height=64)
 CACHES = [kind for kind in StepCache if kind is not StepCache.NONE]
-# A layer that each cache passes over when it can.
-SPARED = {
+# A layer that each cache skips at some steps.
+SKIPPED = {
     StepCache.FIRST_BLOCK: "blocks.1.ffn",
     StepCache.TAYLORSEER: "blocks.0.ffn.net.0",
     StepCache.MAGCACHE: "blocks.1.ffn",
@@ -37,7 +38,7 @@ SPARED = {
 
 @contextmanager
 def counting(model: LoadedModel, layer: str) -> Iterator[list[int]]:
-    """Counts the layer's calls in both experts."""
+    """Counts the calls of a layer in both experts."""
     calls = [0]
 
     def count(*_: object) -> None:
@@ -53,54 +54,58 @@ def counting(model: LoadedModel, layer: str) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("kind", CACHES)
-def test_a_cache_spares_work_and_changes_the_result_little(kind: StepCache, load_exact: LoadModel) -> None:
+def test_a_step_cache_skips_work_and_changes_the_result_little(kind: StepCache, load_exact: LoadModel) -> None:
     model = load_exact("tiny-t2v")
-    with counting(model, SPARED[kind]) as full:
+    with counting(model, SKIPPED[kind]) as full:
         exact = denoise(model, PARAMS)
-    with counting(model, SPARED[kind]) as spared:
+    with counting(model, SKIPPED[kind]) as cached:
         found = denoise(model, replace(PARAMS, step_cache=kind))
 
-    assert spared[0] < full[0]
+    assert cached[0] < full[0]
     assert psnr(found, exact) > 30
 
 
 @pytest.mark.parametrize("kind", CACHES)
 @pytest.mark.parametrize("model_id", ["tiny-i2v", "tiny-ti2v"])
-def test_every_model_takes_every_cache(kind: StepCache, model_id: str, load_exact: LoadModel, images: Path) -> None:
+def test_every_image_model_works_with_every_step_cache(
+    kind: StepCache, model_id: str, load_exact: LoadModel, images: Path
+) -> None:
     model = load_exact(model_id)
     params = replace(PARAMS, model=model_id, model_type=model.spec.type, image="first.png", steps=8)
     params = replace(params, guidance_scale_2=model.spec.guidance_scale_2)
 
     found = denoise(model, replace(params, step_cache=kind), images)
 
-    # In a run of eight steps what a cache lets out weighs much; two seeds are 12 dB apart.
+    # Skipped work changes much in a run of only eight steps. Two different seeds are 12 dB apart.
     assert psnr(found, denoise(model, params, images)) > 16
 
 
 @pytest.mark.parametrize("kind", CACHES)
-def test_a_pass_is_never_given_what_is_the_other_ones(kind: StepCache, load_exact: LoadModel, models_dir: Path) -> None:
+def test_batched_and_separate_guidance_passes_agree_under_a_step_cache(
+    kind: StepCache, load_exact: LoadModel, models_dir: Path
+) -> None:
     plan = replace(base_plan("cpu"), batched_guidance=True)
     batched = LoadedModel(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"), plan, exact=True)
     params = replace(PARAMS, step_cache=kind)
 
-    # The first block's cache judges two passes at once by both; the others do the same either way, up to the rounding,
-    # of which TaylorSeer's extrapolation makes more.
+    # Results that leaked between the passes would differ much more. FIRST_BLOCK decides for a batch by both passes,
+    # and TaylorSeer's extrapolation amplifies rounding.
     least = {StepCache.FIRST_BLOCK: 50, StepCache.TAYLORSEER: 50}.get(kind, 90)
     strong = replace(params, guidance_scale=12.0, guidance_scale_2=12.0)
     assert psnr(denoise(load_exact("tiny-t2v"), strong), denoise(batched, strong)) > least
 
 
 @pytest.mark.parametrize("kind", CACHES)
-def test_a_cache_takes_the_memory_that_is_planned_for_it(kind: StepCache, load_exact: LoadModel) -> None:
+def test_a_step_cache_holds_as_much_memory_as_planned(kind: StepCache, load_exact: LoadModel) -> None:
     model, params = load_exact("tiny-t2v"), replace(PARAMS, step_cache=kind)
     shape = RequestShape(width=params.width, height=params.height, num_frames=params.num_frames)
     meter = FootprintMeter(find_architecture(model.spec), "cpu", base_plan("cpu").dtypes)
     bare = meter.measure(shape)
     planned = add_run(bare, replace(shape, step_cache=kind)).cache_bytes
     if kind is StepCache.PAB:
-        planned -= bare.denoise_bytes  # of the second pass, which is made at the same time
+        planned -= bare.denoise_bytes  # The plan counts the second pass, which runs in one batch.
     if kind is StepCache.TAYLORSEER:
-        planned //= 2  # it keeps bf16, also where the model computes in fp32
+        planned //= 2  # The plan assumes fp32 here, but TaylorSeer stores bf16.
 
     run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path()))
     held = max(_held_by_hooks(model.text.transformer) for _ in run.steps())
@@ -109,7 +114,7 @@ def test_a_cache_takes_the_memory_that_is_planned_for_it(kind: StepCache, load_e
 
 
 def _held_by_hooks(expert: torch.nn.Module) -> int:
-    """Bytes of the tensors that diffusers' hooks on an expert keep."""
+    """Returns the bytes of the tensors that diffusers' hooks on an expert hold."""
     storages: dict[int, int] = {}
     visited: set[int] = set()
 
@@ -138,7 +143,7 @@ def _held_by_hooks(expert: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize("kind", CACHES)
-def test_a_run_that_was_stopped_leaves_no_trace_of_its_cache(kind: StepCache, load_exact: LoadModel) -> None:
+def test_a_stopped_run_leaves_no_cached_results(kind: StepCache, load_exact: LoadModel) -> None:
     model, params = load_exact("tiny-t2v"), replace(PARAMS, step_cache=kind)
     exact, cached = denoise(model, PARAMS), denoise(model, params)
     steps = Denoising(model, params, prepare_conditioning(model, params, TextCache(), Path())).steps()
@@ -151,7 +156,7 @@ def test_a_run_that_was_stopped_leaves_no_trace_of_its_cache(kind: StepCache, lo
     assert torch.equal(denoise(model, PARAMS), exact)
 
 
-def test_guidance_in_one_batch_is_the_same_up_to_rounding(load_exact: LoadModel, models_dir: Path) -> None:
+def test_batched_guidance_equals_separate_passes_up_to_rounding(load_exact: LoadModel, models_dir: Path) -> None:
     plan = replace(base_plan("cpu"), batched_guidance=True)
     batched = LoadedModel(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"), plan, exact=True)
 

@@ -1,4 +1,4 @@
-"""Prompts are encoded once for all models with the same encoder, and between the parts it can be stopped."""
+"""Conditioning: reuse of text embeddings across models, and cancellation between its parts."""
 
 import shutil
 from pathlib import Path
@@ -11,10 +11,11 @@ from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_in_parts
+from wan22_bridge.pipeline.conditioning import prepare_in_parts
+from wan22_bridge.pipeline.text_cache import TextCache
 
 
-def test_a_cached_prompt_gives_the_same_bits(load_exact: LoadModel) -> None:
+def test_a_cached_prompt_has_the_same_bits_as_an_encoded_one(load_exact: LoadModel) -> None:
     model, texts = load_exact("tiny-t2v"), TextCache(capacity=1)
     first = texts.encode(model, "a red circle")
     assert texts.encode(model, "a red circle") is first
@@ -24,7 +25,7 @@ def test_a_cached_prompt_gives_the_same_bits(load_exact: LoadModel) -> None:
     assert torch.equal(again, first)
 
 
-def test_models_with_the_same_encoder_share_its_embeddings(
+def test_models_with_the_same_text_encoder_share_embeddings(
     load_exact: LoadModel, models_dir: Path, tmp_path: Path
 ) -> None:
     model, texts = load_exact("tiny-t2v"), TextCache()
@@ -34,7 +35,7 @@ def test_models_with_the_same_encoder_share_its_embeddings(
     assert texts.encode(same, "a red circle") is texts.encode(model, "a red circle")
 
 
-def test_models_with_other_weights_in_files_of_the_same_size_do_not(
+def test_models_with_different_encoder_weights_of_equal_size_do_not_share_embeddings(
     load_exact: LoadModel, models_dir: Path, tmp_path: Path
 ) -> None:
     model, texts = load_exact("tiny-t2v"), TextCache()
@@ -50,15 +51,17 @@ def test_models_with_other_weights_in_files_of_the_same_size_do_not(
     assert other.weights != model.weights
 
 
-def test_preparing_can_be_stopped_between_the_prompts(load_exact: LoadModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preparation_can_be_cancelled_between_the_prompts(
+    load_exact: LoadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, encoded = load_exact("tiny-t2v"), []
     encode_prompt = model.text.encode_prompt
 
-    def listen(text: str, **options: Any) -> Any:
+    def record(text: str, **options: Any) -> Any:
         encoded.append(text)
         return encode_prompt(text, **options)
 
-    monkeypatch.setattr(model.text, "encode_prompt", listen)
+    monkeypatch.setattr(model.text, "encode_prompt", record)
     params = make_params(prompt="one", negative_prompt="two")
     parts = prepare_in_parts(model, params, TextCache(), Path())
     next(parts)

@@ -1,4 +1,4 @@
-"""The own loop and the own decoding make the bits that diffusers' pipelines make."""
+"""Bit-exactness of the denoising loop and of the decoding against diffusers' pipelines."""
 
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import decode_frames
 from wan22_bridge.pipeline.denoising import Denoising, DenoisingStep
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.types import GenerationParams, ModelType
 
 _CASES: dict[str, dict[str, Any]] = {
@@ -51,7 +52,7 @@ def _params(case: str) -> GenerationParams:
 
 
 def _run_pipeline(model: LoadedModel, params: GenerationParams, images: Path, output_type: str) -> Any:
-    """The same video by diffusers alone."""
+    """Generates the same video with diffusers alone."""
     pipeline = model.text if params.image is None else model.image
     before = pipeline.scheduler
     pipeline.scheduler = {
@@ -89,7 +90,7 @@ def _run_own(model: LoadedModel, params: GenerationParams, images: Path) -> tupl
 
 
 @pytest.mark.parametrize("case", _CASES)
-def test_the_latents_are_the_pipelines_bit_for_bit(case: str, load_exact: LoadModel, images: Path) -> None:
+def test_latents_equal_those_of_diffusers_bit_for_bit(case: str, load_exact: LoadModel, images: Path) -> None:
     params = _params(case)
     model = load_exact(params.model)
     steps, latents = _run_own(model, params, images)
@@ -98,7 +99,7 @@ def test_the_latents_are_the_pipelines_bit_for_bit(case: str, load_exact: LoadMo
 
 
 @pytest.mark.parametrize("case", ["text", "first and last frame", "one expert, first frame", "text, one frame"])
-def test_the_frames_are_the_pipelines_bit_for_bit(case: str, load_exact: LoadModel, images: Path) -> None:
+def test_frames_equal_those_of_diffusers_bit_for_bit(case: str, load_exact: LoadModel, images: Path) -> None:
     params = _params(case)
     model = load_exact(params.model)
     _, latents = _run_own(model, params, images)
@@ -108,7 +109,7 @@ def test_the_frames_are_the_pipelines_bit_for_bit(case: str, load_exact: LoadMod
     assert np.array_equal(frames, (expected * 255).round().astype(np.uint8))
 
 
-def test_both_experts_take_part_at_the_models_boundary(load_exact: LoadModel, images: Path) -> None:
+def test_experts_change_once_at_the_models_boundary(load_exact: LoadModel, images: Path) -> None:
     params = _params("text")
     steps, _ = _run_own(load_exact("tiny-t2v"), params, images)
     experts = [step.expert for step in steps]
@@ -117,7 +118,7 @@ def test_both_experts_take_part_at_the_models_boundary(load_exact: LoadModel, im
     assert [step.sigma for step in steps] == sorted((step.sigma for step in steps), reverse=True)
 
 
-def test_a_run_that_was_stopped_leaves_no_trace_in_the_next(load_exact: LoadModel, images: Path) -> None:
+def test_a_stopped_run_does_not_change_the_next(load_exact: LoadModel, images: Path) -> None:
     params = _params("text")
     model = load_exact(params.model)
     _, expected = _run_own(model, params, images)

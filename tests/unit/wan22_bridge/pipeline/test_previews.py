@@ -1,4 +1,4 @@
-"""Previews: latents as small moving pictures."""
+"""Previews: rendering, the factors of each VAE, and the files of a running generation."""
 
 import io
 import json
@@ -25,9 +25,10 @@ from wan22_bridge.errors import ModelCorrupted
 from wan22_bridge.models.kernels import use_fast_kernels
 from wan22_bridge.models.latent_scale import to_unit_scale
 from wan22_bridge.models.sidecars import FACTORS_FILE, PreviewFactors, find_factors
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.previews import render_preview
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.tiny_training.trained import draw_first_frames
 from wan22_bridge.tuning.preview_factors import draw_pictures, fit_factors
 from wan22_bridge.types import Preview
@@ -40,7 +41,7 @@ def frames_of(webp: bytes) -> list[np.ndarray]:
         return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
 
 
-def test_a_preview_has_a_picture_for_each_latent_frame_and_moves_in_time() -> None:
+def test_a_preview_has_one_picture_for_each_latent_frame_and_the_videos_duration() -> None:
     latents = torch.zeros(1, 2, 3, 10, 20)
     latents[0, 0, 1] = 1.0
     latents[0, 1, 2] = -1.0
@@ -48,9 +49,9 @@ def test_a_preview_has_a_picture_for_each_latent_frame_and_moves_in_time() -> No
 
     webp = render_preview(latents, factors, fps=16)
 
-    grey, red, yellow = frames_of(webp)
-    assert grey.shape == (10, 20, 3)
-    assert np.abs(grey.astype(int) - 127).max() < 12
+    gray, red, yellow = frames_of(webp)
+    assert gray.shape == (10, 20, 3)
+    assert np.abs(gray.astype(int) - 127).max() < 12
     assert red[5, 5, 0] > 240
     assert yellow[5, 5, 2] < 16
     with Image.open(io.BytesIO(webp)) as image:
@@ -60,7 +61,7 @@ def test_a_preview_has_a_picture_for_each_latent_frame_and_moves_in_time() -> No
 
 
 @pytest.mark.parametrize("z_dim", [16, 48])
-def test_the_published_factors_of_both_vaes_are_known(z_dim: int, tmp_path: Path) -> None:
+def test_published_factors_exist_for_both_vaes(z_dim: int, tmp_path: Path) -> None:
     factors = find_factors(tmp_path, z_dim)
 
     assert factors is not None
@@ -69,10 +70,10 @@ def test_the_published_factors_of_both_vaes_are_known(z_dim: int, tmp_path: Path
 
 
 @pytest.mark.parametrize("model_id", ["tiny-i2v", "tiny-ti2v"])
-def test_previews_show_the_colours_of_what_was_encoded(model_id: str, load: LoadModel) -> None:
+def test_previews_show_the_colors_of_the_encoded_pictures(model_id: str, load: LoadModel) -> None:
     model = load(model_id)
     assert model.preview_factors is not None
-    shown, meant = [], []
+    shown, expected = [], []
     for picture_CHW in draw_first_frames(6, seed=99):
         clip_BCTHW = picture_CHW[None, :, None]
         with torch.no_grad():
@@ -80,15 +81,15 @@ def test_previews_show_the_colours_of_what_was_encoded(model_id: str, load: Load
         [frame] = frames_of(render_preview(latents, model.preview_factors, fps=16))
         small = functional.adaptive_avg_pool2d(picture_CHW, frame.shape[:2]).permute(1, 2, 0)
         shown.append(frame.ravel())
-        meant.append(small.numpy().ravel())
+        expected.append(small.numpy().ravel())
 
-    assert np.corrcoef(np.concatenate(shown), np.concatenate(meant))[0, 1] > 0.8
+    assert np.corrcoef(np.concatenate(shown), np.concatenate(expected))[0, 1] > 0.8
 
 
 @torch.no_grad()
-def test_what_is_fitted_finds_the_colours_that_a_vae_keeps() -> None:
+def test_fitted_factors_recover_the_colors_of_a_linear_vae() -> None:
     class Averaging(torch.nn.Module):
-        """Keeps each colour of 8x8 pixels in two channels, mixed."""
+        """A VAE that stores the mean color of 8x8 pixels in two mixed sets of channels."""
 
         config = SimpleNamespace(z_dim=2 * 3, latents_mean=[0.5] * 6, latents_std=[2.0] * 6)
 
@@ -101,22 +102,22 @@ def test_what_is_fitted_finds_the_colours_that_a_vae_keeps() -> None:
     factors = fit_factors(vae, pictures_BCHW)
 
     latents = to_unit_scale(vae, vae.encode(pictures_BCHW[:, :, None]).latent_dist.mode())
-    colours = torch.tensordot(latents, torch.tensor(factors.channels), dims=([1], [0])) + torch.tensor(factors.bias)
+    colors = torch.tensordot(latents, torch.tensor(factors.channels), dims=([1], [0])) + torch.tensor(factors.bias)
     expected = functional.adaptive_avg_pool2d(pictures_BCHW, 12).permute(0, 2, 3, 1)
-    torch.testing.assert_close(colours[:, 0], expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(colors[:, 0], expected, rtol=0, atol=1e-3)
 
 
-def test_the_estimate_is_what_the_scheduler_takes_the_clean_latents_to_be(load_exact: LoadModel) -> None:
+def test_the_estimate_equals_the_samplers_prediction_of_clean_latents(load_exact: LoadModel) -> None:
     model = load_exact("tiny-t2v")
     run = Denoising(model, PARAMS, prepare_conditioning(model, PARAMS, TextCache(), Path()))
     with pytest.raises(ValueError, match="before the first step"):
         run.estimate()
     for _ in run.steps():
-        assert torch.allclose(run.estimate(), run._scheduler.model_outputs[-1], atol=1e-5)
+        assert torch.allclose(run.estimate(), run._sampler.model_outputs[-1], atol=1e-5)
     assert torch.allclose(run.estimate(), run.latents_BCTHW, atol=0.2)
 
 
-def test_a_generation_shows_its_preview_while_it_runs(models_dir: Path, tmp_path: Path) -> None:
+def test_a_running_generation_writes_a_preview_after_each_step(models_dir: Path, tmp_path: Path) -> None:
     bridge = ModelIntegrationBridge()
     model = bridge.load(load_catalogue()["tiny-i2v"], ensure_tiny_model(models_dir, "i2v"))
     params = replace(PARAMS, model="tiny-i2v", model_type=model.spec.type, image="first.png")
@@ -133,14 +134,14 @@ def test_a_generation_shows_its_preview_while_it_runs(models_dir: Path, tmp_path
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"channels": [[1, 2, 3]], "bias": [0, 0, 0]}', '{"bias": 1}'])
-def test_factors_that_do_not_fit_are_told(content: str, tmp_path: Path) -> None:
+def test_unusable_factors_are_rejected(content: str, tmp_path: Path) -> None:
     (tmp_path / FACTORS_FILE).write_text(content)
 
     with pytest.raises(ModelCorrupted, match="can't be used"):
         find_factors(tmp_path, 16)
 
 
-def test_the_command_fits_a_models_own_vae(models_dir: Path, tmp_path: Path) -> None:
+def test_the_fit_preview_command_writes_factors_for_the_models_vae(models_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(ensure_tiny_model(models_dir, "t2v"), tmp_path / "model")
     (folder / FACTORS_FILE).unlink()
 

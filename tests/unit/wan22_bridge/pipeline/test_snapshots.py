@@ -17,9 +17,10 @@ from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.errors import SnapshotRejected
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, ModelType, Progress
 
 _STEPS = 6

@@ -1,4 +1,4 @@
-"""What is remembered between steps changes no bit, and is gone after the run."""
+"""Reuse of text projections across the steps of a run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +11,17 @@ from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
-def test_the_text_is_projected_once_a_run_for_each_prompt_and_expert(
+def test_text_is_projected_once_per_run_for_each_prompt_and_expert(
     guidance_scale: float, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Its own model: one that has worn a LoRA has other modules, until a run without takes it off.
+    # A model of its own, because a LoRA replaces modules until the next run without LoRAs.
     model = LoadedModel(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"), base_plan("cpu"))
     calls = list[str]()
     for expert in (model.text.transformer, model.text.transformer_2):
@@ -34,13 +35,13 @@ def test_the_text_is_projected_once_a_run_for_each_prompt_and_expert(
 
 def _counted(forward: Callable[[torch.Tensor], torch.Tensor], calls: list[str]) -> Callable[..., torch.Tensor]:
     def count(given: torch.Tensor) -> torch.Tensor:
-        calls.append("once more")
+        calls.append("call")
         return forward(given)
 
     return count
 
 
-def test_nothing_is_remembered_after_a_run_or_one_that_was_stopped(load: LoadModel, tmp_path: Path) -> None:
+def test_a_stopped_run_restores_the_text_modules(load: LoadModel, tmp_path: Path) -> None:
     model, params = load("tiny-t2v"), make_params(steps=6)
     steps = Denoising(model, params, prepare_conditioning(model, params, TextCache(), tmp_path)).steps()
     next(steps)
@@ -50,7 +51,7 @@ def test_nothing_is_remembered_after_a_run_or_one_that_was_stopped(load: LoadMod
     assert "forward" not in vars(to_k)
 
 
-def test_a_long_video_does_without_what_it_would_cost_in_memory(load: LoadModel, tmp_path: Path) -> None:
+def test_a_long_video_does_not_reuse_text_projections(load: LoadModel, tmp_path: Path) -> None:
     model, params = load("tiny-t2v"), make_params(steps=1, width=512, height=512, num_frames=17)
     steps = Denoising(model, params, prepare_conditioning(model, params, TextCache(), tmp_path)).steps()
     next(steps)

@@ -1,4 +1,4 @@
-"""A video as what another one begins with: made anew, or continued."""
+"""Video-to-video generation and video continuation."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.experts import Expert
 from wan22_bridge.media.videos import read_frames, read_last_frame
 from wan22_bridge.media.writer import VideoWriter
-from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.types import SchedulerName
 
 PARAMS = make_params(
@@ -31,31 +32,32 @@ PARAMS = make_params(
 
 @pytest.fixture
 def videos(tmp_path: Path) -> Path:
-    """A folder with video.mp4: a grey ramp over thirteen frames, 128x64."""
+    """A folder with video.mp4: 13 frames of 128x64 pixels, from dark to bright gray."""
     frames = np.linspace(20, 230, 13, dtype=np.uint8)[:, None, None, None] * np.ones((1, 64, 128, 3), dtype=np.uint8)
     with VideoWriter(tmp_path / "video.mp4", width=128, height=64, fps=16, parameters={}) as video:
         video.add(frames)
     return tmp_path
 
 
-def test_the_first_frames_are_read_and_fitted(videos: Path) -> None:
+def test_the_first_frames_are_read_and_resized(videos: Path) -> None:
     frames = read_frames(videos / "video.mp4", 9, 96, 64)
 
     assert [frame.size for frame in frames] == [(96, 64)] * 9
-    greys = [np.asarray(frame).mean() for frame in frames]
-    assert greys == sorted(greys)
+    grays = [np.asarray(frame).mean() for frame in frames]
+    assert grays == sorted(grays)
     assert abs(np.asarray(read_last_frame(videos / "video.mp4", 96, 64)).mean() - 230) < 4
 
 
 @pytest.mark.parametrize("scheduler", SchedulerName)
-def test_a_video_is_made_anew_bit_for_bit_as_diffusers_does(
+def test_video_to_video_equals_diffusers_bit_for_bit(
     scheduler: SchedulerName, load_exact: LoadModel, videos: Path
 ) -> None:
     model, params = load_exact("tiny-t2v"), replace(PARAMS, scheduler=scheduler)
     pipeline = WanVideoToVideoPipeline(
         tokenizer=model.text.tokenizer,
         text_encoder=model.text.text_encoder,
-        transformer=model.text.transformer_2,  # the pipeline has one expert: at this strength it is the second
+        # The pipeline has one expert. At this strength, only the low-noise expert runs.
+        transformer=model.text.transformer_2,
         vae=model.text.vae,
         scheduler=diffusers_scheduler(scheduler, flow_shift=3.0),
     )
@@ -81,7 +83,7 @@ def test_a_video_is_made_anew_bit_for_bit_as_diffusers_does(
     assert torch.equal(run.latents_BCTHW, expected)
 
 
-def test_the_strength_says_how_much_is_made_anew(load_exact: LoadModel, videos: Path) -> None:
+def test_a_higher_strength_changes_more_of_the_video(load_exact: LoadModel, videos: Path) -> None:
     model = load_exact("tiny-t2v")
     source = prepare_conditioning(model, replace(PARAMS, steps=1000, strength=0.001), TextCache(), videos)
 
@@ -94,24 +96,24 @@ def test_the_strength_says_how_much_is_made_anew(load_exact: LoadModel, videos: 
     assert likeness[0] > likeness[-1] + 3
 
 
-def test_it_goes_on_from_a_snapshot_to_the_same_bits(load_exact: LoadModel, videos: Path) -> None:
+def test_video_to_video_resumes_from_a_snapshot_to_the_same_bits(load_exact: LoadModel, videos: Path) -> None:
     model = load_exact("tiny-t2v")
 
     def begin(snapshot: Snapshot | None = None) -> Denoising:
         return Denoising(model, PARAMS, prepare_conditioning(model, PARAMS, TextCache(), videos), snapshot)
 
-    whole, broken = begin(), begin()
+    whole, stopped = begin(), begin()
     list(whole.steps())
-    steps = broken.steps()
+    steps = stopped.steps()
     next(steps), next(steps)
-    rest = begin(broken.snapshot())
+    rest = begin(stopped.snapshot())
     assert [step.index for step in rest.steps()] == [2, 3]
 
     assert torch.equal(rest.latents_BCTHW, whole.latents_BCTHW)
 
 
 @pytest.mark.parametrize("model_id", ["tiny-i2v", "tiny-ti2v"])
-def test_a_video_in_the_image_s_place_is_continued_from_its_last_frame(
+def test_video_continuation_equals_generation_from_the_last_frame(
     model_id: str, load_exact: LoadModel, videos: Path
 ) -> None:
     model = load_exact(model_id)
@@ -124,14 +126,14 @@ def test_a_video_in_the_image_s_place_is_continued_from_its_last_frame(
     assert torch.equal(continued, from_image)
 
 
-def test_through_the_bridge_the_progress_counts_the_steps_that_are_run(models_dir: Path, videos: Path) -> None:
+def test_progress_of_video_to_video_counts_only_the_steps_to_run(models_dir: Path, videos: Path) -> None:
     bridge = ModelIntegrationBridge()
     model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
 
-    said = list(bridge.generate(model, PARAMS, videos / "out", inputs=videos))
+    reports = list(bridge.generate(model, PARAMS, videos / "out", inputs=videos))
 
-    assert {progress.total_steps for progress in said} == {4}
-    assert max(progress.current_step for progress in said) == 4
+    assert {progress.total_steps for progress in reports} == {4}
+    assert max(progress.current_step for progress in reports) == 4
     assert (videos / "out" / "video.mp4").exists()
 
 
@@ -143,7 +145,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_video_that_can_t_be_used_is_told(bad: str, load_exact: LoadModel, videos: Path) -> None:
+def test_an_unusable_video_is_rejected_with_the_reason(bad: str, load_exact: LoadModel, videos: Path) -> None:
     spoil, changes, reason = BAD[bad]
     spoil(videos / "video.mp4")
 
@@ -151,7 +153,7 @@ def test_a_video_that_can_t_be_used_is_told(bad: str, load_exact: LoadModel, vid
         denoise(load_exact("tiny-t2v"), replace(PARAMS, **changes), videos)
 
 
-def test_a_cut_off_video_can_t_be_continued(load_exact: LoadModel, videos: Path) -> None:
+def test_continuation_of_a_truncated_video_is_rejected(load_exact: LoadModel, videos: Path) -> None:
     path = videos / "video.mp4"
     path.write_bytes(path.read_bytes()[:200])
     model = load_exact("tiny-i2v")
@@ -161,7 +163,7 @@ def test_a_cut_off_video_can_t_be_continued(load_exact: LoadModel, videos: Path)
         denoise(model, params, videos)
 
 
-def test_what_can_t_begin_with_a_video_says_so(load_exact: LoadModel, videos: Path) -> None:
+def test_a_too_low_strength_or_an_image_model_rejects_the_video(load_exact: LoadModel, videos: Path) -> None:
     with pytest.raises(InvalidRequest, match="leaves none of the 10 steps"):
         denoise(load_exact("tiny-t2v"), replace(PARAMS, strength=0.05), videos)
     model = load_exact("tiny-i2v")

@@ -1,4 +1,4 @@
-"""MagCache skips the steps that one run of the model beforehand has shown to be even."""
+"""MagCache's calibration, its ratios on the disk, and the steps that it skips."""
 
 import json
 import shutil
@@ -21,8 +21,9 @@ from wan22_bridge.errors import InvalidRequest, ModelCorrupted
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.sidecars import RATIOS_FILE, find_ratios, write_ratios
-from wan22_bridge.pipeline.conditioning import Conditioning, TextCache, prepare_conditioning
+from wan22_bridge.pipeline.conditioning import Conditioning, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
+from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.tuning.calibrating import calibrate
 from wan22_bridge.types import StepCache
@@ -31,7 +32,9 @@ PARAMS = make_params(steps=16, width=96, height=64)
 CACHED = replace(PARAMS, step_cache=StepCache.MAGCACHE)
 
 
-def test_calibrating_gives_a_ratio_for_each_step_and_changes_nothing(load_exact: LoadModel, tmp_path: Path) -> None:
+def test_calibration_measures_a_ratio_for_each_step_and_does_not_change_the_model(
+    load_exact: LoadModel, tmp_path: Path
+) -> None:
     model = load_exact("tiny-t2v")
     before = denoise(model, PARAMS)
     experts = [step.expert for step in Denoising(model, PARAMS, prepare(model)).steps()]
@@ -50,7 +53,9 @@ def prepare(model: LoadedModel) -> Conditioning:
     return prepare_conditioning(model, PARAMS, TextCache(), Path())
 
 
-def test_even_steps_are_skipped_and_uneven_ones_are_not(load_exact: LoadModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_with_even_magnitudes_are_skipped_and_others_are_not(
+    load_exact: LoadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, calls = load_exact("tiny-t2v"), [0]
 
     def count(*_: object) -> None:
@@ -72,7 +77,7 @@ def test_even_steps_are_skipped_and_uneven_ones_are_not(load_exact: LoadModel, m
         hook.remove()
 
 
-def test_a_run_that_goes_on_from_a_snapshot_takes_the_ratios_of_the_steps_that_are_left(
+def test_a_resumed_run_uses_the_ratios_of_its_remaining_steps(
     load_exact: LoadModel,
 ) -> None:
     model = load_exact("tiny-t2v")
@@ -85,10 +90,10 @@ def test_a_run_that_goes_on_from_a_snapshot_takes_the_ratios_of_the_steps_that_a
 
     rest = Denoising(model, CACHED, prepare(model), snapshot)
     described = rest._expert_run(Expert.HIGH_NOISE)
-    going_on = rest.steps()
-    next(going_on)
+    remaining = rest.steps()
+    next(remaining)
     config = model.text.transformer._cache_config
-    going_on.close()
+    remaining.close()
 
     whole_run = MagCacheConfig(mag_ratios=list(described.mag_ratios or ()), num_inference_steps=described.total)
     assert described.done == 5
@@ -96,32 +101,32 @@ def test_a_run_that_goes_on_from_a_snapshot_takes_the_ratios_of_the_steps_that_a
     assert torch.equal(config.mag_ratios, whole_run.mag_ratios[5:])
 
 
-def test_a_model_that_was_never_calibrated_says_so(models_dir: Path, tmp_path: Path) -> None:
+def test_magcache_on_an_uncalibrated_model_is_rejected(models_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(ensure_tiny_model(models_dir, "t2v"), tmp_path / "model")
     (folder / RATIOS_FILE).unlink()
     model = LoadedModel(load_catalogue()["tiny-t2v"], folder, base_plan("cpu"), exact=True)
 
-    with pytest.raises(InvalidRequest, match="magnitudes are not known") as raised:
+    with pytest.raises(InvalidRequest, match="has not been calibrated") as raised:
         denoise(model, CACHED)
     assert raised.value.code == "mag_ratios_missing"
     assert not model.text.transformer.is_cache_enabled
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"transformer": []}', '{"transformer": 1}', '{"transformer": ["a"]}'])
-def test_ratios_that_cannot_be_read_are_told(content: str, tmp_path: Path) -> None:
+def test_unreadable_ratios_are_rejected(content: str, tmp_path: Path) -> None:
     (tmp_path / RATIOS_FILE).write_text(content)
 
     with pytest.raises(ModelCorrupted, match="can't be used"):
         find_ratios(tmp_path)
 
 
-def test_ratios_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_ratios_survive_a_round_trip_to_the_disk(tmp_path: Path) -> None:
     assert find_ratios(tmp_path) is None
     write_ratios(tmp_path, {"transformer": [1.0, 1.02]})
     assert find_ratios(tmp_path) == {"transformer": [1.0, 1.02]}
 
 
-def test_the_command_calibrates_a_models_folder(models_dir: Path, tmp_path: Path) -> None:
+def test_the_calibrate_command_writes_the_ratios_into_the_models_folder(models_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(ensure_tiny_model(models_dir, "i2v"), tmp_path / "model")
     (folder / RATIOS_FILE).unlink()
     Image.new("RGB", (96, 64), "red").save(tmp_path / "first.png")
@@ -137,7 +142,7 @@ def test_the_command_calibrates_a_models_folder(models_dir: Path, tmp_path: Path
     assert CliRunner().invoke(app, ["calibrate", str(folder), "--model", "none"]).exit_code == 2
 
 
-def test_the_command_says_where_it_can_not_write(models_dir: Path, tmp_path: Path) -> None:
+def test_the_calibrate_command_reports_where_it_cannot_write(models_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(ensure_tiny_model(models_dir, "t2v"), tmp_path / "model")
     (folder / RATIOS_FILE).unlink()
     (folder / RATIOS_FILE).mkdir()
