@@ -80,7 +80,7 @@ def _render_http() -> Iterator[str]:
         if method in _METHODS
     ]
     for path, method, operation in routes:
-        yield f"| [`{method.upper()} {path}`](#{_anchor(f'{method} {path}')}) | {_first_line(operation)} |"
+        yield f"| [`{method.upper()} {path}`](#{anchor(f'{method} {path}')}) | {_first_line(operation)} |"
     yield "\n## Routes"
     for path, method, operation in routes:
         yield from _render_route(path, method, operation)
@@ -314,7 +314,7 @@ def _flow(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(text).split("\n\n"))
 
 
-def _anchor(heading: str) -> str:
+def anchor(heading: str) -> str:
     """Returns the anchor that GitHub gives a heading."""
     kept = "".join(character for character in heading.lower() if character.isalnum() or character in " -_")
     return kept.replace(" ", "-")
