@@ -93,20 +93,21 @@ def _running(
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | dict(environment or {})
     )
-    service = RunningService(url=url, data_dir=folder / "data", start_seconds=0.0, process=process)
     try:
         while not _answers(url + path):
             if process.poll() is not None or time.perf_counter() - began > _START_SECONDS:
                 raise SystemExit(f"{' '.join(command)} did not become ready. Run the command to see its errors.")
             time.sleep(_POLL_SECONDS)
         seconds = time.perf_counter() - began
-        yield RunningService(url=url, data_dir=service.data_dir, start_seconds=seconds, process=process)
+        yield RunningService(url=url, data_dir=folder / "data", start_seconds=seconds, process=process)
     finally:
         if process.poll() is None:
-            started = service.processes()
+            started = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
             process.wait(_STOP_SECONDS)
-            psutil.wait_procs(started, timeout=_STOP_SECONDS)
+            _, alive = psutil.wait_procs(started, timeout=_STOP_SECONDS)
+            for left in alive:
+                left.kill()
 
 
 def _program(name: str) -> str:
