@@ -5,7 +5,7 @@ from importlib.resources.abc import Traversable
 
 
 def models_file() -> Traversable:
-    """Returns the catalog of models."""
+    """Returns the catalogue of models."""
     return files(__name__) / "models.yaml"
 
 

@@ -171,14 +171,15 @@ def _render_parameter(item: Any) -> str:
 def _parameter_type(item: Any) -> str:
     annotation = item.type_descriptor.annotation
     [kind] = get_args(annotation) or [annotation]
-    choices = ", ".join(str(member.value) for member in kind) if issubclass(kind, Enum) else ""
-    text = choices or _PYTHON_TYPES[kind]
+    text = _PYTHON_TYPES.get(kind, "text")
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        text = ", ".join(str(member.value) for member in kind)
     bounds = [f"{sign} {value:g}" for sign, value in (("≥", item.min), ("≤", item.max)) if value is not None]
     return ", ".join([text, *bounds]) + (", repeatable" if item.multiple else "")
 
 
 def _render_configuration() -> Iterator[str]:
-    """Renders the settings, the autoscaling policy's arguments, and the catalog of models."""
+    """Renders the settings, the autoscaling policy's arguments, and the catalogue of models."""
     schema = _inline_choices(Settings.model_json_schema())
     idle = signature(FollowDemand).parameters["idle_seconds"].default
     yield from (
@@ -207,7 +208,7 @@ def _render_configuration() -> Iterator[str]:
         "",
         "## Models",
         "",
-        "The catalog is [configs/models.yaml](../../configs/models.yaml). Each value is a default that a request may",
+        "The catalogue is [configs/models.yaml](../../configs/models.yaml). Each value is a default that a request may",
         "override.",
         "",
         "| id | type | source | size | frames | fps | steps | guidance scale | flow shift | presets |",
