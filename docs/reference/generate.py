@@ -246,7 +246,7 @@ def _inline_choices(document: Any) -> Any:
             return node
         found = definitions.get(str(node.get("$ref", "")).rpartition("/")[2], {})
         if "enum" in found:
-            return found | {key: value for key, value in node.items() if key != "$ref"}
+            return {**found, **{key: value for key, value in node.items() if key != "$ref"}}
         return {key: inline(value) for key, value in node.items()}
 
     return inline(document)
@@ -281,7 +281,7 @@ def _type(schema: Schema) -> str:
         return "file"
     bounds = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
     shown = [f"{sign} {schema[key]:.16g}" for key, sign in bounds if key in schema]
-    return ", ".join([_JSON_TYPES.get(kind, kind), *shown])
+    return ", ".join([str(_JSON_TYPES.get(kind, kind)), *shown])
 
 
 def _default(schema: Schema) -> str:
