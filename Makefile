@@ -1,4 +1,4 @@
-# Everything a newcomer needs: make run, make test. `make setup` is their common beginning.
+# `make run` starts the service, `make check test` verifies a change. Each target installs what it needs first.
 
 PORT ?= 8000
 DATA_DIR ?= data
@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup run check test test-gpu bench
+.PHONY: setup run check test test-gpu bench reference
 
 setup: $(READY)
 
@@ -38,3 +38,7 @@ test-gpu: setup
 
 bench: setup
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
+
+# Writes docs/reference/{http,cli,configuration}.md from the code, without starting Ray.
+reference: setup
+	$(BIN)/python docs/reference/generate.py

@@ -1,1 +1,1 @@
-"""Benchmarks: `python benchmarks/NAME.py [--quick] [--json FILE]`."""
+"""Benchmarks. Run one with `python benchmarks/NAME.py [--quick] [--json FILE]`."""

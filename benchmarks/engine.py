@@ -1,4 +1,4 @@
-"""The engine beside plain diffusers: the same steps of the same models, in one process, in turns."""
+"""Compares the engine with plain diffusers: the same steps of the same models, alternately in one process."""
 
 import statistics
 import sys
@@ -31,12 +31,12 @@ from wan22_bridge.types import GenerationParams
 
 SPEC = load_catalogue()["tiny-t2v"]
 CHECKPOINT_SECONDS = 20.0
-"""How often a service keeps a snapshot, by default."""
+"""Default interval of a running job's snapshots."""
 
 
 def main() -> None:
-    """Measures and reports."""
-    arguments = parse_arguments("The engine's own loop and decoding, against plain diffusers.")
+    """Measures the engine, and reports the rows."""
+    arguments = parse_arguments("Compare the engine's own loop and decoding with plain diffusers.")
     use_all_cores()
     with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
         folder = ensure_tiny_model(Path(name), SPEC.source_ref)
@@ -74,7 +74,7 @@ def _params(**changes: Any) -> GenerationParams:
 
 
 def _compare_steps(name: str, model: LoadedModel, params: GenerationParams, *, rounds: int) -> list[Row]:
-    """Seconds a step by both sides, in turns, the first round not counted; and whether the latents are the same."""
+    """Measures the seconds of a step on both sides alternately, after an uncounted round, and compares the latents."""
     sides: dict[str, Callable[[], tuple[list[float], torch.Tensor]]] = {
         "diffusers": lambda: _steps_of_diffusers(model, params),
         "engine": lambda: _steps_of_engine(model, params),
@@ -91,7 +91,7 @@ def _compare_steps(name: str, model: LoadedModel, params: GenerationParams, *, r
     return [
         *(Row(f"{name}: a step, {side}", statistics.median(seconds[side]) / params.steps, "s") for side in sides),
         Row(f"{name}: engine / diffusers", ratio, "×", 0.97),
-        Row(f"{name}: latents that differ", 0.0 if same else 1.0, "", 0.0),
+        Row(f"{name}: latents differ (0 or 1)", 0.0 if same else 1.0, "", 0.0),
     ]
 
 
@@ -101,7 +101,10 @@ def _steps_of_engine(model: LoadedModel, params: GenerationParams) -> tuple[list
 
 
 def _steps_of_diffusers(model: LoadedModel, params: GenerationParams) -> tuple[list[float], torch.Tensor]:
-    """A step is from the end of the one before; the first begins when the scheduler is asked for its steps."""
+    """Returns the seconds of each step, and the latents.
+
+    A step lasts from the end of the previous step. The first one starts when the pipeline sets the sampler's steps.
+    """
     pipeline = model.text
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config, flow_shift=params.flow_shift)
     moments: list[float] = []
@@ -132,20 +135,20 @@ def _steps_of_diffusers(model: LoadedModel, params: GenerationParams) -> tuple[l
 
 
 def _measure_snapshots(model: LoadedModel, params: GenerationParams, folder: Path) -> list[Row]:
-    """What keeping a snapshot costs, once each 20 s; and what going on from it costs."""
+    """Measures writing a snapshot, and resuming from it."""
     path = folder / "snapshot.safetensors"
     conditioning = prepare_conditioning(model, params, TextCache(), Path())
     run = Denoising(model, params, conditioning)
     steps = run.steps()
     next(steps)
-    kept = _median_seconds(lambda: write_snapshot(path, run.snapshot(), "benchmark"))
+    written = _median_seconds(lambda: write_snapshot(path, run.snapshot(), "benchmark"))
     resumed = _median_seconds(lambda: Denoising(model, params, conditioning, read_snapshot(path, "benchmark")))
     steps.close()
     return [
-        Row("a snapshot, written and flushed", 1000 * kept, "ms"),
-        Row("a snapshot each 20 s, of the time", 100 * kept / CHECKPOINT_SECONDS, "%", 1.0),
-        Row("going on from a snapshot", 1000 * resumed, "ms"),
-        Row("a snapshot's size", path.stat().st_size / 2**20, "MB"),
+        Row("writing and flushing a snapshot", 1000 * written, "ms"),
+        Row("share of the time with a snapshot every 20 s", 100 * written / CHECKPOINT_SECONDS, "%", 1.0),
+        Row("resuming from a snapshot", 1000 * resumed, "ms"),
+        Row("size of a snapshot", path.stat().st_size / 2**20, "MB"),
     ]
 
 
@@ -155,11 +158,11 @@ def _measure_prompts(model: LoadedModel, params: GenerationParams) -> list[Row]:
     texts.encode(model, params.prompt)
     missed = time.perf_counter() - began
     hit = _median_seconds(lambda: texts.encode(model, params.prompt))
-    return [Row("a new prompt", 1000 * missed, "ms"), Row("a prompt seen before", 1000 * hit, "ms")]
+    return [Row("encoding a new prompt", 1000 * missed, "ms"), Row("encoding a cached prompt", 1000 * hit, "ms")]
 
 
 def _compare_decoding(exact: LoadedModel, fast: LoadedModel, params: GenerationParams, *, rounds: int) -> list[Row]:
-    """The whole video at once by diffusers, against frame by frame, exact and with the faster kernels."""
+    """Compares diffusers, which decodes the whole video at once, with decoding by latent frames."""
     latents = _steps_of_engine(exact, replace(params, steps=1))[1]
 
     def by_diffusers() -> None:

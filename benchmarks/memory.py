@@ -1,4 +1,4 @@
-"""The planner's estimate against what a generation takes: whole processes, with random models of a middle size."""
+"""Compares the planner's estimate with the measured peak of whole processes, on random models of a middle size."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ from wan22_bridge.types import GenerationParams
 
 SPEC = replace(load_catalogue()["tiny-ti2v"], negative_prompt="")
 SIZES = {
-    # parameters: heads of 128, layers, width of the feed-forward, channels of the VAE, request
+    # parameters: heads of size 128, layers, width of the feed-forward layer, channels of the VAE, request
     "100 M": (6, 9, 3584, 32, RequestShape(width=640, height=512, num_frames=17)),
     "300 M": (8, 18, 4096, 48, RequestShape(width=384, height=256, num_frames=17)),
     "1 B": (12, 27, 6144, 64, RequestShape(width=256, height=256, num_frames=17)),
@@ -33,11 +33,11 @@ QUICK = ("100 M",)
 
 
 def main() -> None:
-    """Measures and reports."""
+    """Measures each size, and reports the rows."""
     if sys.argv[1:2] == ["--generate"]:
         _generate(Path(sys.argv[2]), RequestShape(**json.loads(sys.argv[3])))
         return
-    arguments = parse_arguments("The estimate of a generation's memory, against its measured peak, on the CPU.")
+    arguments = parse_arguments("Compare the memory estimate of a generation with its measured peak, on the CPU.")
     rows = []
     with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
         for size in QUICK if arguments.quick else SIZES:
@@ -58,12 +58,12 @@ def _compare(size: str, folder: Path) -> list[Row]:
     return [
         Row(f"{size} parameters, {footprint.tokens} tokens: measured peak", measured / 2**20, "MB"),
         Row(f"{size}: estimated", estimated / 2**20, "MB"),
-        Row(f"{size}: how far the estimate is off", abs(estimated / measured - 1), "of measured", 0.15),
+        Row(f"{size}: error of the estimate", abs(estimated / measured - 1), "of measured", 0.15),
     ]
 
 
 def _generate(folder: Path, shape: RequestShape) -> None:
-    """In a process of its own: loads, generates, prints the peak of the memory that no file backs or the model does."""
+    """Loads and generates in this process, and prints its peak resident memory, mapped weights included, in bytes."""
     peak, done = 0, threading.Event()
 
     def watch() -> None:

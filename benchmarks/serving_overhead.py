@@ -1,4 +1,4 @@
-"""What the service costs: the same jobs through it and by a plain diffusers script, interleaved in one run."""
+"""Compares the service with a plain diffusers script: the same jobs on both, alternately in one run."""
 
 import json
 import statistics
@@ -24,24 +24,23 @@ SPEC = load_catalogue()["tiny-t2v"]
 
 
 def main() -> None:
-    """Measures and reports."""
-    arguments = parse_arguments("What the service costs, against a plain diffusers script.")
+    """Measures both sides, and reports the rows."""
+    arguments = parse_arguments("Compare the service with a plain diffusers script.")
     count = 5 if arguments.quick else 20
     with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
         folder = Path(name)
         for member in FAMILY:
             ensure_tiny_model(folder / "data" / "models", member)
         with running_service(folder) as service, _script(folder) as script:
-            rows = [Row("start to ready", service.start_seconds, "s", 20.0)]
             time.sleep(5)
-            rows.append(Row("idle memory of the service", _memory_mb(service.processes()), "MB"))
+            rows = [Row("idle memory of the service", _memory_mb(service.processes()), "MB")]
             rows += _compare(service.url, script, folder, count)
             rows.append(Row("memory with one model loaded", _memory_mb(service.processes()), "MB"))
     report(rows, arguments.json)
 
 
 def _compare(url: str, script: "subprocess.Popen[str]", folder: Path, count: int) -> list[Row]:
-    """Runs job after job, each first by one side, then by the other; the order changes from job to job."""
+    """Runs each job on both sides. The side that goes first alternates."""
     plain: list[float] = []
     served: list[float] = []
     submitted: list[float] = []
@@ -60,18 +59,18 @@ def _compare(url: str, script: "subprocess.Popen[str]", folder: Path, count: int
                     served.append(seconds)
                     around.append(seconds - generation_seconds)
     return [
-        Row("first job, cold generator", cold, "s"),
+        Row("first job, with the start of the generator", cold, "s"),
         Row(f"{count} jobs by the plain script", sum(plain), "s"),
         Row(f"{count} jobs through the service", sum(served), "s"),
         Row("service / script, wall time", sum(served) / sum(plain), "×", 1.10),
-        Row("around the generation, median", 1000 * statistics.median(around), "ms"),
-        Row("submitting, median", 1000 * statistics.median(submitted), "ms", 30.0),
-        Row("submitting, slowest", 1000 * max(submitted), "ms"),
+        Row("overhead around a generation, median", 1000 * statistics.median(around), "ms"),
+        Row("submission, median", 1000 * statistics.median(submitted), "ms", 30.0),
+        Row("submission, slowest", 1000 * max(submitted), "ms"),
     ]
 
 
 def _run_served(client: Client, prompt: str, seed: int) -> tuple[float, float, float]:
-    """Seconds until the submission was answered, until the video was there, and that the generation itself took."""
+    """Returns the seconds until the answer to the submission, until the video, and of the generation alone."""
     began = time.perf_counter()
     task_id = client.submit({"prompt": prompt, "seed": seed, "model_type": SPEC.id}, {})
     answered = time.perf_counter()
@@ -91,7 +90,7 @@ def _run_plain(script: "subprocess.Popen[str]", prompt: str, seed: int, folder: 
 
 @contextmanager
 def _script(folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """The plain script, its model loaded."""
+    """Runs the plain script, with its model loaded, while the context is open."""
     model = ensure_tiny_model(folder / "data" / "models", SPEC.source_ref)
     numbers = (*SPEC.size, SPEC.num_frames, SPEC.steps, SPEC.flow_shift, SPEC.fps)
     command = [sys.executable, str(ROOT / "benchmarks" / "support" / "plain_script.py"), str(model), *map(str, numbers)]
@@ -106,7 +105,7 @@ def _script(folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def _memory_mb(processes: list[psutil.Process]) -> float:
-    """The proportional share of memory of all processes together: what they share counts once."""
+    """Returns the proportional set size of all processes together, which counts shared memory once."""
     return sum(process.memory_full_info().pss for process in processes if process.is_running()) / 2**20
 
 

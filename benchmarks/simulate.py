@@ -1,4 +1,4 @@
-"""The scheduler on the standard traces, in virtual time, beside first come first served and Serve's default scaling."""
+"""Compares the scheduler with first come, first served and with Serve's default scaling, in virtual time."""
 
 import sys
 import time
@@ -16,8 +16,8 @@ THOUSAND, MILLION = 1000, 1_000_000
 
 
 def main() -> None:
-    """Measures and reports."""
-    arguments = parse_arguments("The scheduler on the standard traces, held against a bound and two baselines.")
+    """Replays the standard traces, and reports the rows."""
+    arguments = parse_arguments("Compare the scheduler with a lower bound and two baselines, on the standard traces.")
     times = load_times()
     rows = [row for gpus in GPUS for name in STANDARD for row in _measure(name, gpus, times)]
     rows += _time(MILLION // 20 if arguments.quick else MILLION, times)
@@ -32,10 +32,10 @@ def _measure(name: str, gpus: int, times: dict[str, ModelTimes]) -> list[Row]:
     title = f"{name}, {gpus} GPU" + "s" * (gpus > 1)
     rows = [
         Row(f"{title}: makespan / lower bound", own.makespan / own.bound, "×", 1.15),
-        Row(f"{title}: … first come first served", served.makespan / served.bound, "×"),
+        Row(f"{title}: … first come, first served", served.makespan / served.bound, "×"),
         Row(f"{title}: … Serve's default scaling", uncoordinated.makespan / uncoordinated.bound, "×"),
-        Row(f"{title}: swaps / first come first served", own.swaps / served.swaps, "×", 1 / 3),
-        Row(f"{title}: median wait / first come first served", own.wait_median / served.wait_median, "×"),
+        Row(f"{title}: swaps / first come, first served", own.swaps / served.swaps, "×", 1 / 3),
+        Row(f"{title}: median wait / first come, first served", own.wait_median / served.wait_median, "×"),
         Row(f"{title}: median wait / Serve's default scaling", own.wait_median / uncoordinated.wait_median, "×"),
     ]
     if len(fair) > 1:
@@ -44,7 +44,7 @@ def _measure(name: str, gpus: int, times: dict[str, ModelTimes]) -> list[Row]:
             for policy, of in found.items()
         }
         rows.append(Row(f"{title}: an owner's p95 wait / fair share's, worst", worst[PolicyName.SCHEDULER], "×", 2.0))
-        rows.append(Row(f"{title}: … first come first served", worst[PolicyName.FCFS], "×"))
+        rows.append(Row(f"{title}: … first come, first served", worst[PolicyName.FCFS], "×"))
     return rows
 
 
@@ -53,7 +53,7 @@ def _time(count: int, times: dict[str, ModelTimes]) -> list[Row]:
     started = time.perf_counter()
     run_policy(PolicyName.SCHEDULER, jobs, THOUSAND, times)
     seconds = (time.perf_counter() - started) * MILLION / count
-    return [Row("a million jobs on a thousand GPUs, replayed", seconds, "s", 60.0)]
+    return [Row("replaying a million jobs on a thousand GPUs", seconds, "s", 60.0)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Hundreds of small jobs of all three model types while processes are killed and jobs cancelled: each has to end once.
+"""Runs hundreds of small jobs of all model types while it kills processes and cancels jobs: each job must end once.
 
-It runs for as long as the jobs take, a quarter of an hour at the least: a test of endurance, not of speed.
+The run takes a quarter of an hour at least. It tests endurance, not speed.
 """
 
 import random
@@ -29,8 +29,8 @@ _LONGEST_SECONDS = 3600.0
 
 
 def main() -> None:
-    """Runs it and reports the tally."""
-    arguments = parse_arguments("Many jobs, kills and cancellations: each job has to end once.")
+    """Runs the soak, and reports the tally."""
+    arguments = parse_arguments("Run many jobs with kills and cancellations: each job must end once.")
     count, least_seconds = (40, 60.0) if arguments.quick else (500, 900.0)
     with tempfile.TemporaryDirectory(prefix="wan22-soak-") as name:
         args = {"max_attempts": 50, "lease_seconds": 5, "generator": {"shared": False, "loaded_models": 1}}
@@ -52,7 +52,7 @@ class _Soak:
         self._began = time.monotonic()
 
     def run(self) -> None:
-        """Submits, cancels and kills, evenly over the time; then waits for what is left."""
+        """Submits, cancels and kills, spread evenly over the time, and then waits for the remaining jobs."""
         self._submit("tiny-t2v")
         first = self._wait_for(self._jobs[0])
         frame = self._ask("GET", f"/api/v1/outputs/{first['id']}/last_frame").content
@@ -72,7 +72,7 @@ class _Soak:
             self._wait_for(task_id)
 
     def tally(self) -> list[Row]:
-        """What became of all of it."""
+        """Returns the number of jobs by outcome, and the violations."""
         tasks = [self._wait_for(task_id) for task_id in self._jobs]
         states = Counter(task["status"] for task in tasks)
         videos = [list((self._service.data_dir / "outputs" / task["id"]).rglob("*.mp4")) for task in tasks]
@@ -84,11 +84,11 @@ class _Soak:
             *(Row(f"killed: {name}", count, "") for name, count in sorted(self._kills.items())),
             Row("completed", states["completed"], ""),
             Row("cancelled", states["cancelled"], ""),
-            Row("begun more than once", sum(task["attempt"] > 1 for task in tasks), ""),
-            Row("went on from a snapshot", sum(_resumed(task) for task in tasks), ""),
+            Row("started more than once", sum(task["attempt"] > 1 for task in tasks), ""),
+            Row("resumed from a snapshot", sum(_resumed(task) for task in tasks), ""),
             Row("failed", states["failed"], "", 0),
-            Row("cancelled, though nobody asked", len(cancelled - self._cancelled), "", 0),
-            Row("with a wrong video, none, or more than one", wrong, "", 0),
+            Row("cancelled without a request", len(cancelled - self._cancelled), "", 0),
+            Row("with no video, a wrong one, or more than one", wrong, "", 0),
         ]
 
     def _submit(self, model: str) -> None:
@@ -115,7 +115,7 @@ class _Soak:
                 continue
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Asks again while nobody answers, as a client does."""
+        """Repeats a request while the service does not answer, as a client does."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:

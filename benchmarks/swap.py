@@ -1,8 +1,9 @@
-"""What it takes to change models: from a job's submission to its first step, while the only slot holds another one."""
+"""Measures model changes: from a job's submission to its first step, while the only slot holds another model."""
 
 import json
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -32,8 +33,8 @@ _GENERATOR = {"num_gpus": 0, "preview_interval_seconds": 0}
 
 
 def main() -> None:
-    """Measures and reports."""
-    arguments = parse_arguments("What it takes to change models, and to load one.")
+    """Measures changes and loads, and reports the rows."""
+    arguments = parse_arguments("Measure model changes and model loads.")
     changes = 2 if arguments.quick else 6
     rows = []
     with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
@@ -42,16 +43,19 @@ def main() -> None:
         kept = _measure_swaps(Path(name) / "kept", changes, shared=True, loaded_models=2)
         rows += [Row(f"another replica: {part}", seconds, "s") for part, seconds in apart.items() if part != "all"]
         rows.append(Row("another replica: submission to first step", apart["all"], "s", 6.0))
-        rows.append(Row("in one replica, loaded anew: load", one["load"], "s"))
-        rows.append(Row("in one replica, loaded anew: submission to first step", one["all"], "s", 0.5))
-        rows.append(Row("in one replica, both kept: submission to first step", kept["all"], "s", 0.5))
+        rows.append(Row("in one replica, one model kept: load", one["load"], "s"))
+        rows.append(Row("in one replica, one model kept: submission to first step", one["all"], "s", 0.5))
+        rows.append(Row("in one replica, both models kept: submission to first step", kept["all"], "s", 0.5))
         rows.append(Row("in one replica / another replica", one["all"] / apart["all"], "×"))
+        imports = _measure_imports(2 if arguments.quick else 5)
+        rows.append(Row("importing torch and diffusers in a new process", imports, "s"))
+        rows.append(Row("another replica: submission to first step / imports", apart["all"] / imports, "×"))
         rows += _measure_load(Path(name), rounds=3 if arguments.quick else 7)
     report(rows, arguments.json)
 
 
 def _measure_swaps(folder: Path, changes: int, **generator: Any) -> dict[str, float]:
-    """Medians of what passed from submission to first step, in all and part by part."""
+    """Returns the median seconds from submission to first step: as a whole (`all`) and by part."""
     folder.mkdir()
     for member in FAMILY:
         ensure_tiny_model(folder / "data" / "models", member)
@@ -62,14 +66,14 @@ def _measure_swaps(folder: Path, changes: int, **generator: Any) -> dict[str, fl
                 task_id = client.submit({"prompt": f"take {change}", "model_type": MODELS[change % 2], "steps": 4}, {})
                 *_, last = client.follow(task_id)
             assert last["status"] == "completed", last
-            if change >= 2:  # each has been there before
+            if change >= 2:  # each model has been loaded once
                 found.append(_split(service.data_dir / "jobs.db", task_id, processes))
             time.sleep(2)
     return {part: statistics.median(split[part] for split in found) for part in found[0]}
 
 
 def _split(database: Path, task_id: str, processes: dict[str, float]) -> dict[str, float]:
-    """When what had happened, from the store's event log and from the processes that came and went."""
+    """Returns the seconds of each part, from the event log and from the start and end of generator processes."""
     with sqlite3.connect(database) as connection:
         query = "SELECT created_at, data FROM events WHERE job_id = ? ORDER BY sequence"
         events = [(at, json.loads(data)) for at, data in connection.execute(query, [task_id])]
@@ -87,13 +91,13 @@ def _split(database: Path, task_id: str, processes: dict[str, float]) -> dict[st
         "all": stepped - submitted,
     }
     if "gone" in processes:
-        times["exit of the old replica, meanwhile"] = processes["gone"] - claimed
+        times["exit of the old replica, at the same time"] = processes["gone"] - claimed
     return times
 
 
 @contextmanager
 def _watching(service: RunningService) -> Iterator[dict[str, float]]:
-    """When a generator's process came and when one was gone, in the time of the context."""
+    """Records when a generator's process started (`came`) and when one ended (`gone`) while the context is open."""
     seen: dict[str, float] = {}
     before, ended = _generators(service), threading.Event()
 
@@ -125,8 +129,18 @@ def _generators(service: RunningService) -> set[int]:
     return found
 
 
+def _measure_imports(rounds: int) -> float:
+    """Returns the median seconds of a process that imports what every new replica imports."""
+    seconds = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import torch; from diffusers import WanPipeline"], check=True)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
 def _measure_load(folder: Path, *, rounds: int) -> list[Row]:
-    """Loading a model beside reading its weights, in turns: from the page cache, then from the disk."""
+    """Compares loading a model with reading its weights, alternately: from the page cache, then from the disk."""
     spec, model = load_catalogue()["tiny-t2v"], make_middle_model("t2v", folder / "middle", HUNDRED_MILLION)
     bridge, files = ModelIntegrationBridge(), sorted(model.rglob("*.safetensors"))
     loads, reads, cold, ahead = list[float](), list[float](), list[float](), list[float]()
@@ -159,8 +173,8 @@ def _measure_load(folder: Path, *, rounds: int) -> list[Row]:
         Row(f"reading {size:.0f} MB with safetensors", statistics.median(reads), "s"),
         Row(f"loading a model of {size:.0f} MB", statistics.median(loads), "s"),
         Row("loading / reading", statistics.median(loads) / statistics.median(reads), "×", 1.3),
-        Row("loading it from the disk", statistics.median(cold), "s"),
-        Row("loading it from the disk, read ahead", statistics.median(ahead), "s"),
+        Row("loading the model from the disk", statistics.median(cold), "s"),
+        Row("loading the model from the disk, after a prefetch", statistics.median(ahead), "s"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""How good the tiny family is: whether its videos show what was asked for, on scenes that it was not trained on."""
+"""Measures the quality of the tiny models: whether their videos show the prompt, on held-out scenes."""
 
 import random
 import statistics
@@ -42,8 +42,8 @@ NEON_STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def main() -> None:
-    """Measures and reports."""
-    arguments = parse_arguments("What the videos of the tiny family show, held against what was asked for.")
+    """Measures each model, and reports the rows."""
+    arguments = parse_arguments("Compare the videos of the tiny models with their prompts.")
     use_all_cores()
     count, few = (16, 8) if arguments.quick else (200, 50)
     rows = [row for version in ("2.1", "2.2") for row in _measure_vae(version, few)]
@@ -88,14 +88,14 @@ def _measure_vae(version: str, scenes: int) -> list[Row]:
 
 
 def _measure_text(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
-    """Text to video, with what shows that guidance works and that the detectors can fail."""
+    """Judges text to video, with controls for guidance and for the detectors (shuffled prompts must score low)."""
     title, some = model.spec.id, cases[: len(cases) // 2]
     videos = make_videos(model, cases)
     return [
         *_score_rows(f"{title}", cases, videos, (COLOUR, SHAPE, MOTION)),
         *_score_rows(f"{title}, prompts shuffled", shuffle(cases), videos),
         *_score_rows(f"{title}, guidance 1", some, make_videos(model, some, **_unguided(model))),
-        Row(f"{title}: a video", _seconds(videos), "s", target=6.0),
+        Row(f"{title}: seconds per video", _seconds(videos), "s", target=6.0),
         *_measure_lightning(model, cases, videos),
     ]
 
@@ -103,25 +103,25 @@ def _measure_text(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
 def _measure_lightning(
     model: LoadedModel, cases: Sequence[Case], usual: Sequence[Judgement], images: Path | None = None
 ) -> list[Row]:
-    """Four steps without guidance, beside what the defaults make of the same cases."""
+    """Compares four steps without guidance with the default settings on the same cases."""
     title = f"{model.spec.id}, lightning" + (" from the first frame" if images else "")
     videos = make_videos(model, cases, images=images, preset="lightning")
     kept = 100 * score(cases, videos).mean / score(cases, usual).mean
     return [
         *_score_rows(title, cases, videos),
-        Row(f"{title}: of the default's scores", kept, "%", least=80.0),
-        Row(f"{title}: a video", _seconds(videos), "s", target=2.0),
+        Row(f"{title}: share of the default's scores", kept, "%", least=80.0),
+        Row(f"{title}: seconds per video", _seconds(videos), "s", target=2.0),
     ]
 
 
 def _measure_neon(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
-    """The style at rising strengths: how much of the things shows the ground, and whether they are still right."""
+    """Measures the style at rising strengths: hollowness of the objects, and whether they are still correct."""
     title, rows, before = "tiny-neon", list[Row](), 0.0
     for strength in NEON_STRENGTHS:
         use = LoraUse(name=title, high_noise_strength=strength, low_noise_strength=strength)
         videos = make_videos(model, cases, loras=(use,))
         hollowness = statistics.mean(video.hollowness for video in videos)
-        rows.append(Row(f"{title} at {strength:g}: hollowness, no less than before", hollowness, "", least=before))
+        rows.append(Row(f"{title} at {strength:g}: hollowness, no decrease", hollowness, "", least=before))
         before = hollowness
     scores = score(cases, videos)
     return [
@@ -132,21 +132,21 @@ def _measure_neon(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
 
 
 def _measure_images(model: LoadedModel, cases: Sequence[Case], scratch: Path, *, last: bool) -> list[Row]:
-    """From a scene's first frame; then from its first and last one."""
+    """Judges videos from a scene's first frame, and with `last` from its first and last frames."""
     title = f"{model.spec.id} from the first frame"
     videos = make_videos(model, cases, images=scratch)
     rows = [
-        Row(f"{title}: it is kept", end_likeness(cases, videos, 0), "dB", least=25.0),
+        Row(f"{title}: PSNR of the first frame", end_likeness(cases, videos, 0), "dB", least=25.0),
         *_score_rows(title, cases, videos, (None, None, 85.0)),
         *_score_rows(f"{title}, prompts shuffled", shuffle(cases), videos),
-        Row(f"{title}: a video", _seconds(videos), "s", target=6.0),
+        Row(f"{title}: seconds per video", _seconds(videos), "s", target=6.0),
         *_measure_lightning(model, cases, videos, scratch),
     ]
     if last:
         both = make_videos(model, cases, images=scratch, last=True)
         title = f"{model.spec.id} from first and last frame"
-        rows.append(Row(f"{title}: the first is kept", end_likeness(cases, both, 0), "dB", least=22.0))
-        rows.append(Row(f"{title}: the last is kept", end_likeness(cases, both, -1), "dB", least=22.0))
+        rows.append(Row(f"{title}: PSNR of the first frame", end_likeness(cases, both, 0), "dB", least=22.0))
+        rows.append(Row(f"{title}: PSNR of the last frame", end_likeness(cases, both, -1), "dB", least=22.0))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Every way to run a model beside the plain one: speed, likeness, whether its videos still show what was asked for."""
+"""Compares every way to run a model with the plain run: speed, PSNR, and whether videos still show the prompt."""
 
 import statistics
 import sys
@@ -29,8 +29,8 @@ SHAPES = {"wan2.2-t2v-a14b": (832, 480, 81), "wan2.2-ti2v-5b": (1280, 704, 121)}
 
 
 def main() -> None:
-    """Measures and reports."""
-    arguments = parse_arguments("Every way to run a model of 100 M parameters beside the plain one; decoding's memory.")
+    """Measures each way, and reports the rows."""
+    arguments = parse_arguments("Compare every way to run a model with the plain run; trace the memory of decoding.")
     use_all_cores()
     with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
         scratch = Path(name)
@@ -63,7 +63,7 @@ def _try_all(folder: Path, params: GenerationParams, scratch: Path) -> list[Row]
 
 
 def _judge_all(cases: list[Case], scratch: Path) -> list[Row]:
-    """The trained tiny model, run in each way: how alike its videos are, and whether they show what was asked for."""
+    """Runs the trained tiny model in each way, and compares its videos with the plain run and with their prompts."""
     rows: list[Row] = []
     folder, plain = ensure_tiny_model(scratch, SPEC.source_ref), list[Judgement]()
     params = resolve_params(GenerationRequest(prompt="a red circle", model=SPEC.id), [SPEC])
@@ -73,7 +73,7 @@ def _judge_all(cases: list[Case], scratch: Path) -> list[Row]:
         try:
             videos = make_videos(model, cases[:2], step_cache=trial.step_cache)
             if plain and all(np.array_equal(*pair) for pair in _frames(videos, plain[:2])):
-                rows.append(Row(f"{title}: the very same videos", 1, ""))
+                rows.append(Row(f"{title}: bit-identical videos", 1, ""))
                 continue
             videos += make_videos(model, cases[2:], step_cache=trial.step_cache)
         finally:
@@ -84,7 +84,7 @@ def _judge_all(cases: list[Case], scratch: Path) -> list[Row]:
         if videos is not plain:
             likeness = statistics.mean(frames_psnr(*pair) for pair in _frames(videos, plain))
             rows.append(Row(f"{title}: frames", likeness, "dB"))
-        rows.append(Row(f"{title}: right in colour, shape and motion", score(cases, videos).mean, "%"))
+        rows.append(Row(f"{title}: correct in color, shape and motion", score(cases, videos).mean, "%"))
     return rows
 
 
@@ -93,7 +93,7 @@ def _frames(videos: list[Judgement], others: list[Judgement]) -> list[tuple[Fram
 
 
 def _trace_decoding() -> list[Row]:
-    """Of the published models, by tracing: there are no weights to run."""
+    """Traces the peak of decoding for the published models, which needs no weights."""
     rows = []
     for model_id, (width, height, frames) in SHAPES.items():
         spec = load_catalogue()[model_id]

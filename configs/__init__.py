@@ -1,24 +1,24 @@
-"""Data that the code reads and people edit, as YAML."""
+"""YAML data that the code reads and people edit."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 
 def models_file() -> Traversable:
-    """The catalogue of models."""
+    """Returns the catalogue of models."""
     return files(__name__) / "models.yaml"
 
 
 def architectures_file() -> Traversable:
-    """The shapes of the published models' components."""
+    """Returns the shapes of the published models' components."""
     return files(__name__) / "architectures.yaml"
 
 
 def previews_file() -> Traversable:
-    """The factors of previews, by VAE."""
+    """Returns the preview factors of each VAE."""
     return files(__name__) / "previews.yaml"
 
 
 def times_file() -> Traversable:
-    """How long models run and load, for simulations."""
+    """Returns the run and load times of models, for simulations."""
     return files(__name__) / "times.yaml"

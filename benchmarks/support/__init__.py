@@ -1,1 +1,1 @@
-"""What benchmarks share: reporting, and the other sides of comparisons."""
+"""Shared parts of the benchmarks: reporting, running services, and the baselines of comparisons."""

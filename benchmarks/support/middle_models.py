@@ -1,4 +1,4 @@
-"""Models of a middle size, with random transformers: large enough to measure, small enough to make on the spot."""
+"""Models of a middle size with random transformers: large enough to measure, small enough to create quickly."""
 
 import tempfile
 from pathlib import Path
@@ -9,19 +9,19 @@ from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from wan22_bridge.builtin import ensure_tiny_model
 
 HUNDRED_MILLION = {"num_attention_heads": 6, "attention_head_dim": 128, "ffn_dim": 3584, "num_layers": 9}
-"""A transformer of a hundred million parameters."""
+"""Config of a transformer with a hundred million parameters."""
 
 
 def make_middle_model(
     member: str, folder: Path, transformer: dict[str, int], vae: dict[str, int] | None = None
 ) -> Path:
-    """Writes a member of the tiny family with a larger transformer, for each expert, and perhaps another VAE.
+    """Writes a tiny model with larger random transformers, and optionally with another VAE.
 
     Args:
         member: t2v, i2v or ti2v.
-        folder: where to, in diffusers' format.
-        transformer: what its config has in place of the tiny one's.
-        vae: likewise.
+        folder: the destination, in diffusers' format.
+        transformer: config values that replace those of the tiny transformer.
+        vae: config values that replace those of the tiny VAE.
     """
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory(prefix="wan22-tiny-") as name:

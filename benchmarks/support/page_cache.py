@@ -1,11 +1,11 @@
-"""Files that are read from the disk again."""
+"""Eviction of files from the page cache."""
 
 import os
 from pathlib import Path
 
 
 def evict(path: Path) -> None:
-    """Puts a file out of the page cache; one that is mapped, or that lies on no disk, stays."""
+    """Evicts a file from the page cache. A memory-mapped file, or one that is not on a disk, stays in memory."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

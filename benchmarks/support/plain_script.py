@@ -1,6 +1,6 @@
-"""What a user would write without this service: one process, diffusers, PyAV. The other side of serving_overhead.py.
+"""The baseline of serving_overhead.py: a script with diffusers and PyAV, as a user would write it without this service.
 
-Reads one job a line from stdin, `{"prompt", "seed", "path"}`, and answers with the seconds it took.
+It reads one job per line from stdin, `{"prompt", "seed", "path"}`, and prints the seconds of each.
 """
 
 import json
@@ -15,7 +15,7 @@ from diffusers import UniPCMultistepScheduler, WanPipeline
 
 
 def main() -> None:
-    """Loads the model of the folder given, then runs the jobs that come."""
+    """Loads the model of the given folder, and runs the jobs from stdin."""
     folder, width, height, num_frames, steps, shift, fps = (sys.argv[1], *sys.argv[2:])
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     pipeline = WanPipeline.from_pretrained(folder)
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _write(path: str, frames: np.ndarray, fps: int) -> None:
-    """The same codec and quality as the service's."""
+    """Writes an mp4 with the codec and the quality of the service."""
     with av.open(path, "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"

@@ -1,4 +1,4 @@
-"""The table and the JSON that every benchmark gives."""
+"""The table and the JSON file of a benchmark."""
 
 import argparse
 import json
@@ -11,34 +11,34 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured figure."""
+    """One measured value."""
 
     measure: str
     value: float
     unit: str
     target: float | None = None
-    """What it may be at the most; None where it is only told."""
+    """Upper limit; None reports the value only."""
     least: float | None = None
-    """What it has to be at the least."""
+    """Lower limit."""
 
     @property
     def ok(self) -> bool | None:
-        """Whether the target is met; None without one."""
+        """Whether the value meets its limit; None without a limit."""
         if self.least is not None:
             return self.value >= self.least
         return None if self.target is None else self.value <= self.target
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
-    """`quick` and `json`, as every benchmark takes them."""
+    """Parses `--quick` and `--json`, which every benchmark takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="a smaller run: a first look, not a figure to quote")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON too")
+    parser.add_argument("--quick", action="store_true", help="a smaller run for a first look; do not quote its values")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
     return parser.parse_args()
 
 
 def report(rows: list[Row], json_file: Path | None) -> None:
-    """Prints the table, and writes the JSON where it was asked for."""
+    """Prints the table, and writes the JSON file if there is one."""
     table = Table("measure", "value", "unit", "target", "ok", box=None)
     for row in rows:
         target = "" if row.target is None else f"≤ {row.target:g}"

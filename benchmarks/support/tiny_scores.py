@@ -1,4 +1,4 @@
-"""Videos of the tiny models, made by the engine and judged by the detectors."""
+"""Videos of the tiny models, judged by the detectors."""
 
 import random
 import statistics
@@ -28,7 +28,7 @@ HELD_OUT_SEED = 1_000_003
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What is asked for: a scene of one thing, and its words."""
+    """A scene with one object, and the prompt that describes it."""
 
     scene: Scene
     prompt: str
@@ -37,13 +37,13 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """What one video shows."""
+    """Content of one video, as the detectors see it."""
 
     sight: Sight | None
-    """None where nothing is seen."""
+    """None if the detectors see no object."""
     ground: str
     hollowness: float
-    """About 0 where things are full, 0.4 in neon."""
+    """About 0 for filled objects, 0.4 for outlines."""
     frames: Frames
     seconds: float
     denoise_seconds: float
@@ -51,22 +51,22 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """How many of some videos are right, in percent."""
+    """Percentage of correct videos."""
 
     color: float
     shape: float
     motion: float
     ground: float
-    """Of those whose prompt names it."""
+    """Counts only videos whose prompt names the background."""
 
     @property
     def mean(self) -> float:
-        """Of what a thing is and does."""
+        """Mean over color, shape and motion."""
         return (self.color + self.shape + self.motion) / 3
 
 
 def draw_cases(count: int, seed: int = HELD_OUT_SEED, *, neon: bool = False) -> list[Case]:
-    """Scenes that no model was trained on, by colour, shape and motion, with prompts and seeds."""
+    """Draws held-out scenes (by color, shape and motion) with prompts and seeds."""
     chance, cases = random.Random(seed), list[Case]()
     while len(cases) < count:
         scene = replace(draw_scene(chance, things=1), neon=neon)
@@ -78,13 +78,13 @@ def draw_cases(count: int, seed: int = HELD_OUT_SEED, *, neon: bool = False) -> 
 def make_videos(
     model: LoadedModel, cases: Sequence[Case], *, images: Path | None = None, last: bool = False, **request: Any
 ) -> list[Judgement]:
-    """Makes and judges a video for each case.
+    """Generates and judges a video for each case.
 
     Args:
-        model: a built-in one.
-        cases: what to ask for.
-        images: a folder for each scene's first frame, which is given to the model; None for none.
-        last: whether its last frame is given, too.
+        model: a built-in model.
+        cases: the scenes and prompts.
+        images: a folder for the first frames, which the model then gets as input; None for text to video.
+        last: whether the model also gets the last frame.
         request: other fields of the requests.
     """
     spec, texts, judgements = model.spec, TextCache(), []
@@ -118,7 +118,7 @@ def make_videos(
 
 
 def score(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Scores:
-    """Holds what videos show against what was asked for."""
+    """Compares the videos with their cases."""
 
     def percent(right: list[bool]) -> float:
         return 100 * sum(right) / len(right) if right else float("nan")
@@ -133,12 +133,12 @@ def score(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Scores:
 
 
 def shuffle(cases: Sequence[Case]) -> list[Case]:
-    """The cases, each in another's place: videos held against these are right by chance alone."""
+    """Returns the cases rotated by one, so that a video matches its case by chance only."""
     return [*cases[1:], cases[0]]
 
 
 def end_likeness(cases: Sequence[Case], judgements: Sequence[Judgement], index: int) -> float:
-    """How alike the frames at an index are to the scenes', in dB, in the mean."""
+    """Returns the mean PSNR in dB of the frames at an index against the scenes' frames."""
     psnrs = []
     for case, found in zip(cases, judgements, strict=True):
         num_frames, height, width, _ = found.frames.shape
@@ -147,13 +147,13 @@ def end_likeness(cases: Sequence[Case], judgements: Sequence[Judgement], index: 
 
 
 def frames_psnr(found: Frames, expected: Frames) -> float:
-    """Peak signal-to-noise ratio in dB; infinite for the same pixels."""
+    """Returns the peak signal-to-noise ratio in dB; infinite for equal pixels."""
     error = np.square(found.astype(np.float64) - expected).mean()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
 def draw_frames(scene: Scene, width: int, height: int, num_frames: int) -> Frames:
-    """A scene as a perfect model would show it."""
+    """Renders a scene as a perfect model would."""
     pixels = render(scene, num_frames=num_frames, width=width, height=height)
     return (pixels * 255).round().astype(np.uint8)
 

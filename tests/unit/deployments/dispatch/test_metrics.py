@@ -32,7 +32,7 @@ def test_each_panel_shows_something_there_is() -> None:
 
 def test_each_alert_is_about_something_there_is_and_is_explained() -> None:
     [group] = yaml.safe_load((ROOT / "configs/grafana/alerts.yaml").read_text())["groups"]
-    operations = (ROOT / "docs/operations.md").read_text()
+    operations = (ROOT / "docs/how-to/operations.md").read_text()
     for rule in group["rules"]:
         assert asked(rule["expr"])
         assert asked(rule["expr"]) <= known()
