@@ -18,12 +18,13 @@ from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack
+from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.caching import ExpertRun, StepCaching
 from wan22_bridge.pipeline.conditioning import Conditioning
 from wan22_bridge.pipeline.samplers import Scheduler, restore_scheduler, scheduler_state, set_scheduler
 from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.pipeline.text_cache import WORTHWHILE_TOKENS, text_computed_once
-from wan22_bridge.types import GenerationParams, StepCache
+from wan22_bridge.types import GenerationParams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

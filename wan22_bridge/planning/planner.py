@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ConfigurationError, OutOfMemory
+from wan22_bridge.options import StepCache
 from wan22_bridge.planning.estimates import add_run, estimate_memory, fits
 from wan22_bridge.planning.rungs import list_rungs
 from wan22_bridge.plans import (
@@ -20,7 +21,6 @@ from wan22_bridge.plans import (
     Wishes,
 )
 from wan22_bridge.sizing import TEMPORAL_STRIDE, size_for_aspect
-from wan22_bridge.types import StepCache
 
 MeasureFootprint = Callable[[RequestShape], Footprint]
 

@@ -28,12 +28,13 @@ from wan22_bridge.errors import ConfigurationError, GenerationFailed, InvalidReq
 from wan22_bridge.fetching.downloads import ensure_model
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack, take_off_all
+from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.conditioning import TextCache, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, Residence, Wishes
-from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress, StepCache
+from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress
 
 ROUNDING_DB = 100
 """Two ranks against one. Here the bits are the same; a CPU's kernels may group the sums of fewer tokens otherwise."""
