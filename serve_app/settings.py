@@ -29,8 +29,7 @@ class ModelEntry(_Strict):
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Id of the model, as in the catalogue configs/models.yaml. With `like`, the id may be any other name."""
     like: str | None = None
-    """Id of the model in the catalogue whose type, defaults and limits this model shares. Use it to serve a variant of
-    a model, or the same model twice."""
+    """Id of the model in the catalogue whose type, defaults and limits this model shares, as a variant of it."""
     repository: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     """Repository on the Hugging Face hub, in diffusers' format. By default the catalogue's repository."""
     path: Path | None = None
@@ -44,7 +43,8 @@ class ModelEntry(_Strict):
     `generator.quantization`."""
 
 
-def _entry(value: Any) -> Any:
+def _to_entry(value: Any) -> Any:
+    """Converts an id alone into the mapping of a model."""
     return {"id": value} if isinstance(value, str) else value
 
 
@@ -73,19 +73,16 @@ class GeneratorSettings(_Strict):
     """Whether both guidance passes, with the prompt and with the negative prompt, run as one batch. That is faster on
     GPUs that a single pass does not use fully, and needs more memory."""
     attention_backend: str = "native"
-    """Attention backend: the name of one of diffusers' backends that is installed on this machine, such as
-    `_flash_3_hub`."""
+    """Name of one of diffusers' attention backends that is installed on this machine, such as `_flash_3_hub`."""
     compiled: bool = False
-    """Whether the transformers' blocks are compiled. The first job of each video size takes longer, because it waits
-    for the compilation."""
+    """Whether the transformers' blocks are compiled. The first job of each video size waits for the compilation."""
     parallel_degree: int | None = Field(default=None, ge=1)
     """Number of a replica's GPUs that denoise one video together. By default the largest number, up to `num_gpus`, that
     the model supports."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
-    """Minimum time between two snapshots of a job that is being denoised. After a crash, the job resumes from its last
-    snapshot."""
+    """Minimum time between two snapshots of a running job. After a crash, the job resumes from its last snapshot."""
     preview_interval_seconds: float = Field(default=2, ge=0)
-    """Minimum time between two live previews of a job that is being denoised. 0 disables previews."""
+    """Minimum time between two live previews of a running job. 0 disables previews."""
     hang_seconds: float = Field(default=1800, gt=0)
     """Time without a completed step or decoded frame after which a job counts as hung. Its process is then ended, and
     the job resumes in another process. Set it well above the duration of the slowest step."""
@@ -94,7 +91,7 @@ class GeneratorSettings(_Strict):
     Set it above the duration of the longest job."""
 
     @model_validator(mode="after")
-    def _has_gpus_enough(self) -> Self:
+    def _check_parallel_degree(self) -> Self:
         if self.num_gpus >= 1 and (self.parallel_degree or 1) > self.num_gpus:
             raise ValueError(
                 f"parallel_degree {self.parallel_degree} needs num_gpus of at least {self.parallel_degree}, "
@@ -132,8 +129,7 @@ class Settings(_Strict):
     """All settings of the service."""
 
     data_dir: Path = Path("data")
-    """Folder for jobs, inputs, videos and built-in models. A relative path starts at the working directory of the
-    service."""
+    """Folder for jobs, inputs, videos and models. A relative path starts at the service's working directory."""
     storage_url: str | None = None
     """Bucket for inputs, videos and snapshots, with an optional prefix: `s3://BUCKET/PREFIX`, `gs://…` or `az://…`. Use
     it for machines that share no folder; `data_dir` then holds copies and work in progress. Credentials are read from
@@ -145,11 +141,10 @@ class Settings(_Strict):
     """Whether downloaded fp32 weights are stored as bf16. T2V-A14B then takes 69 GB on disk instead of 126 GB."""
     database_url: str | None = None
     """Database for jobs: `postgresql://…` or `sqlite:///PATH`. By default the SQLite file jobs.db in `data_dir`."""
-    models: list[Annotated[ModelEntry, BeforeValidator(_entry)]] = Field(
+    models: list[Annotated[ModelEntry, BeforeValidator(_to_entry)]] = Field(
         default=[ModelEntry(id="tiny-t2v"), ModelEntry(id="tiny-i2v"), ModelEntry(id="tiny-ti2v")], min_length=1
     )
-    """Models to serve, by id or with the keys of a model. A request that names a type gets the first model of that
-    type."""
+    """Models to serve, each an id or a mapping. A request that names a type gets the first model of that type."""
     generator: GeneratorSettings = GeneratorSettings()
     """Settings of the generators, whose replicas run the jobs."""
     scheduling: SchedulingSettings = SchedulingSettings()

@@ -47,7 +47,8 @@ def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidRe
             param=param,
             suggestions=["Leave the field out. /docs lists all fields."],
         )
-    return InvalidRequest(f"{param}: {item['msg']}.", code="invalid_value", param=param)
+    value = "" if item["type"] == "missing" else f", got {item['input']!r:.80}"
+    return InvalidRequest(f"{param}: {item['msg']}{value}.", code="invalid_value", param=param)
 
 
 def _respond(status: int, inner: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
