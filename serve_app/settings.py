@@ -120,9 +120,8 @@ class SchedulingSettings(_Strict):
     """Time after which a waiting job moves ahead of the next higher priority, if no job of its own priority was started
     meanwhile."""
     patience_seconds: float = Field(default=300, ge=0)
-    """Maximum age difference for overtaking: a job whose model is not loaded may be overtaken by jobs whose model is
-    loaded, if they were submitted within this time after it. The limit is never below the duration of six such
-    jobs."""
+    """Maximum time by which a job whose model is loaded may be younger than a job that it overtakes, whose model is not
+    loaded. The maximum is at least the time that six such jobs take."""
 
 
 class Settings(_Strict):
