@@ -112,7 +112,7 @@ class GenerationParams(GenerationOptions[Never]):
         Missing fields get their defaults and unknown fields are ignored. Limits of options are not checked, because
         they may have changed since the data was written.
         """
-        adapters = _adapters(cls)
+        adapters = _adapters(cls)  # type: ignore[arg-type]  # mypy doubts that a class is hashable
         return cls(**{name: adapters[name].validate_python(data[name]) for name in adapters if name in data})
 
 

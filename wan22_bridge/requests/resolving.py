@@ -70,8 +70,9 @@ def change_prompt(params: GenerationParams, prompt: str, served: Sequence[ModelS
 
 def _check_texts(request: GenerationRequest) -> GenerationRequest:
     """Checks options that are free text; the members of an enum are not, although their type derives from str."""
-    values = ((name, getattr(request, name)) for name in _OPTIONS)
-    return replace(request, **{name: check_text(value, name) for name, value in values if type(value) is str})
+    values = {name: getattr(request, name) for name in _OPTIONS}
+    checked: dict[str, Any] = {name: check_text(text, name) for name, text in values.items() if type(text) is str}
+    return replace(request, **checked)
 
 
 def _fill_from_preset(request: GenerationRequest, spec: ModelSpec) -> GenerationRequest:
