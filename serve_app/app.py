@@ -1,4 +1,4 @@
-"""The application's builder: the only place that wires the parts together."""
+"""The builder of the Ray Serve application: the only place that connects the deployments."""
 
 from ray import serve
 
@@ -14,18 +14,20 @@ from wan22_bridge.types import ModelType
 # No `from __future__ import annotations` here: Serve reads build_app's annotation to validate `args:`.
 
 _INGRESS_SLOTS = 1000
-"""Requests at once in one ingress replica: each socket, stream and download holds one for its whole time."""
+"""Maximum number of concurrent requests in an ingress replica. Sockets, streams and downloads each count as one while
+they are open."""
 _STARTS = 3
-"""How often in a row anything but a generator may fail to start: there is no service without it."""
+"""Number of consecutive failed starts after which Ray Serve gives up a deployment other than a generator. It is low,
+because the service can't work without these deployments."""
 _REPORTS_PER_SECOND = 128
-"""On how many jobs each generator has: what Serve's controller is to take at the most, over all replicas."""
+"""Maximum number of autoscaling reports per second that all replicas together send to Serve's controller."""
 
 
 def build_app(args: Settings) -> serve.Application:
     """Builds the application for `serve run serve_config.yaml`.
 
     Raises:
-        ConfigurationError: a model that is to be served is unknown or not on this machine.
+        ConfigurationError: a model in the settings is unknown, or its folder does not hold it.
     """
     settings = args.with_absolute_paths()
     served = settings.served_models()
@@ -77,7 +79,7 @@ def build_app(args: Settings) -> serve.Application:
 def _bind_generators(
     settings: Settings, served: list[ModelSpec], downloader: serve.Application
 ) -> dict[ModelType, serve.Application]:
-    """The generator of each model type."""
+    """Returns the generator of each model type; with `generator.shared`, all types have the same."""
     types = list(dict.fromkeys(spec.type for spec in served))
     if settings.generator.shared:
         return dict.fromkeys(types, _bind_generator("generator", settings, served, downloader))
@@ -92,7 +94,7 @@ def _bind_generators(
 def _bind_generator(
     name: str, settings: Settings, served: list[ModelSpec], downloader: serve.Application
 ) -> serve.Application:
-    """A deployment for some models: one job at a time in each replica, and as many replicas as jobs ask for."""
+    """Returns a deployment that generates with some of the models, one job at a time in each replica."""
     options, slots = settings.generator, settings.max_running_jobs
     preload = [spec.id for spec in served if spec.id in options.preload]
     return serve.deployment(
@@ -102,8 +104,8 @@ def _bind_generator(
         max_constructor_retry_count=GENERATOR_STARTS,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=options.shutdown_timeout_seconds,
-        # How many there are is decided over all deployments at once, by the application's policy: FollowDemand reads
-        # these numbers, and is never held up by Serve's own delays.
+        # The application's policy, FollowDemand, decides the number of replicas for all deployments together. It reads
+        # these numbers. The delays are 0 so that Serve does not postpone its decisions.
         autoscaling_config={
             "min_replicas": 0,
             "initial_replicas": int(bool(preload)),

@@ -1,4 +1,4 @@
-"""The deployment that answers HTTP."""
+"""The deployment that serves HTTP."""
 
 from typing import Any
 
@@ -13,8 +13,9 @@ from serve_app.settings import Settings
 
 @serve.ingress()
 class Ingress:
-    """Serves the API over the store and the storage. It starts no work: it only writes rows that the dispatcher finds,
-    so that a client's disconnect cancels nothing.
+    """Serves the API from the store and the storage.
+
+    It runs no jobs: it writes rows, which the dispatcher finds. A client that disconnects therefore cancels nothing.
     """
 
     def __init__(
@@ -25,5 +26,5 @@ class Ingress:
         self._downloader = downloader
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Serve once, in the replica."""
+        """Returns the application. Ray Serve calls this once in each replica."""
         return make_api(Services.open(self._settings, self._dispatcher, self._downloader))

@@ -1,4 +1,4 @@
-"""The `args:` of serve_config.yaml, typed. An unknown key or a bad value is refused by its name."""
+"""The typed `args:` of serve_config.yaml. Errors name every unknown key and every invalid value."""
 
 import re
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from wan22_bridge.fetching.downloads import ensure_model
 from wan22_bridge.plans import PlanConstraints, Quantization
 
 GENERATOR_STARTS = 1_000_000_000
-"""How often in a row a generator may fail to start before Serve gives its deployment up, for good: what is amiss may
-pass. Serve's processes have to have it as RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT, too."""
+"""Number of consecutive failed starts after which Ray Serve gives up a generator's deployment for good. It is
+practically unlimited, because the cause of a failed start may pass. Ray Serve's processes need the same number in the
+environment variable RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT."""
 
 
 class _Strict(BaseModel):
@@ -26,66 +27,80 @@ class ModelEntry(_Strict):
     """A model to serve."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    """Its id in the catalogue, configs/models.yaml; or any other, with `like`."""
+    """Id of the model, as in the catalogue configs/models.yaml. With `like`, the id may be any other name."""
     like: str | None = None
-    """The model of the catalogue whose type, defaults and limits it has: for a variant that is served beside it."""
+    """Id of the model in the catalogue whose type, defaults and limits this model shares, as a variant of it."""
     repository: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
-    """On the hub, in diffusers' format, in place of the catalogue's."""
+    """Repository on the Hugging Face hub, in diffusers' format. By default the catalogue's repository."""
     path: Path | None = None
-    """Its folder in diffusers' format; without it, a model that is not built in is fetched for its first job."""
+    """Folder that holds the model, in diffusers' format. By default a model that is not built in is downloaded for its
+    first job."""
     revision: str | None = None
-    """What is fetched: a commit, a tag or a branch; by default the newest, and that for good."""
+    """Commit, tag or branch to download. By default the newest commit at the time of the first download; later commits
+    are not downloaded."""
     quantization: Quantization | None = None
-    """How its experts' weights are stored, in place of what `generator` says."""
+    """Storage of this model's expert weights: `none`, `fp8`, `int8` or `gguf`. By default as in
+    `generator.quantization`."""
 
 
-def _entry(value: Any) -> Any:
+def _to_entry(value: Any) -> Any:
+    """Converts an id alone into the mapping of a model."""
     return {"id": value} if isinstance(value, str) else value
 
 
 class GeneratorSettings(_Strict):
-    """The generators: one deployment for each model type that is served, or one for all."""
+    """The generators, whose replicas load models and run jobs.
+
+    There is one deployment for each model type, or one for all types.
+    """
 
     num_gpus: float = Field(default=0, ge=0)
-    """GPUs that Ray gives to each replica."""
+    """Number of GPUs that Ray assigns to each replica. 0 generates on the CPU."""
     num_cpus: float = Field(default=0.5, ge=0)
-    """CPUs that Ray counts for each replica; torch uses all cores all the same."""
+    """Number of CPUs that Ray reserves for each replica. It does not limit torch, which uses all cores."""
     shared: bool = False
-    """Whether a replica takes jobs of all model types: then another type is loaded in it, and no other one started."""
+    """Whether one deployment runs jobs of all model types. A job of another type then loads its model in a running
+    replica, instead of starting a replica of another deployment."""
     loaded_models: int = Field(default=1, ge=1)
-    """How many models a replica keeps loaded; what has not been used the longest makes room."""
+    """Maximum number of models that a replica keeps loaded. Beyond it, the least recently used model is evicted."""
     preload: list[str] = []
-    """Models that are loaded when the service starts. A replica for each model type among them stays however long it
-    is idle, unless jobs of other types need its GPU."""
+    """Ids of models to load when the service starts. For each of their types, one replica is never stopped for being
+    idle, unless jobs of other types need its GPU."""
     quantization: Quantization | None = None
-    """How the experts' weights are stored: none, fp8, int8, or gguf as a model's files have it; by default none while
-    they fit as they are, else fp8."""
+    """Storage of the experts' weights: `none`, `fp8`, `int8`, or `gguf` for a model whose files are in that format. By
+    default `none` if the weights fit into memory without quantization, else `fp8`."""
     batched_guidance: bool = False
-    """Runs the prompt and the negative prompt as one batch: for GPUs that a single pass does not fill."""
+    """Whether both guidance passes, with the prompt and with the negative prompt, run as one batch. That is faster on
+    GPUs that a single pass does not use fully, and needs more memory."""
     attention_backend: str = "native"
-    """One of diffusers' attention backends that is installed here, such as `_flash_3_hub`."""
+    """Name of one of diffusers' attention backends that is installed on this machine, such as `_flash_3_hub`."""
     compiled: bool = False
-    """Compiles the transformers' blocks; the first job of each size waits for it."""
+    """Whether the transformers' blocks are compiled. The first job of each video size waits for the compilation."""
     parallel_degree: int | None = Field(default=None, ge=1)
-    """GPUs of a replica that denoise a video together; by default the most of num_gpus that the model takes."""
+    """Number of a replica's GPUs that denoise one video together. By default the largest number, up to `num_gpus`, that
+    the model supports."""
     checkpoint_interval_seconds: float = Field(default=20, ge=0)
-    """How often a job that is being denoised is kept on the disk; after a crash it goes on from there."""
+    """Minimum time between two snapshots of a running job. After a crash, the job resumes from its last snapshot."""
     preview_interval_seconds: float = Field(default=2, ge=0)
-    """How often a job that is being denoised shows what it is becoming; 0 switches previews off."""
+    """Minimum time between two live previews of a running job. 0 disables previews."""
     hang_seconds: float = Field(default=1800, gt=0)
-    """A job of which no step, and no decoded frame, ends in so long hangs: its process is ended, and it goes on in
-    another one. Keep it well beyond the slowest step."""
+    """Time without a completed step or decoded frame after which a job counts as hung. Its process is then ended, and
+    the job resumes in another process. Set it well above the duration of the slowest step."""
     shutdown_timeout_seconds: float = Field(default=7200, gt=0)
-    """How long a replica that is to go may take to end its job. Keep it beyond the longest job."""
+    """Time that a replica may take to finish its job before Ray Serve ends the process, when the replica is stopped.
+    Set it above the duration of the longest job."""
 
     @model_validator(mode="after")
-    def _has_gpus_enough(self) -> Self:
+    def _check_parallel_degree(self) -> Self:
         if self.num_gpus >= 1 and (self.parallel_degree or 1) > self.num_gpus:
-            raise ValueError(f"parallel_degree {self.parallel_degree} takes num_gpus of at least as many")
+            raise ValueError(
+                f"parallel_degree {self.parallel_degree} needs num_gpus of at least {self.parallel_degree}, "
+                f"got {self.num_gpus:g}"
+            )
         return self
 
     def plan_constraints(self) -> PlanConstraints:
-        """What every plan is to have."""
+        """Returns the constraints that these settings put on every plan."""
         return PlanConstraints(
             quantization=self.quantization,
             batched_guidance=self.batched_guidance,
@@ -96,61 +111,69 @@ class GeneratorSettings(_Strict):
 
 
 class SchedulingSettings(_Strict):
-    """Which job goes next: by priority, then by what is loaded, within bounds, then by equal shares for all owners."""
+    """Limits on overtaking in the job queue.
+
+    Jobs are ordered by priority, then by whether their model is loaded, then by equal shares for all owners.
+    """
 
     age_seconds: float = Field(default=600, gt=0)
-    """After waiting for so long without one of its class begun, a job goes before the next higher class."""
+    """Time after which a waiting job moves ahead of the next higher priority, if no job of its own priority was started
+    meanwhile."""
     patience_seconds: float = Field(default=300, ge=0)
-    """A job that needs a model loaded is overtaken by jobs that don't and were submitted at most so long after it, or
-    as long after it as six jobs take, where that is more."""
+    """Maximum time by which a job whose model is loaded may be younger than a job that it overtakes, whose model is not
+    loaded. The maximum is at least the time that six such jobs take."""
 
 
 class Settings(_Strict):
-    """Everything that a deployment of this service may choose."""
+    """All settings of the service."""
 
     data_dir: Path = Path("data")
-    """Where jobs, inputs, videos and built-in models are kept; relative to where the service is started."""
+    """Folder for jobs, inputs, videos and models. A relative path starts at the service's working directory."""
     storage_url: str | None = None
-    """A bucket, and a prefix in it, for machines that share no folder: `s3://bucket/wan22`, or gs:// or az://. Inputs,
-    videos and snapshots are kept there; what lies in data_dir is a copy, or is worked on. Credentials come from the
-    environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL where the store is not Amazon's."""
+    """Bucket for inputs, videos and snapshots, with an optional prefix: `s3://BUCKET/PREFIX`, `gs://…` or `az://…`. Use
+    it for machines that share no folder; `data_dir` then holds copies and work in progress. Credentials are read from
+    the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL for a store that is not Amazon's.
+    By default these files are in `data_dir`."""
     models_dir: Path = Path("models")
-    """Where models are made and fetched to; relative to data_dir."""
+    """Folder for built-in and downloaded models. A relative path starts at `data_dir`."""
     cast_to_bf16: bool = False
-    """Whether weights that come in fp32 are cast to bf16 as they are fetched: T2V-A14B's 126 GB become 69."""
+    """Whether downloaded fp32 weights are stored as bf16. T2V-A14B then takes 69 GB on disk instead of 126 GB."""
     database_url: str | None = None
-    """`postgresql://…`, or `sqlite:///PATH`; by default jobs.db in data_dir."""
-    models: list[Annotated[ModelEntry, BeforeValidator(_entry)]] = Field(
+    """Database for jobs: `postgresql://…` or `sqlite:///PATH`. By default the SQLite file jobs.db in `data_dir`."""
+    models: list[Annotated[ModelEntry, BeforeValidator(_to_entry)]] = Field(
         default=[ModelEntry(id="tiny-t2v"), ModelEntry(id="tiny-i2v"), ModelEntry(id="tiny-ti2v")], min_length=1
     )
-    """What is served. The first of a type is what a request gets that names the type."""
+    """Models to serve, each an id or a mapping. A request that names a type gets the first model of that type."""
     generator: GeneratorSettings = GeneratorSettings()
+    """Settings of the generators, whose replicas run the jobs."""
     scheduling: SchedulingSettings = SchedulingSettings()
+    """Limits on overtaking in the job queue."""
     max_running_jobs: int = Field(default=1, ge=1)
-    """Jobs that run at once, over all types: one for each GPU, or for each num_gpus of them."""
+    """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
+    `generator.num_gpus`."""
     ingress_replicas: int = Field(default=1, ge=1)
-    """Processes that answer HTTP."""
+    """Number of processes that serve HTTP."""
     max_attempts: int = Field(default=3, ge=1)
-    """How often a job is begun whose process dies, before it fails."""
+    """Number of times a job is started before it fails, if its process dies each time."""
     lease_seconds: float = Field(default=15, ge=1)
-    """How long a job of a dead dispatcher waits until another takes it."""
+    """Time after which a new dispatcher takes over the running jobs of a dispatcher that died."""
     start_timeout_seconds: float = Field(default=600, gt=0)
-    """How long a generator may take to begin a job."""
+    """Time that a generator may take to start a job, including the start of its replica."""
     max_upload_mb: float = Field(default=32, gt=0)
-    """A request's body is read up to this size."""
+    """Maximum size of a request's body in megabytes of 10^6 bytes. Larger requests are rejected."""
 
     @field_validator("storage_url")
     @classmethod
     def _check_storage_url(cls, url: str | None) -> str | None:
         if url is not None and re.match("(s3|gs|az|abfss?)://[^/]", url) is None:
-            raise ValueError("expected the URL of a bucket: s3://bucket/prefix, or gs:// or az://")
+            raise ValueError("expected the URL of a bucket: s3://BUCKET/PREFIX, or the same with gs:// or az://")
         return url
 
     def with_absolute_paths(self) -> "Settings":
-        """The same from anywhere: data_dir resolved, database_url filled in.
+        """Returns the settings with absolute paths and a database URL, independent of the working directory.
 
         Raises:
-            ConfigurationError: data_dir names the home of a user who is not there.
+            ConfigurationError: data_dir names the home directory of a user who does not exist.
         """
         try:
             data_dir = self.data_dir.expanduser().absolute()
@@ -165,10 +188,11 @@ class Settings(_Strict):
         )
 
     def served_models(self) -> list[ModelSpec]:
-        """The catalogue's entries for `models`.
+        """Returns the models to serve: the catalogue's entries with the changes that `models` makes.
 
         Raises:
-            ConfigurationError: one is not in the catalogue, is named twice, or its files are not there.
+            ConfigurationError: a model is not in the catalogue, is named twice, or its folder does not hold it; or
+                `generator.preload` names a model that is not served.
         """
         catalogue = load_catalogue()
         served: dict[str, ModelSpec] = {}
@@ -177,10 +201,10 @@ class Settings(_Strict):
             known = entry.like or entry.id
             if known not in catalogue:
                 raise ConfigurationError(
-                    f"{key}: there is no model {known!r}; the catalogue has {', '.join(catalogue)}.", param=key
+                    f"{key}: the catalogue has no model {known!r}: expected one of {', '.join(catalogue)}.", param=key
                 )
             if entry.id in served:
-                raise ConfigurationError(f"{key}: {entry.id!r} is named twice.", param=key)
+                raise ConfigurationError(f"{key}: {entry.id!r} is named twice: expected each id once.", param=key)
             path = entry.path.expanduser().absolute() if entry.path else None
             spec = replace(
                 catalogue[known], id=entry.id, path=path, revision=entry.revision, quantization=entry.quantization
@@ -196,15 +220,17 @@ class Settings(_Strict):
         for index, model in enumerate(self.generator.preload):
             if model not in served:
                 key = f"generator.preload[{index}]"
-                raise ConfigurationError(f"{key}: {model!r} is not among the models that are served.", param=key)
+                raise ConfigurationError(
+                    f"{key}: {model!r} is not among the served models: expected one of {', '.join(served)}.", param=key
+                )
         return list(served.values())
 
 
 def parse_settings(args: Mapping[str, Any]) -> Settings:
-    """Reads `args:`.
+    """Validates the `args:` of a Serve config.
 
     Raises:
-        ConfigurationError: naming the first key that is wrong, and what it takes.
+        ConfigurationError: a key is unknown or a value is invalid; the message names each of them.
     """
     try:
         return Settings.model_validate(args)
@@ -213,7 +239,7 @@ def parse_settings(args: Mapping[str, Any]) -> Settings:
 
 
 def describe(error: ValidationError) -> str:
-    """All that is wrong, a line each: `key: what`."""
+    """Returns all errors of a validation, one in each line as `KEY: MESSAGE`."""
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from wan22_bridge.experts import is_expert
-from wan22_bridge.types import StepCache
+from wan22_bridge.options import StepCache
 
 GIB = 2**30
 TILES = (512, 256, 128)

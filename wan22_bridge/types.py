@@ -1,15 +1,18 @@
-"""The values that go in and out of the bridge."""
+"""Values that the bridge takes and returns: parameters, progress and results."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Never, Self, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from wan22_bridge.experts import Expert
+from wan22_bridge.options import GenerationOptions, decided_type
 
 Frames = NDArray[np.uint8]
 """RGB pixels, [frames, height, width, 3] or one frame [height, width, 3]."""
@@ -24,10 +27,10 @@ class ModelType(StrEnum):
 
 
 class Stage(StrEnum):
-    """What a running job is doing, in the order it does it."""
+    """Stages of a job, in the order in which it passes through them."""
 
     DOWNLOADING_MODEL = "downloading_model"
-    """While it waits: then the progress is that of the download."""
+    """The job is still pending; its progress is that of the download."""
     LOADING_MODEL = "loading_model"
     PREPARING_INPUTS = "preparing_inputs"
     GENERATING = "generating"
@@ -35,144 +38,129 @@ class Stage(StrEnum):
     SAVING = "saving"
 
 
-class SchedulerName(StrEnum):
-    """How the noise is taken away, step by step."""
-
-    UNIPC = "unipc"
-    """UniPC of order 2: the official default."""
-    EULER = "euler"
-    """Plain Euler steps on the flow."""
-    DPMPP = "dpm++"
-    """DPM-Solver++ of order 2 on the flow."""
-
-
-class StepCache(StrEnum):
-    """What of one step may stand in for the next one's: faster, at a price in likeness."""
-
-    NONE = "none"
-    """Every step is computed in full."""
-    FIRST_BLOCK = "first_block"
-    """Where the first block's output hardly changed, the other blocks are skipped."""
-    TAYLORSEER = "taylorseer"
-    """Two of three steps are extrapolated, layer by layer."""
-    MAGCACHE = "magcache"
-    """Steps are skipped while the residual is known to grow evenly there, from one run of the model beforehand."""
-    PAB = "pab"
-    """Pyramid attention broadcast: attention is computed at every second step only."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraUse:
-    """A LoRA that a video is made with."""
+    """A LoRA, and the strengths at which a video uses it."""
 
     name: str
     high_noise_strength: float = 1.0
-    """On the high-noise expert, or the only one; 0 leaves it out there."""
+    """Strength on the high-noise expert, or on a model's only expert; 0 leaves the LoRA out."""
     low_noise_strength: float = 1.0
+    """Strength on the low-noise expert; 0 leaves the LoRA out."""
 
     def strength_on(self, expert: Expert) -> float:
-        """The strength on an expert; 0 leaves the LoRA out there."""
+        """Returns the strength on an expert; 0 leaves the LoRA out."""
         return self.high_noise_strength if expert is Expert.HIGH_NOISE else self.low_noise_strength
 
 
+_REQUIRED_OPTIONS = [
+    name for name, kind in get_type_hints(GenerationOptions).items() if type(None) not in get_args(kind)
+]
+"""Options that have a value in every video's parameters."""
+
 INPUTS = ("image", "end_image", "video")
-"""The parameters that name a file among the inputs."""
+"""Names of the parameters that hold the path of an input file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GenerationParams:
-    """One video, every choice made: nothing in it is a default that is still to be filled in."""
+class GenerationParams(GenerationOptions[Never]):
+    """Complete parameters of one video: every option is decided, and no default is left to fill in."""
 
     model: str
     """The model's id in the catalogue."""
     model_type: ModelType
     prompt: str
-    negative_prompt: str
     width: int
-    """Pixels, a multiple of the model's own."""
+    """Pixels, a multiple of the model's size multiple."""
     height: int
-    num_frames: int
-    """4k+1."""
-    fps: int
-    steps: int
-    guidance_scale: float
-    guidance_scale_2: float | None
-    """For the low-noise expert; None where the model has one expert."""
-    flow_shift: float
-    seed: int
-    scheduler: SchedulerName = SchedulerName.UNIPC
-    step_cache: StepCache = StepCache.NONE
+    """Pixels, a multiple of the model's size multiple."""
+    strength: float = 1.0
+    """Share of the denoising steps that are run in video-to-video; 1 without an input video."""
     loras: tuple[LoraUse, ...] = ()
     image: str | None = None
-    """The first frame: a path below the folder of inputs. Of a video there, its last frame: it is continued."""
+    """Path of the first frame, relative to the bridge's folder of inputs. If the file is a video, its last frame is
+    used (video continuation)."""
     end_image: str | None = None
-    """The last frame, likewise."""
+    """Path of the last frame, relative to the bridge's folder of inputs."""
     video: str | None = None
-    """A video to make anew, likewise; without an image."""
-    strength: float = 1.0
-    """With a video: how much of it is made anew, the share of the steps that are run. 1 keeps nothing of it."""
+    """Path of the input of video-to-video, relative to the bridge's folder of inputs. It excludes `image` and
+    `end_image`."""
+
+    def __post_init__(self) -> None:
+        """Checks that every option is decided.
+
+        Raises:
+            TypeError: an option has no value.
+        """
+        still_open = [name for name in _REQUIRED_OPTIONS if getattr(self, name) is None]
+        if still_open:
+            raise TypeError(f"GenerationParams needs a value for: {', '.join(still_open)}")
 
     @property
     def steps_to_run(self) -> int:
-        """All steps, or with a video the last ones of them."""
+        """Number of denoising steps that are run: all of them, or in video-to-video the last ones."""
         return self.steps if self.video is None else min(int(self.steps * self.strength), self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it, and gives it back."""
+        """Returns the parameters as JSON values, which `from_dict` reads."""
         return asdict(self) | {"loras": [asdict(lora) for lora in self.loras]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From what `to_dict` gave."""
-        known = {item.name for item in fields(cls)}
-        values = {name: value for name, value in data.items() if name in known}
-        values |= {"model_type": ModelType(data["model_type"])}
-        values |= {"scheduler": SchedulerName(data.get("scheduler", SchedulerName.UNIPC))}
-        values |= {"loras": tuple(LoraUse(**lora) for lora in data.get("loras", ()))}
-        values |= {"step_cache": StepCache(data.get("step_cache", StepCache.NONE))}
-        return cls(**values)
+        """Reads what `to_dict` returned, in this version or another.
+
+        Missing fields get their defaults and unknown fields are ignored. Limits of options are not checked, because
+        they may have changed since the data was written.
+        """
+        adapters = _adapters(cls)  # type: ignore[arg-type]  # mypy doubts that a class is hashable
+        return cls(**{name: adapters[name].validate_python(data[name]) for name in adapters if name in data})
+
+
+@cache
+def _adapters(kind: type[GenerationParams]) -> dict[str, TypeAdapter[Any]]:
+    return {name: TypeAdapter(decided_type(annotation)) for name, annotation in get_type_hints(kind).items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """Where a generation keeps how far it is, so that it can go on after its process has died."""
+    """Settings for the snapshots from which another process can resume a generation."""
 
     path: Path
-    """The snapshot's file. One that is there already, of the same generation, is gone on from."""
+    """The snapshot's file. If it holds a snapshot of the same generation, the generation resumes from there."""
     interval_seconds: float
-    """A snapshot is written after the first step that ends so long after the last one was."""
+    """Minimum time between two snapshots; each is written at the end of a step."""
     kept: Callable[[float], None] = lambda seconds: None
-    """Is called after each snapshot, with what it took in seconds."""
+    """Called after each snapshot with the seconds that writing it took."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """Where a generation shows what it is becoming."""
+    """Settings for the live previews of a running generation."""
 
     path: Path
-    """An animated WebP; replaced by each newer one, always whole."""
+    """The preview's file, an animated WebP. Each preview replaces it atomically."""
     interval_seconds: float
-    """The least time between two."""
+    """Minimum time between two previews."""
     shown: Callable[[], None] = lambda: None
-    """Is called after each."""
+    """Called after each preview is written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far a running job is."""
+    """Progress of a running job."""
 
     stage: Stage
     current_step: int = 0
     total_steps: int = 0
     percent: float = 0.0
-    """Of the whole job, 0..100."""
+    """Progress of the whole job, 0..100."""
     eta_seconds: float | None = None
-    """Until the video is there; None while it can't be told."""
+    """Estimated time until the video is complete; None while there is no estimate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationResult:
-    """What a generation made and what it took."""
+    """Files of a finished generation, and what the generation needed."""
 
     video: Path
     thumbnail: Path
@@ -183,12 +171,11 @@ class GenerationResult:
     parameters_used: dict[str, Any]
     peak_vram_usage_mb: float
     cpu_usage_percent: float
-    """Of one core, averaged over the generation."""
+    """Average over the generation, in percent of one core."""
     optimizations_applied: list[str] = field(default_factory=list)
     quantization_used: str | None = None
     offload_used: bool = False
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds for each stage."""
     resumed_from_step: int = 0
-    """The steps that an earlier, broken-off run had done."""
-    is_mock: bool = False
+    """Steps that were taken over from the snapshot of an interrupted run; 0 if there was none."""

@@ -1,8 +1,6 @@
-"""What the store and the storage do together: taking jobs in, and removing them with their files."""
+"""Operations on jobs that concern the store and the storage: submission, uploads, deletion and cleanup."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeGuard
 
@@ -11,6 +9,7 @@ from deployments.jobs.store import JobStore
 from deployments.storage.folder import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import Conflict, InvalidRequest, NotFound, Wan22Error
+from wan22_bridge.hashing import hash_values
 from wan22_bridge.media.images import check_image
 from wan22_bridge.media.videos import check_video, is_video
 from wan22_bridge.models.lora_files import find_lora
@@ -18,14 +17,19 @@ from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo, cha
 from wan22_bridge.types import INPUTS
 
 Source = bytes | str
-"""An input: a file's content, or the id of an upload or of a completed job, whose video is meant."""
+"""An input: a file's content, the id of an upload, or the id of a completed job, which stands for its video."""
 
 EVENTS_KEPT_SECONDS = 24 * 3600.0
+"""Retention of the event log."""
 UNUSED_INPUTS_KEPT_SECONDS = 24 * 3600.0
+"""Retention of inputs that no job uses."""
+
+_REQUEST_HASH = "wan22-request-1"
+"""Version of the hash by which a repeated request is recognized."""
 
 
 class JobService:
-    """Submits, uploads, deletes and tidies up."""
+    """Submits and deletes jobs, keeps uploads, and removes what has expired."""
 
     def __init__(self, store: JobStore, storage: Storage, served: Sequence[ModelSpec]) -> None:
         self._store = store
@@ -42,25 +46,27 @@ class JobService:
         priority: Priority = Priority.NORMAL,
         metadata: dict[str, str] | None = None,
         idempotency_key: str | None = None,
-        fingerprint: str = "",
+        body: Mapping[str, Any] | None = None,
     ) -> Job:
-        """Validates a request completely, keeps its inputs, then stores its job. All is on the disk when this returns.
+        """Validates a request, stores its inputs, then its job. All of it is on disk when this returns.
 
         Args:
-            request: what is wanted, without its inputs.
-            image: the first frame; or a video, to go on from its last one.
+            request: the request without its inputs.
+            image: the first frame; a video is continued from its last frame.
             end_image: the last frame.
-            video: what to make anew.
-            priority: the higher one goes first.
-            metadata: the client's own, given back with the job.
-            idempotency_key: with the same key and request, the first job is returned.
-            fingerprint: what else the client's request said, for telling whether it is the same.
+            video: the input of video-to-video.
+            priority: jobs of a higher priority run first.
+            metadata: the client's own data, returned with the job.
+            idempotency_key: if an earlier request had the same key and was equal, its job is returned.
+            body: the fields that the client sent, without those that equal their defaults. With an idempotency key,
+                two requests are equal only if these are.
 
         Raises:
-            InvalidRequest: it can't work; nothing was kept.
-            JobNotFound: an input is to be the video of a job that is not there.
-            Conflict: likewise, and that job has no video yet.
-            IdempotencyConflict: the key came with another request before.
+            InvalidRequest: the request can't be carried out; nothing was stored.
+            JobNotFound: an input names a job that does not exist.
+            Conflict: an input names a job that has no video yet.
+            NotFound: an input names a job that ended without a video.
+            IdempotencyConflict: the idempotency key was used with another request.
         """
         sources = {"image": image, "end_image": end_image, "video": video}
         contents = {name: self._read(source, name) for name, source in sources.items() if source is not None}
@@ -77,20 +83,20 @@ class JobService:
                 priority=priority,
                 metadata=metadata or {},
                 idempotency_key=idempotency_key,
-                request_hash=_hash(asdict(request), int(priority), metadata, fingerprint),
+                request_hash=hash_values(_REQUEST_HASH, request, priority, metadata, body),
                 source_job_id=next((source for source in (video, image) if _is_job(source)), None),
             ),
         )
 
     def remix(self, job_id: str, prompt: str, *, idempotency_key: str | None = None) -> Job:
-        """Submits a completed job anew with another prompt, everything else and the seed being the same.
+        """Submits a job with another prompt, and the inputs, the seed and the parameters of a completed job.
 
         Raises:
-            InvalidRequest: the prompt, or what the job was made with, can't be used (any more).
-            JobNotFound: there is no such job.
-            Conflict: it has no video yet.
-            NotFound: it has none, and never will.
-            IdempotencyConflict: the key came with another request before.
+            InvalidRequest: the prompt is not valid, or the job's model or LoRA is no longer available.
+            JobNotFound: the job does not exist.
+            Conflict: the job has no video yet.
+            NotFound: the job ended without a video.
+            IdempotencyConflict: the idempotency key was used with another request.
         """
         job = self.completed(job_id)
         params = change_prompt(job.params, prompt, self._served)
@@ -101,55 +107,53 @@ class JobService:
                 params=params,
                 priority=job.priority,
                 idempotency_key=idempotency_key,
-                request_hash=_hash("remix", job.id, params.prompt),
+                request_hash=hash_values(_REQUEST_HASH, "remix", job.id, params.prompt),
                 source_job_id=job.id,
             ),
         )
 
     def upload(self, data: bytes) -> InputImage | InputVideo:
-        """Keeps an image or a video for later requests; unused, it goes after a day.
+        """Stores an image or a video for later requests. An upload that no job uses is removed after a day.
 
         Raises:
-            InvalidRequest: it is neither.
+            InvalidRequest: the data is neither an image nor a video, or the service does not support it.
         """
         found = self._examine(data, "file")
         self._storage.put_input(data)
         return found
 
     def completed(self, job_id: str) -> Job:
-        """Reads a job that has a video.
+        """Reads a completed job.
 
         Raises:
-            JobNotFound: there is no such job.
-            Conflict: it has no video yet.
-            NotFound: it will never have one.
+            JobNotFound: the job does not exist.
+            Conflict: the job has no video yet.
+            NotFound: the job ended without a video.
         """
         job = self._store.get(job_id)
         if job.state is JobState.COMPLETED:
             return job
         if job.state.ended:
-            raise NotFound(
-                f"The job {job.state} and has no video." if job.state is JobState.FAILED else "The job was cancelled.",
-                code="video_not_available",
-            )
+            end = "failed" if job.state is JobState.FAILED else "was cancelled"
+            raise NotFound(f"{job.id} has no video: the job {end}.", code="video_not_available")
         raise Conflict(
-            f"The video is not there yet: its job is {job.state}, at {job.progress:.0f} %.",
+            f"{job.id} has no video yet: the job is {job.state}, at {job.progress:.0f} %.",
             code="video_not_ready",
-            suggestions=[f"Watch GET /api/v1/generation/{job.id} until its status is completed."],
+            suggestions=[f"Poll GET /api/v1/generation/{job.id} until status is completed."],
             can_retry=True,
         )
 
     def delete(self, job_id: str) -> None:
-        """Removes a job and its video; a running one is stopped.
+        """Deletes a job and its video; a running job is stopped.
 
         Raises:
-            JobNotFound: there is no such job.
+            JobNotFound: the job does not exist.
         """
         self._store.delete(job_id)
         self._storage.remove_outputs(job_id)
 
     def tidy(self) -> None:
-        """Removes what nothing refers to any more: old events, unused inputs, the files of broken-off attempts."""
+        """Removes old events, unused inputs, and the output files of deleted jobs and interrupted attempts."""
         self._store.events.prune(older_than_seconds=EVENTS_KEPT_SECONDS)
         self._storage.remove_old_inputs(keep=self._store.input_keys(), older_than_seconds=UNUSED_INPUTS_KEPT_SECONDS)
         for job_id in self._storage.output_jobs():
@@ -162,15 +166,15 @@ class JobService:
                 self._storage.remove_outputs(job_id, keep=job.output["folder"] if job.output else None)
 
     def _keep(self, contents: Iterable[bytes], new: NewJob) -> Job:
-        """Puts a job's inputs on the disk, then the job."""
+        """Stores a job's inputs, then the job."""
         for use in new.params.loras:
             find_lora(self._storage.loras, use.name)
         for content in contents:
-            self._storage.put_input(content)  # one that is there is young again: tidying leaves it
+            self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` keeps it
         return self._store.submit(new)
 
     def _read(self, source: Source, param: str) -> bytes:
-        """The content of an input."""
+        """Returns the content of an input."""
         if isinstance(source, bytes):
             return source
         return self._read_video_of(source, param) if _is_job(source) else self._read_upload(source, param)
@@ -189,14 +193,14 @@ class JobService:
             return self._storage.path(self._storage.upload_key(upload_id)).read_bytes()
         except (NotFound, FileNotFoundError):
             raise InvalidRequest(
-                f"There is no upload {upload_id[:80]!r}.",
+                f"No upload has the id {upload_id[:80]!r}. Uploads that no job uses are removed after a day.",
                 code="unknown_upload",
                 param=f"{param}_path",
-                suggestions=[f"Upload the {param} with POST /api/v1/uploads and send the id that it answers."],
+                suggestions=[f"Upload the {param} with POST /api/v1/uploads, and send the id from the response."],
             ) from None
 
     def _examine(self, data: bytes, param: str) -> InputImage | InputVideo:
-        """What is known of an image or a video, under the key that it has, or will have, in the storage."""
+        """Checks an image or a video, and describes it with the key under which the storage keeps it."""
         if is_video(data):
             return self._examine_video(data, param)
         try:
@@ -215,8 +219,3 @@ class JobService:
 
 def _is_job(source: Source | None) -> TypeGuard[str]:
     return isinstance(source, str) and source.startswith(JOB_ID_PREFIX)
-
-
-def _hash(*parts: Any) -> str:
-    """Names a request: equal for equal ones."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The FastAPI application: its routes put together."""
+"""The FastAPI application, assembled from its routes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from serve_app.api.services import Services
 
 
 def make_api(services: Services) -> FastAPI:
-    """Makes the application over services that are open; it closes them at its end."""
+    """Returns the application for open services, which it closes when it shuts down."""
     feed = Feed(services.store)
 
     @asynccontextmanager
@@ -28,7 +28,7 @@ def make_api(services: Services) -> FastAPI:
     app = FastAPIOffline(
         title="wan22-serve",
         version=version("wan22-serve"),
-        description="Wan2.2 video generation: a native API, and one that OpenAI's clients speak.",
+        description="Wan2.2 video generation: a native API, and an API that is compatible with OpenAI's clients.",
         lifespan=lifespan,
     )
     app.state.services = services

@@ -1,4 +1,4 @@
-"""Request bodies: JSON, form or multipart into one shape, read no further than allowed."""
+"""Request bodies: JSON, form and multipart are read into one shape, up to a size limit."""
 
 import json
 import re
@@ -16,13 +16,13 @@ _MAX_FIELD_BYTES = 1_000_000
 _MAX_PARTS = 200
 _MAX_DEPTH = 5
 _FILE_FIELDS = ("image", "end_image", "video", "input_reference", "file")
-"""A form that sends one of them as an empty text means that no file was chosen."""
+"""Names of file fields: browsers send an empty text for such a field if no file was chosen."""
 
 
 class BodyLimit:
-    """ASGI middleware: a body over the limit is not read to its end.
+    """ASGI middleware that rejects a body over the size limit without reading it to its end.
 
-    FastAPI's own `max_body_size` answers in plain text, whatever the application would say.
+    It replaces FastAPI's own `max_body_size`, because that responds in plain text, without the error body.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -30,7 +30,11 @@ class BodyLimit:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Counts what the application reads."""
+        """Runs the application, and counts the bytes of the body that it reads.
+
+        Raises:
+            PayloadTooLarge: the body is over the limit. It is raised inside the application, which responds.
+        """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -43,8 +47,8 @@ class BodyLimit:
             count += len(message.get("body", b""))
             if count > self._max_bytes or (declared.isdigit() and int(declared) > self._max_bytes):
                 raise PayloadTooLarge(
-                    f"The request's body is over {self._max_bytes / 1e6:g} MB, the limit here.",
-                    suggestions=["Send a smaller image: scaled down, or as JPEG.", "Cut a video, or scale it down."],
+                    f"The request's body is larger than the limit of {self._max_bytes / 1e6:g} MB.",
+                    suggestions=["Scale an image down, or send it as JPEG.", "Scale a video down, or shorten it."],
                 )
             return message
 
@@ -53,18 +57,18 @@ class BodyLimit:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request's fields and files, however they came."""
+    """Fields and files of a request, independent of its content type."""
 
     fields: dict[str, Any]
     files: dict[str, bytes]
 
 
 async def read_body(request: Request) -> Body:
-    """Reads a request's body by its content type.
+    """Reads a request's body according to its content type.
 
     Raises:
-        InvalidRequest: it is not what its content type says, or of another type.
-        PayloadTooLarge: it is over the limit.
+        InvalidRequest: the content type is not supported, or the body does not match it.
+        PayloadTooLarge: the body is over the size limit.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in ("multipart/form-data", "application/x-www-form-urlencoded"):
@@ -72,7 +76,7 @@ async def read_body(request: Request) -> Body:
     if content_type in ("application/json", ""):
         return Body(await _read_json(request), {})
     raise InvalidRequest(
-        f"The content type {content_type[:80]!r} is not taken here.",
+        f"The content type {content_type[:80]!r} is not supported.",
         code="unsupported_content_type",
         suggestions=["Send application/json, multipart/form-data or application/x-www-form-urlencoded."],
     )
@@ -81,7 +85,7 @@ async def read_body(request: Request) -> Body:
 async def _read_json(request: Request) -> dict[str, Any]:
     try:
         data = json.loads(await request.body())
-        json.dumps(data, ensure_ascii=False).encode()  # JSON can name half a character, which nothing can write
+        json.dumps(data, ensure_ascii=False).encode()  # JSON can hold half a surrogate pair, which UTF-8 can't
     except (ValueError, RecursionError) as exc:
         raise InvalidRequest("The body is not valid JSON in UTF-8.", code="invalid_json") from exc
     if not isinstance(data, dict):
@@ -106,10 +110,13 @@ async def _read_form(request: Request) -> Body:
 
 
 def put_field(fields: dict[str, Any], name: str, value: str) -> None:
-    """Puts `a[b][c]` as {"a": {"b": {"c": value}}} and `a[]` as a list; list indexes stay dictionary keys.
+    """Adds a form field to nested fields.
+
+    `a[b][c]` becomes `{"a": {"b": {"c": value}}}`, and `a[]` appends to a list. An index such as in `a[0]` becomes a
+    key of a dictionary.
 
     Raises:
-        InvalidRequest: the name is not of that form, or contradicts another field's.
+        InvalidRequest: the name does not have that form, or contradicts the name of another field.
     """
     match = re.fullmatch(rf"([^\[\]]+)((?:\[[^\[\]]+\]){{0,{_MAX_DEPTH}}})(\[\])?", name)
     if match is not None:
@@ -124,5 +131,8 @@ def put_field(fields: dict[str, Any], name: str, value: str) -> None:
             values.append(value)
             return
     raise InvalidRequest(
-        f"The form's field {name[:80]!r} can't be read.", code="invalid_form", param=name.partition("[")[0][:80] or None
+        f"The form field {name[:80]!r} can't be read: expected NAME, NAME[KEY] or NAME[], and no other field that "
+        "contradicts it.",
+        code="invalid_form",
+        param=name.partition("[")[0][:80] or None,
     )

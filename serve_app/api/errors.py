@@ -1,4 +1,4 @@
-"""Every error leaves as the one error body, with the right status."""
+"""Error responses: every error has the same body, and a status that matches its kind."""
 
 import logging
 from collections.abc import Mapping
@@ -27,66 +27,67 @@ _STATUS_OF_CODE = {"payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Makes every error of `app`, the framework's own included, leave as the one body."""
-    app.add_exception_handler(Wan22Error, _answer_known)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(SQLAlchemyError, _answer_database)
-    app.add_exception_handler(Exception, _answer_unforeseen)
+    """Registers handlers that give every error the same body, including the framework's own errors."""
+    app.add_exception_handler(Wan22Error, _respond_to_known)
+    app.add_exception_handler(RequestValidationError, _respond_to_invalid)
+    app.add_exception_handler(HTTPException, _respond_to_http)
+    app.add_exception_handler(SQLAlchemyError, _respond_to_database)
+    app.add_exception_handler(Exception, _respond_to_unexpected)
 
 
 def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidRequest:
-    """The first field at fault, as an error that names it."""
+    """Converts a validation error into an error that names the first invalid field."""
     item = error.errors()[0]
     names = [str(part) for part in item["loc"] if part not in ("body", "query", "path")]
     param = ".".join(names) or None
     if item["type"] == "extra_forbidden":
         return InvalidRequest(
-            f"There is no field {param!r:.80}.",
+            f"Unknown field {param!r:.80}.",
             code="unknown_field",
             param=param,
-            suggestions=["Leave it out. /docs lists the fields."],
+            suggestions=["Leave the field out. /docs lists all fields."],
         )
-    return InvalidRequest(f"{param}: {item['msg']}.", code="invalid_value", param=param)
+    value = "" if item["type"] == "missing" else f", got {item['input']!r:.80}"
+    return InvalidRequest(f"{param}: {item['msg']}{value}.", code="invalid_value", param=param)
 
 
-def _answer(status: int, inner: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _respond(status: int, inner: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
     extra = {"x-should-retry": "false"} if status == HTTPStatus.CONFLICT and not inner["can_retry"] else {}
     return JSONResponse(
         {"error": inner, "detail": inner["message"]}, status_code=status, headers={**(headers or {}), **extra}
     )
 
 
-async def _answer_known(_request: Request, error: Exception) -> JSONResponse:
+async def _respond_to_known(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Wan22Error)
     status = _STATUS_OF_CODE.get(error.code) or _STATUS.get(error.category, HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _answer(status, error.to_dict())
+    return _respond(status, error.to_dict())
 
 
-async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
+async def _respond_to_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return await _answer_known(request, invalid_fields(error))
+    return await _respond_to_known(request, invalid_fields(error))
 
 
-async def _answer_http(request: Request, error: Exception) -> JSONResponse:
-    """The framework's own: no such route, a method that is not allowed, a body that can't be parsed."""
+async def _respond_to_http(request: Request, error: Exception) -> JSONResponse:
+    """Handles the framework's errors, such as an unknown route or a method that a route does not allow."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     inner = Wan22Error(str(error.detail), code=phrase.lower().replace(" ", "_")).to_dict()
     inner["type"] = "not_found" if error.status_code == HTTPStatus.NOT_FOUND else "invalid_request"
     if error.status_code == HTTPStatus.NOT_FOUND:
-        inner["message"] = f"There is nothing at {request.url.path[:120]}."
-        inner["suggestions"] = ["/docs lists what there is."]
-    return _answer(error.status_code, inner, error.headers)
+        inner["message"] = f"Unknown path {request.url.path[:120]}."
+        inner["suggestions"] = ["/docs lists all routes."]
+    return _respond(error.status_code, inner, error.headers)
 
 
-async def _answer_database(request: Request, error: Exception) -> JSONResponse:
-    logger.error("The store did not answer", exc_info=error, extra={"action": "store_failed"})
-    return await _answer_known(request, NotReady("The database does not answer.", code="database_unavailable"))
+async def _respond_to_database(request: Request, error: Exception) -> JSONResponse:
+    logger.error("A database query failed", exc_info=error, extra={"action": "store_failed"})
+    return await _respond_to_known(request, NotReady("The database can't be reached.", code="database_unavailable"))
 
 
-async def _answer_unforeseen(request: Request, error: Exception) -> JSONResponse:
-    """Nothing of the inside leaves: the log has it."""
+async def _respond_to_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Logs an unexpected error. The response gives no details, because they might reveal internals."""
     logger.error("Request failed", exc_info=error, extra={"action": "request_failed", "path": request.url.path})
-    inner = Wan22Error("Something went wrong inside the service. Its log tells more.", can_retry=True).to_dict()
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, inner)
+    inner = Wan22Error("The service failed unexpectedly. Its log has the details.", can_retry=True).to_dict()
+    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR, inner)

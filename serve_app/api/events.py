@@ -1,4 +1,4 @@
-"""Live progress: one socket for everything, or Server-Sent Events for one job."""
+"""Live progress: a WebSocket for all jobs, and Server-Sent Events for one job."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 
 from deployments.jobs.job import Event, Job, JobState
 from serve_app.api.feed import TOPICS, Feed, Message, Narrator, Subscription
-from serve_app.api.schemas import TaskInfo
+from serve_app.api.schemas.tasks import TaskInfo
 from serve_app.api.services import Services, services
 
 router = APIRouter(tags=["events"])
@@ -29,7 +29,7 @@ def _feed(connection: HTTPConnection) -> Feed:
 @router.websocket("/ws")
 @router.websocket("/api/v1/ws")
 async def socket(websocket: WebSocket) -> None:
-    """Every message is `{type, data}`; a new socket has both topics."""
+    """Sends messages `{type, data}` about all jobs. A new socket is subscribed to all topics."""
     await websocket.accept()
     topics = set(TOPICS)
     async with _feed(websocket).subscribe() as subscription:
@@ -47,7 +47,7 @@ async def socket(websocket: WebSocket) -> None:
 
 
 async def _answer_client(websocket: WebSocket, topics: set[str]) -> None:
-    """Answers what the client sends until it goes."""
+    """Responds to the client's messages until it disconnects."""
     while (message := await websocket.receive())["type"] == "websocket.receive":
         await _send(websocket, _answer(message.get("text") or "", topics))
 
@@ -55,10 +55,10 @@ async def _answer_client(websocket: WebSocket, topics: set[str]) -> None:
 async def _send_events(websocket: WebSocket, subscription: Subscription, topics: set[str]) -> None:
     narrator = Narrator()
     while not subscription.lagging:
-        for topic, message in narrator.tell(await subscription.next()):
+        for topic, message in narrator.narrate(await subscription.next()):
             if topic in topics:
                 await _send(websocket, message)
-    await websocket.close(_TRY_AGAIN_LATER, "The connection was too slow.")
+    await websocket.close(_TRY_AGAIN_LATER, "The client read too slowly.")
 
 
 async def _send(websocket: WebSocket, message: Message) -> None:
@@ -68,7 +68,7 @@ async def _send(websocket: WebSocket, message: Message) -> None:
 
 
 def _answer(text: str, topics: set[str]) -> Message:
-    """Does what a client's message says, and what to answer."""
+    """Carries out a client's message, and returns the response."""
     try:
         message: Any = json.loads(text)
         kind, data = message["type"], message.get("data") or {}
@@ -80,7 +80,7 @@ def _answer(text: str, topics: set[str]) -> Message:
     if kind not in ("subscribe", "unsubscribe"):
         return "error", {"message": f"Unknown type {kind!r:.80}: expected subscribe, unsubscribe or ping."}
     if topic not in TOPICS:
-        return "error", {"message": f"Unknown topic {topic!r:.80}: there are {', '.join(TOPICS)}."}
+        return "error", {"message": f"Unknown topic {topic!r:.80}: expected one of {', '.join(TOPICS)}."}
     if kind == "subscribe":
         topics.add(topic)
         return "subscription_confirmed", {"topic": topic}
@@ -92,9 +92,10 @@ def _answer(text: str, topics: set[str]) -> Message:
 async def stream(
     task_id: str, connection: HTTPConnection, last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None
 ) -> StreamingResponse:
-    """One job's messages as Server-Sent Events, to its end.
+    """Streams a job's messages as Server-Sent Events until the job has ended.
 
-    A new stream begins with a `task` event, the whole job; with `Last-Event-ID` it goes on where it broke off.
+    A new stream starts with a `task` event, which holds the whole job. With the header `Last-Event-ID`, the stream
+    resumes after that event.
     """
     serving = services(connection)
     await run_in_threadpool(serving.store.get, task_id)
@@ -106,7 +107,11 @@ async def stream(
 
 
 async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None) -> AsyncIterator[str]:
-    """Reads the log itself, again whenever the feed tells of the job: no event is missed or told twice."""
+    """Yields a job's rendered messages.
+
+    It reads the event log by sequence number whenever the feed has an event of the job, so that no event is missed or
+    repeated.
+    """
     store, narrator = serving.store, Narrator()
     async with feed.subscribe() as subscription:
         if last is None:
@@ -119,7 +124,7 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
             events = await run_in_threadpool(store.events.after, last, job_id=task_id)
             for event in events:
                 last = event.sequence
-                yield _tell(narrator, event)
+                yield _render_event(narrator, event)
                 if event.type == "deleted" or JobState(event.data["state"]).ended:
                     return
             if not events:
@@ -132,7 +137,7 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
 
 
 async def _has_news(subscription: Subscription, task_id: str, last: int) -> bool:
-    """Waits for an event of the job; False where none came in time."""
+    """Waits for a new event of the job, and returns whether one arrived before the keep-alive was due."""
     try:
         async with asyncio.timeout(_KEEPALIVE_SECONDS):
             while True:
@@ -143,9 +148,13 @@ async def _has_news(subscription: Subscription, task_id: str, last: int) -> bool
         return False
 
 
-def _tell(narrator: Narrator, event: Event) -> str:
-    """An event's messages; the last one carries its number, so that none is missed after a break between them."""
-    messages = [message for _, message in narrator.tell(event)]
+def _render_event(narrator: Narrator, event: Event) -> str:
+    """Renders an event's messages.
+
+    Only the last one carries the event's number, so that a client whose stream breaks between them gets all of them
+    again.
+    """
+    messages = [message for _, message in narrator.narrate(event)]
     return "".join(
         _render(kind, json.dumps(data), event.sequence if index == len(messages) - 1 else None)
         for index, (kind, data) in enumerate(messages)

@@ -1,4 +1,4 @@
-"""Follows the store's event log once for all streams of this replica, and turns events into the API's messages."""
+"""Follows the store's event log for all streams of this replica, and converts events into the API's messages."""
 
 import asyncio
 import logging
@@ -11,41 +11,45 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Event, JobState
 from deployments.jobs.store import JobStore
-from serve_app.api.schemas import video_url
+from serve_app.api.schemas.links import video_url
 
 logger = logging.getLogger("ray.serve")
 
 _BACKLOG = 1000
-"""Events that a stream may be behind before it is cut off."""
+"""Maximum number of unread events of a stream, which is closed beyond that."""
 
 PROGRESS, QUEUE = "generation_progress", "queue_updates"
 TOPICS = (PROGRESS, QUEUE)
 
 Message = tuple[str, dict[str, Any]]
-"""A message's type and data."""
+"""Type and data of a message."""
 
 
 class Subscription:
-    """One stream's events, in order. `lagging` once it was too slow; it then gets no more."""
+    """The unread events of one stream, in order.
+
+    Attributes:
+        lagging: whether the stream read too slowly. It then gets no more events.
+    """
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[Event] = asyncio.Queue(_BACKLOG)
         self.lagging = False
 
     def put(self, event: Event) -> None:
-        """Adds an event unless the stream is too far behind."""
+        """Adds an event, or sets `lagging` if there are too many unread ones."""
         try:
             self._events.put_nowait(event)
         except asyncio.QueueFull:
             self.lagging = True
 
     async def next(self) -> Event:
-        """The next event, once there is one."""
+        """Waits for the next event and returns it."""
         return await self._events.get()
 
 
 class Feed:
-    """Tails the event log while anyone listens."""
+    """Reads the event log while there are subscriptions, and distributes new events to them."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -55,7 +59,7 @@ class Feed:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Tails for as long as the context is open."""
+        """Reads the event log in the background while the context is open."""
         task = asyncio.create_task(self._tail())
         try:
             yield
@@ -64,7 +68,7 @@ class Feed:
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[Subscription]:
-        """A subscription to every event that is committed from now on."""
+        """Returns a context with a subscription to all events that are committed from now on."""
         subscription = Subscription()
         self._subscriptions.add(subscription)
         self._wanted.set()
@@ -98,19 +102,22 @@ class Feed:
                         for subscription in self._subscriptions:
                             subscription.put(event)
             except SQLAlchemyError:
-                logger.exception("The event log can't be read", extra={"action": "feed_failed"})
+                logger.exception("Reading the event log failed; the feed retries", extra={"action": "feed_failed"})
                 await asyncio.sleep(1)
             await asyncio.sleep(changes.interval_seconds)
 
 
 class Narrator:
-    """Turns one stream's events into messages; it remembers what it has said of each running job."""
+    """Converts the events of one stream into messages.
+
+    It remembers the last stage of each running job, because a change of the stage has a message of its own.
+    """
 
     def __init__(self) -> None:
         self._stages: dict[str, str] = {}
 
-    def tell(self, event: Event) -> list[tuple[str, Message]]:
-        """The messages of an event, each with its topic."""
+    def narrate(self, event: Event) -> list[tuple[str, Message]]:
+        """Returns the messages of an event, each with its topic."""
         data, state = event.data, JobState(event.data["state"])
         if event.type == "deleted":
             self._stages.pop(event.job_id, None)

@@ -1,4 +1,4 @@
-"""Which models are there, and who holds them: from the downloader and from the generators' replicas."""
+"""The native API's routes for models: their files, and the replicas that have them loaded."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.downloader import Availability, Presence
 from deployments.jobs.holdings import ReplicaInfo
-from serve_app.api.model_schemas import (
+from serve_app.api.schemas.models import (
     DownloadAnswer,
     DownloadProgress,
     DownloadRequest,
@@ -26,18 +26,19 @@ from wan22_bridge.requests import choose_model
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
 _ANSWER_SECONDS = 10.0
+"""Timeout of calls to the downloader."""
 
 
 @router.get("/status")
 async def statuses(serving: Serving) -> dict[str, ModelStatus]:
-    """All served models, by id."""
+    """Returns the status of all served models, by id."""
     found, replicas = await _look(serving)
     return {spec.id: ModelStatus.of(spec, found[spec.id], replicas) for spec in serving.served}
 
 
 @router.get("/status/{model_type}")
 async def status(model_type: str, serving: Serving) -> ModelStatus:
-    """One of them, by id or type."""
+    """Returns the status of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
     found, replicas = await _look(serving)
     return ModelStatus.of(spec, found[spec.id], replicas)
@@ -46,7 +47,7 @@ async def status(model_type: str, serving: Serving) -> ModelStatus:
 @router.get("/summary")
 @router.get("/integration/status")
 async def summary(serving: Serving) -> Summary:
-    """What is loaded where."""
+    """Returns how many models are available and loaded, and which replica has which model loaded."""
     found, replicas = await _look(serving)
     models = {spec.id: ModelStatus.of(spec, found[spec.id], replicas).status for spec in serving.served}
     return Summary(
@@ -61,34 +62,36 @@ async def summary(serving: Serving) -> Summary:
 
 @router.post("/download")
 async def download(request: DownloadRequest, serving: Serving) -> DownloadAnswer:
-    """Begins to fetch a model, before a job needs it."""
+    """Starts the download of a model, so that the first job need not wait for it."""
     spec = _find(serving, request.model_type)
     found, _ = await _look(serving)
     if found[spec.id].presence is Presence.AVAILABLE and not (request.force_redownload and spec.is_fetched):
-        return DownloadAnswer(message=f"{spec.id} is there.", model_type=spec.type, status="available")
+        return DownloadAnswer(message=f"The files of {spec.id} are complete.", model_type=spec.type, status="available")
     await _ask(serving.downloader.start.remote(spec.id, request.force_redownload))
-    return DownloadAnswer(message=f"{spec.id} is being fetched.", model_type=spec.type, status="downloading")
+    return DownloadAnswer(message=f"{spec.id} is being downloaded.", model_type=spec.type, status="downloading")
 
 
 @router.post("/download/{model_type}/cancel")
 async def cancel_download(model_type: str, serving: Serving) -> DownloadAnswer:
-    """Stops fetching a model; what came is kept, and gone on from the next time."""
+    """Stops the download of a model. The next download resumes from the data that has arrived."""
     spec = _find(serving, model_type)
     await _ask(serving.downloader.stop.remote(spec.id))
     found, _ = await _look(serving)
-    return DownloadAnswer(message=f"{spec.id} is not fetched.", model_type=spec.type, status=found[spec.id].presence)
+    return DownloadAnswer(
+        message=f"{spec.id} is not being downloaded.", model_type=spec.type, status=found[spec.id].presence
+    )
 
 
 @router.get("/download/progress")
 async def download_progresses(serving: Serving) -> dict[str, DownloadProgress]:
-    """How far all served models are fetched, by id."""
+    """Returns the download progress of all served models, by id."""
     found, _ = await _look(serving)
     return {spec.id: DownloadProgress.of(spec, found[spec.id]) for spec in serving.served}
 
 
 @router.get("/download/progress/{model_type}")
 async def download_progress(model_type: str, serving: Serving) -> DownloadProgress:
-    """How far one is, by id or type."""
+    """Returns the download progress of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
     found, _ = await _look(serving)
     return DownloadProgress.of(spec, found[spec.id])
@@ -96,7 +99,10 @@ async def download_progress(model_type: str, serving: Serving) -> DownloadProgre
 
 @router.post("/verify/{model_type}")
 async def verify(model_type: str, serving: Serving) -> Verification:
-    """Reads and hashes a model's files, which takes minutes for a large one; what is wrong is fetched again."""
+    """Checks a model's files by their hashes, and downloads missing and corrupted files again.
+
+    The check takes minutes for a large model.
+    """
     spec = _find(serving, model_type)
     issues: dict[str, str] = await _ask(serving.downloader.verify.remote(spec.id), seconds=None)
     error = None
@@ -113,7 +119,7 @@ async def verify(model_type: str, serving: Serving) -> Verification:
         issues_found=[f"{path}: {state}" for path, state in issues.items()],
         recovery_attempted=bool(issues),
         recovery_successful=recovered,
-        details=error or ("Fetched again." if recovered else "All of its files are as they should be."),
+        details=error or ("The files were downloaded again." if recovered else "All files are correct."),
     )
 
 
@@ -130,17 +136,17 @@ async def _look(serving: Services) -> tuple[dict[str, Availability], list[Replic
 
 
 async def _ask(answer: Any, *, seconds: float | None = _ANSWER_SECONDS) -> Any:
-    """Waits for the downloader.
+    """Returns the downloader's response to a call.
 
     Raises:
-        NotReady: it does not answer.
-        Wan22Error: what it raised.
+        NotReady: the downloader does not respond.
+        Wan22Error: the downloader raised this error.
     """
     try:
         return await asyncio.wait_for(answer, seconds)
     except RayTaskError as exc:
         if isinstance(exc.cause, Wan22Error):
             raise exc.cause from exc
-        raise DownloadFailed("The downloader broke off unexpectedly.") from exc
+        raise DownloadFailed("The downloader failed unexpectedly. The service's log has the details.") from exc
     except (RayError, RayServeException, TimeoutError) as exc:
-        raise NotReady("The downloader does not answer.", code="downloader_unavailable") from exc
+        raise NotReady("The downloader does not respond.", code="downloader_unavailable") from exc

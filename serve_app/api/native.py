@@ -1,4 +1,4 @@
-"""The native API: submitting, watching and cancelling jobs."""
+"""The native API's routes for jobs: submission, uploads, status, previews and the queue."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,9 @@ from deployments.jobs.job import Job, JobState
 from deployments.scheduling.costs import estimate_seconds
 from serve_app.api.bodies import Body, read_body
 from serve_app.api.errors import invalid_fields
-from serve_app.api.schemas import Message, QueueAnswer, ReorderRequest, SubmitAnswer, SubmitRequest, TaskInfo, Upload
+from serve_app.api.schemas.submissions import SubmitAnswer, SubmitRequest
+from serve_app.api.schemas.tasks import Message, QueueAnswer, ReorderRequest, TaskInfo
+from serve_app.api.schemas.uploads import Upload
 from serve_app.api.services import Services, Serving
 from wan22_bridge.errors import InvalidRequest, NotFound
 from wan22_bridge.types import GenerationParams
@@ -21,9 +23,9 @@ SUBMIT_SCHEMA = SubmitRequest.model_json_schema()
 _FILES = {
     name: {"type": "string", "format": "binary", "description": description}
     for name, description in {
-        "image": "The first frame: PNG, JPEG or WebP; or an mp4, to go on from its last frame.",
-        "end_image": "The last frame.",
-        "video": "An mp4 to make anew, frame by frame; T2V-A14B and TI2V-5B do.",
+        "image": "First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame.",
+        "end_image": "Last frame: PNG, JPEG or WebP.",
+        "video": "Input of video-to-video, an mp4. T2V-A14B and TI2V-5B support it.",
     }.items()
 }
 _UPLOAD_SCHEMA = {
@@ -34,7 +36,12 @@ _UPLOAD_SCHEMA = {
 
 
 def describe_body(form: dict[str, Any], json: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A request body for the route's documentation, the route reading it by itself."""
+    """Returns the OpenAPI description of a body that the route reads itself.
+
+    Args:
+        form: the JSON schema of a form.
+        json: the JSON schema of a JSON body; by default the same as `form`.
+    """
     content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": json or form}}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -49,40 +56,42 @@ IdempotencyKey = Annotated[str | None, Header(max_length=255)]
     ),
 )
 async def submit(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
-    """Takes a job in. It is on the disk when this answers."""
+    """Submits a job. The job is stored durably before the response is sent.
+
+    With an `Idempotency-Key` header, a repeated request returns the first request's job.
+    """
     body = await read_body(request)
     job = await run_in_threadpool(submit_body, serving, body, idempotency_key)
-    return SubmitAnswer(
-        task_id=job.id,
-        status=job.state.value,
-        message=f"Queued: {job.params.num_frames} frames at {job.params.width}x{job.params.height}.",
-        estimated_time_minutes=await run_in_threadpool(_estimate_minutes, serving, job.params),
-    )
+    return SubmitAnswer.of(job, estimated_seconds=await run_in_threadpool(_estimate_seconds, serving, job.params))
 
 
-def _estimate_minutes(serving: Services, params: GenerationParams) -> float | None:
-    seconds = estimate_seconds(params, serving.store.run_times(params.model))
-    return None if seconds is None else round(seconds / 60, 3)
+def _estimate_seconds(serving: Services, params: GenerationParams) -> float | None:
+    return estimate_seconds(params, serving.store.run_times(params.model))
 
 
 def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, seconds: float | None = None) -> Job:
-    """Submits the native fields of a body with its files.
+    """Submits a body with the native API's fields and files.
+
+    Args:
+        serving: the services.
+        body: the fields and files.
+        idempotency_key: the header's value; None or empty if there is none.
+        seconds: the video's length, used if the body has no `num_frames`.
 
     Raises:
-        InvalidRequest: naming the field that is wrong.
-        JobNotFound: there is no job whose video is to be the input.
-        Conflict: it has no video yet.
-        IdempotencyConflict: the key came with another request before.
+        InvalidRequest: a field is not valid; the error names it.
+        JobNotFound: an input names a job that does not exist.
+        Conflict: an input names a job that has no video yet.
+        NotFound: an input names a job that ended without a video.
+        IdempotencyConflict: the idempotency key was used with another request.
     """
     for name in body.files:
         if name not in _FILES:
             raise InvalidRequest(
-                f"There is no file field {name[:80]!r}.",
+                f"Unknown file field {name[:80]!r}: expected {', '.join(_FILES)}.",
                 code="unknown_field",
                 param=name,
-                suggestions=[
-                    "Send the first frame as image, the last one as end_image, a video to make anew as video."
-                ],
+                suggestions=["Send the first frame as image, the last frame as end_image, or a video as video."],
             )
     try:
         submitted = SubmitRequest.model_validate(body.fields)
@@ -96,44 +105,52 @@ def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, s
         priority=submitted.to_priority(),
         metadata=submitted.metadata,
         idempotency_key=idempotency_key or None,
-        fingerprint=submitted.model_dump_json(),
+        body=submitted.model_dump(mode="json", exclude_defaults=True),
     )
 
 
 @router.post("/uploads", openapi_extra=describe_body(_UPLOAD_SCHEMA))
 async def upload(request: Request, serving: Serving) -> Upload:
-    """Keeps an image or a video (multipart `file`) for later requests."""
+    """Stores an image or a video for later requests. An upload that no job uses is removed after a day."""
     body = await read_body(request)
     data = body.files.get("file")
     if data is None:
-        raise InvalidRequest("No file was sent.", code="file_required", param="file")
+        raise InvalidRequest(
+            "The request has no file.",
+            code="file_required",
+            param="file",
+            suggestions=["Send the image or video as file in multipart/form-data."],
+        )
     return Upload.of(await run_in_threadpool(serving.jobs.upload, data), size_bytes=len(data))
 
 
 @router.get("/generation/{task_id}")
 def read_task(task_id: str, serving: Serving) -> TaskInfo:
-    """Reads one job."""
+    """Returns a job."""
     job = serving.store.get(task_id)
     return TaskInfo.of(job, queue_position=serving.store.queue_positions().get(job.id))
 
 
 @router.get("/generation/{task_id}/preview", response_class=Response)
 def read_preview(task_id: str, serving: Serving) -> Response:
-    """What a running job is becoming, as an animated WebP; 404 before the first and after the end."""
+    """Returns the newest live preview of a running job, an animated WebP.
+
+    Responds 404 before the first preview, and once the job has ended.
+    """
     job = serving.store.get(task_id)
     content = serving.storage.read_preview(job.id) if job.state is JobState.PROCESSING else None
     if content is None:
         raise NotFound(
-            f"There is no preview of {job.id}: it is {job.state}.",
+            f"{job.id} has no preview: the job is {job.state}.",
             code="preview_not_found",
-            suggestions=["A preview comes with the first step and goes with the end."],
+            suggestions=["Previews exist from a running job's first step until its end."],
         )
     return Response(content, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
 
 @router.post("/queue/reorder")
 def reorder(order: ReorderRequest, serving: Serving) -> Message:
-    """Puts pending jobs into an order: they take each other's places, and the others keep theirs."""
+    """Changes the order of pending jobs. They exchange their places; all other jobs keep theirs."""
     serving.store.reorder(order.task_ids)
     return Message(message="Reordered.")
 
@@ -145,7 +162,7 @@ def read_queue(
     after: str | None = None,
     status: JobState | None = None,
 ) -> QueueAnswer:
-    """Reads how many jobs there are, and a page of them."""
+    """Returns the number of jobs in each state, and a page of jobs, newest first."""
     store = serving.store
     counts = store.count()
     positions = store.queue_positions()
@@ -167,6 +184,6 @@ def read_queue(
 
 @router.post("/queue/{task_id}/cancel")
 def cancel(task_id: str, serving: Serving) -> Message:
-    """Cancels a pending job at once, a running one within a denoising step."""
+    """Cancels a job: a pending job at once, a running job within one denoising step."""
     job = serving.store.request_cancel(task_id)
-    return Message(message="Cancelled." if job.state.ended else "Cancelling: the job stops within a step.")
+    return Message(message="Cancelled." if job.state.ended else "Cancelling: the job stops within one denoising step.")

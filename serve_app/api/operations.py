@@ -1,4 +1,4 @@
-"""Whether the service is up, and whether it can work."""
+"""Health checks: liveness and readiness."""
 
 import asyncio
 
@@ -17,19 +17,19 @@ _ANSWER_SECONDS = 5.0
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process is up."""
+    """Responds as soon as the process runs."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 async def readyz(serving: Serving) -> dict[str, str]:
-    """The database answers and the dispatcher is alive; 503 with the reason while not."""
+    """Responds 200 if the database can be reached and the dispatcher is alive, else 503 with the reason."""
     try:
         await asyncio.wait_for(run_in_threadpool(serving.store.database.ping), _ANSWER_SECONDS)
     except TimeoutError as exc:
-        raise NotReady("The database does not answer.", code="database_unavailable") from exc
+        raise NotReady("The database can't be reached.", code="database_unavailable") from exc
     try:
         await asyncio.wait_for(serving.dispatcher.check_health.remote(), _ANSWER_SECONDS)
     except (RayError, RayServeException, TimeoutError) as exc:
-        raise NotReady("The dispatcher does not answer.", code="dispatcher_unavailable") from exc
+        raise NotReady("The dispatcher does not respond.", code="dispatcher_unavailable") from exc
     return {"status": "ready"}

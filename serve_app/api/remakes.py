@@ -1,14 +1,16 @@
-"""The API that OpenAI's clients speak, as far as it makes videos of videos: edits, extensions and remixes."""
+"""The OpenAI-compatible API's routes that use an earlier video: edits, extensions and remixes."""
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
 from serve_app.api.bodies import Body, read_body
 from serve_app.api.errors import invalid_fields
 from serve_app.api.native import IdempotencyKey, describe_body
-from serve_app.api.openai import Video, describe_fields, submit_theirs, tell
+from serve_app.api.openai import describe_job
+from serve_app.api.openai_bodies import describe_fields, submit_openai_body
+from serve_app.api.schemas.openai import Remix, Video
 from serve_app.api.services import Services, Serving
 from wan22_bridge.errors import InvalidRequest, NotFound
 from wan22_bridge.media.videos import require_video
@@ -16,47 +18,53 @@ from wan22_bridge.media.videos import require_video
 router = APIRouter(prefix="/v1/videos", tags=["openai"])
 
 _EDITED, _EXTENDED = "video", "image"
-"""The native API's names of what is called `video` here: the first is made anew, the second continued."""
-_NOT_HERE = ("image", "image_path", "input_reference", "video_path")
-"""Fields that would bring another input than `video`."""
+"""The native API's fields for the `video` of these routes: as input of video-to-video, and of video continuation."""
+_NOT_ACCEPTED = ("image", "image_path", "input_reference", "video_path")
+"""Fields that would give another input than `video`."""
 
 
-def _describe(what: str) -> dict[str, object]:
-    """The documentation of a body with a `video`."""
+def _describe(purpose: str) -> dict[str, object]:
+    """Returns the OpenAPI description of a body with a `video`."""
     reference = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
     file = {"type": "string", "format": "binary"}
-    video = {"anyOf": [file, reference], "description": f"{what}: an mp4, or an earlier job by id."}
-    return describe_fields({"video": video}, required=["video"], without=_NOT_HERE)
+    video = {"anyOf": [file, reference], "description": f"{purpose}: an mp4, or the id of a completed job."}
+    return describe_fields({"video": video}, required=["video"], without=_NOT_ACCEPTED)
 
 
-@router.post("/edits", openapi_extra=_describe("The video to make anew"))
+@router.post("/edits", openapi_extra=_describe("Input of video-to-video"))
 async def edit_video(
     request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
 ) -> Video:
-    """Makes a video anew from `video` and `prompt`; `strength` says how much. Takes every field of the native API."""
+    """Submits a video-to-video job for `video` and `prompt`, with every other field of the native API.
+
+    `strength` sets how much of the video is changed.
+    """
     body = await read_body(request)
-    return tell(await run_in_threadpool(_submit, serving, body, idempotency_key, _EDITED), response)
+    return describe_job(await run_in_threadpool(_submit, serving, body, idempotency_key, _EDITED), response)
 
 
-@router.post("/extensions", openapi_extra=_describe("The video to go on from"))
+@router.post("/extensions", openapi_extra=_describe("Video to continue"))
 async def extend_video(
     request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
 ) -> Video:
-    """Goes on from the last frame of `video` for `seconds`: the video that is made is what comes after it, alone."""
+    """Submits a job that continues `video` from its last frame for `seconds`.
+
+    The new video holds the continuation only, without the input.
+    """
     body = await read_body(request)
-    return tell(await run_in_threadpool(_submit, serving, body, idempotency_key, _EXTENDED), response)
+    return describe_job(await run_in_threadpool(_submit, serving, body, idempotency_key, _EXTENDED), response)
 
 
 def _submit(serving: Services, body: Body, idempotency_key: str | None, name: str) -> Job:
-    """Submits a body whose `video` is called `name` in the native API."""
+    """Submits a body whose `video` is the native API's field `name`."""
     fields, files = dict(body.fields), dict(body.files)
-    for other in _NOT_HERE:
+    for other in _NOT_ACCEPTED:
         if other in fields or other in files:
             raise InvalidRequest(
-                f"There is no field {other!r} here.",
+                f"This route does not accept the field {other!r}.",
                 code="unknown_field",
                 param=other,
-                suggestions=["Send the video as video, or its id as video[id]."],
+                suggestions=["Send the video as video, or the id of its job as video[id]."],
             )
     reference = fields.pop("video", None)
     if "video" in files:
@@ -65,14 +73,14 @@ def _submit(serving: Services, body: Body, idempotency_key: str | None, name: st
     else:
         fields[f"{name}_path"] = _read_reference(serving, reference)
     names = {name: "video", f"{name}_path": "video"}
-    return submit_theirs(serving, Body(fields, files), idempotency_key, names)
+    return submit_openai_body(serving, Body(fields, files), idempotency_key, names)
 
 
 def _read_reference(serving: Services, reference: object) -> str:
-    """The id of the job whose video is meant."""
+    """Returns the id of the job whose video a `video` object names."""
     if reference is None:
         raise InvalidRequest(
-            "No video was sent.",
+            "The request has no video.",
             code="video_required",
             param="video",
             suggestions=["Send an mp4 as video, or the id of a completed job as video[id]."],
@@ -83,7 +91,7 @@ def _read_reference(serving: Services, reference: object) -> str:
             "video must be a file, or an object with the id of a completed job.",
             code="invalid_video_reference",
             param="video",
-            suggestions=["Send the video as a file in multipart/form-data, or its id as video[id]."],
+            suggestions=["Send the video as a file in multipart/form-data, or the id of its job as video[id]."],
         )
     try:
         return serving.store.get(video_id).id
@@ -92,23 +100,15 @@ def _read_reference(serving: Services, reference: object) -> str:
         raise
 
 
-class Remix(BaseModel):
-    """What is to be otherwise."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: str
-
-
 @router.post("/{video_id}/remix", openapi_extra=describe_body(Remix.model_json_schema()))
 async def remix_video(
     video_id: str, request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
 ) -> Video:
-    """Makes a completed video again with another prompt: same seed, inputs and parameters."""
+    """Submits a job with another prompt, and the seed, the inputs and the parameters of a completed job."""
     body = await read_body(request)
     try:
         remix = Remix.model_validate(body.fields | body.files)
     except ValidationError as exc:
         raise invalid_fields(exc) from exc
     job = await run_in_threadpool(serving.jobs.remix, video_id, remix.prompt, idempotency_key=idempotency_key or None)
-    return tell(job, response)
+    return describe_job(job, response)

@@ -1,4 +1,4 @@
-"""What the routes work with."""
+"""The services that the routes work with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 
 _PATIENCE_SECONDS = 10.0
-"""How long a bucket is tried for a client that waits."""
+"""Time for which an operation on a bucket is retried while a client waits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
-    """The parts behind the API, in one ingress replica."""
+    """The database, the storage and the other deployments, as one ingress replica uses them."""
 
     settings: Settings
     store: JobStore
@@ -37,7 +37,13 @@ class Services:
     def open(
         cls, settings: Settings, dispatcher: DeploymentHandle[Any], downloader: DeploymentHandle[Any]
     ) -> "Services":
-        """Opens the database and the storage of absolute settings."""
+        """Opens the database and the storage.
+
+        Args:
+            settings: settings with absolute paths.
+            dispatcher: a handle of the dispatcher.
+            downloader: a handle of the downloader.
+        """
         assert settings.database_url is not None
         store = JobStore(settings.database_url)
         storage = open_storage(settings.data_dir, settings.storage_url, patience_seconds=_PATIENCE_SECONDS)
@@ -55,9 +61,9 @@ class Services:
 
 
 def services(connection: HTTPConnection) -> Services:
-    """The services of the application that serves this connection."""
+    """Returns the services of the application that serves a connection."""
     return cast(Services, connection.app.state.services)
 
 
 Serving = Annotated[Services, Depends(services)]
-"""A route's argument that gets them."""
+"""Annotation of a route's argument that receives the services."""

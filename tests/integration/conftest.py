@@ -1,4 +1,4 @@
-"""What the integration tests share."""
+"""Fixtures of the integration tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.service import Service
 
 @pytest.fixture
 def nothing_left(service: Service) -> Iterator[None]:
-    """Fails if the test left a job or a file."""
+    """Fails if the test leaves a job or an input file behind."""
 
     def contents() -> tuple[int, list[Path]]:
         with service.client() as client:

@@ -1,4 +1,4 @@
-"""What can't work is refused at once, in the one error body, and leaves nothing behind."""
+"""Invalid requests are rejected with the common error body, and leave nothing behind."""
 
 import io
 import socket
@@ -19,6 +19,8 @@ _UNKNOWN = "video_000000000000000000000000"
 
 
 def _bomb() -> bytes:
+    """Returns a small PNG that claims to be 60000 pixels wide and high."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -89,7 +91,7 @@ def test_a_bad_field_is_named(
         ({"input_reference": {"image_url": "data:image/png;base64,AAAA"}}, "invalid_image", "input_reference"),
     ],
 )
-def test_openais_fields_are_named_as_they_came(
+def test_errors_name_openai_fields_as_the_client_did(
     fields: dict[str, Any], code: str, param: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
@@ -113,7 +115,7 @@ def test_a_missing_prompt_is_named(service: Service, nothing_left: None) -> None
     ],
 )
 @pytest.mark.parametrize("where", ["image", "end_image", "input_reference", "file"])
-def test_a_bad_image_is_refused(data: bytes, code: str, where: str, service: Service, nothing_left: None) -> None:
+def test_a_bad_image_is_rejected(data: bytes, code: str, where: str, service: Service, nothing_left: None) -> None:
     path = {"input_reference": "/v1/videos", "file": "/api/v1/uploads"}.get(where, _SUBMIT)
     files = {"image": ("a.png", png(), "image/png")} if where == "end_image" else {}
     fields = {name: str(value) for name, value in SMALL.items()} if where in ("image", "end_image") else {}
@@ -137,27 +139,27 @@ def test_a_bad_image_is_refused(data: bytes, code: str, where: str, service: Ser
         (b"prompt=x&prompt[a]=y", "application/x-www-form-urlencoded", "invalid_form"),
     ],
 )
-def test_a_body_that_can_not_be_read_is_refused(
+def test_an_unreadable_body_is_rejected(
     content: bytes, content_type: str, code: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
         check_refusal(client.post(_SUBMIT, content=content, headers={"content-type": content_type}), 400, code)
 
 
-def test_a_file_in_an_unknown_field_is_refused(service: Service, nothing_left: None) -> None:
+def test_a_file_in_an_unknown_field_is_rejected(service: Service, nothing_left: None) -> None:
     with service.client() as client:
         answer = client.post(_SUBMIT, data={"prompt": "x"}, files={"picture": ("a.png", png(), "image/png")})
     assert check_refusal(answer, 400, "unknown_field")["param"] == "picture"
 
 
-def test_an_upload_past_the_limit_is_refused_by_its_length(service: Service, nothing_left: None) -> None:
+def test_an_upload_is_rejected_by_its_declared_length(service: Service, nothing_left: None) -> None:
     with service.client() as client:
         answer = client.post("/api/v1/uploads", files={"file": ("a.png", bytes(40_000_000), "image/png")})
     assert "32 MB" in check_refusal(answer, 413, "payload_too_large")["message"]
 
 
-def test_an_upload_without_a_length_is_not_read_to_its_end(service: Service, nothing_left: None) -> None:
-    """A client that sends for ever gets its answer once the limit is passed."""
+def test_an_upload_without_a_length_is_rejected_once_it_passes_the_limit(service: Service, nothing_left: None) -> None:
+    """The response is sent although the client never stops sending."""
     head = (
         f"POST /api/v1/uploads HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nTransfer-Encoding: chunked\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
@@ -210,7 +212,9 @@ def test_an_upload_without_a_length_is_not_read_to_its_end(service: Service, not
         ("GET", "/api/v1/outputs/..%2f..%2fjobs.db/video", 404, "not_found"),
     ],
 )
-def test_what_is_not_there_is_not_found(method: str, path: str, status: int, code: str, service: Service) -> None:
+def test_unknown_resources_and_parameters_are_rejected(
+    method: str, path: str, status: int, code: str, service: Service
+) -> None:
     with service.client() as client:
         check_refusal(client.request(method, path), status, code)
 

@@ -1,4 +1,4 @@
-"""A video that can't be used is refused at once, by the name of its field, and leaves nothing behind."""
+"""Unusable videos are rejected with an error that names their field, and leave nothing behind."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("path", [_SUBMIT, _EDITS, _EXTENSIONS])
-def test_a_bad_video_is_refused(kind: str, path: str, service: Service, nothing_left: None) -> None:
+def test_a_bad_video_is_rejected(kind: str, path: str, service: Service, nothing_left: None) -> None:
     data, code = BAD[kind]
     with service.client() as client:
         answer = client.post(path, data={"prompt": "x"}, files={"video": ("a.mp4", data, "video/mp4")})
@@ -40,7 +40,7 @@ def test_a_bad_video_is_refused(kind: str, path: str, service: Service, nothing_
 
 @pytest.mark.parametrize("kind", [kind for kind in BAD if kind not in ("text", "nothing", "a picture")])
 @pytest.mark.parametrize(("path", "field"), [(_SUBMIT, "image"), ("/v1/videos", "input_reference"), (_UPLOADS, "file")])
-def test_a_bad_video_is_refused_in_an_image_s_place(
+def test_a_bad_video_in_an_image_field_is_rejected(
     kind: str, path: str, field: str, service: Service, nothing_left: None
 ) -> None:
     data, code = BAD[kind]
@@ -50,7 +50,9 @@ def test_a_bad_video_is_refused_in_an_image_s_place(
     assert check_refusal(answer, 400, code)["param"] == field
 
 
-def test_what_is_neither_image_nor_video_is_told_what_would_do(service: Service, nothing_left: None) -> None:
+def test_a_file_that_is_no_image_is_rejected_with_the_hint_to_send_a_video(
+    service: Service, nothing_left: None
+) -> None:
     with service.client() as client:
         answer = client.post(_UPLOADS, files={"file": ("a.webm", b"\x1aE\xdf\xa3 and so on", "video/webm")})
     assert "Or send a video, as an mp4." in check_refusal(answer, 400, "invalid_image")["suggestions"]
@@ -85,7 +87,7 @@ def test_what_is_neither_image_nor_video_is_told_what_would_do(service: Service,
         (_EXTENSIONS, {"strength": "0.5"}, ["video"], "video_required", "strength"),
     ],
 )
-def test_what_can_t_be_done_with_a_video_is_named(
+def test_an_unsupported_use_of_a_video_is_rejected_by_field(
     path: str, fields: dict[str, str], files: list[str], code: str, param: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
@@ -97,7 +99,7 @@ def test_what_can_t_be_done_with_a_video_is_named(
     assert check_refusal(answer, 400, code)["param"] == param
 
 
-def test_a_job_that_is_not_there_has_no_video(service: Service, nothing_left: None) -> None:
+def test_an_unknown_job_is_rejected_as_an_input(service: Service, nothing_left: None) -> None:
     with service.client() as client:
         for field in ("video_path", "image_path"):
             answer = client.post(_SUBMIT, json={"prompt": "x", field: _UNKNOWN})
@@ -110,7 +112,7 @@ def test_a_job_that_is_not_there_has_no_video(service: Service, nothing_left: No
 
 
 def _requests(video_id: str) -> list[tuple[str, dict[str, Any]]]:
-    """Every way to use an earlier job's video."""
+    """Returns the requests that use an earlier job's video, by path and body."""
     return [
         (_SUBMIT, {"prompt": "x", "video_path": video_id}),
         (_SUBMIT, {"prompt": "x", "image_path": video_id}),
@@ -120,7 +122,7 @@ def _requests(video_id: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def test_a_job_that_runs_has_no_video_yet_and_one_that_was_cancelled_never_will(service: Service) -> None:
+def test_running_and_cancelled_jobs_are_rejected_as_inputs(service: Service) -> None:
     task_id = service.submit(**LONG)
     wait_until(lambda: service.task(task_id)["current_step"] >= 1)
     with service.client() as client:
@@ -142,7 +144,7 @@ def test_a_job_that_runs_has_no_video_yet_and_one_that_was_cancelled_never_will(
         ({"prompt": "x", "seed": 3}, "unknown_field", "seed"),
     ],
 )
-def test_a_remix_takes_a_prompt_and_nothing_else(body: dict[str, Any], code: str, param: str, service: Service) -> None:
+def test_a_remix_accepts_only_a_prompt(body: dict[str, Any], code: str, param: str, service: Service) -> None:
     task = service.finished()
     with service.client() as client:
         answer = client.post(f"/v1/videos/{task['id']}/remix", json=body)

@@ -1,4 +1,4 @@
-"""Models that are not on the machine yet: fetched for the jobs that wait for them, from a hub with its faults."""
+"""Models that are not on the machine are downloaded for the jobs that need them, from a hub that fails at times."""
 
 import shutil
 from collections.abc import Iterator
@@ -29,12 +29,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
         yield server
 
 
-def is_fetched_so_far(service: Service, task_id: str, percent: float) -> bool:
+def is_downloaded_to(service: Service, task_id: str, percent: float) -> bool:
+    """Whether the download of a pending job's model has reached a percentage."""
     task = service.task(task_id)
     return bool(task["stage"] == "downloading_model" and task["progress"] >= percent)
 
 
-def test_jobs_wait_for_their_model_and_no_generator_with_them(
+def test_jobs_wait_for_a_download_without_occupying_a_generator(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -42,13 +43,15 @@ def test_jobs_wait_for_their_model_and_no_generator_with_them(
         _fail_with_the_reason(hub, service)
         _stop_with_the_last_job(hub, service)
         waiting = service.submit(model_type="from-hub")
-        wait_until(lambda: is_fetched_so_far(service, waiting, 20))
+        wait_until(lambda: is_downloaded_to(service, waiting, 20))
         [downloader] = service.replicas("downloader")
         downloader.kill()
         psutil.wait_procs([downloader])
         task = service.wait_for(waiting, "completed", "failed")
         assert (task["status"], task["attempt"]) == ("completed", 1)
-        assert len([start for name, start in hub.ranges if name == BIG]) >= 2, "each went on where the one before was"
+        assert len([start for name, start in hub.ranges if name == BIG]) >= 2, (
+            "each download must resume where the previous one stopped"
+        )
 
 
 def _fail_with_the_reason(hub: HubServer, service: Service) -> None:
@@ -62,7 +65,7 @@ def _fail_with_the_reason(hub: HubServer, service: Service) -> None:
 def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
     hub.faults[BIG].extend([Fault(drip_seconds=0.004)] * 2)
     cancelled = service.submit(model_type="from-hub")
-    wait_until(lambda: is_fetched_so_far(service, cancelled, 20))
+    wait_until(lambda: is_downloaded_to(service, cancelled, 20))
     task = service.task(cancelled)
     assert task["status"] == "pending"
     assert task["eta_seconds"] > 0
@@ -80,11 +83,13 @@ def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
         assert [model["model"] for replica in summary["replicas"] for model in replica["models"]] == ["tiny-t2v"]
         [dispatcher] = service.replicas("dispatcher")
         dispatcher.kill()
-        assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200, "the next dispatcher sees to it"
+        assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200, (
+            "the next dispatcher cancels the job"
+        )
     wait_until(lambda: "The fetch of from-hub was stopped" in service.log.read_text())
 
 
-def test_a_damaged_file_is_fetched_again_alone_and_the_job_goes_on(
+def test_only_a_corrupted_file_is_downloaded_again_for_a_job(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -95,12 +100,12 @@ def test_a_damaged_file_is_fetched_again_alone_and_the_job_goes_on(
     hub.asked.clear()
     with running_service(tmp_path, models=MODELS) as service:
         assert service.finished(model_type="from-hub")["attempt"] == 1
-        _verify_and_fetch_by_hand(hub, service, folder)
+        _verify_and_download_by_request(hub, service, folder)
     assert (folder / BIG).read_bytes() == whole
     assert hub.asked == {BIG: 1, "vae/config.json": 1}
 
 
-def _verify_and_fetch_by_hand(hub: HubServer, service: Service, folder: Path) -> None:
+def _verify_and_download_by_request(hub: HubServer, service: Service, folder: Path) -> None:
     with service.client() as client:
         found = client.post("/api/v1/models/verify/from-hub").json()
         assert (found["is_valid"], found["issues_found"]) == (True, [])

@@ -1,4 +1,4 @@
-"""Live progress: sockets and Server-Sent Events."""
+"""Live progress: WebSockets and Server-Sent Events."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.service import LONG, Service, wait_until
 
 _EVENTS = {"task_update", "detailed_generation_progress", "generation_stage", "queue_update"}
-"""What a socket may hear of other jobs at any time."""
+"""Types of messages that a socket may get about other jobs at any time."""
 
 
 @pytest.fixture(params=["/ws", "/api/v1/ws"])
@@ -24,13 +24,14 @@ def socket(service: Service, request: pytest.FixtureRequest) -> Iterator[ClientC
 
 
 def _ask(socket: ClientConnection, message: Any) -> dict[str, Any]:
+    """Sends a message and returns the response to it."""
     socket.send(message if isinstance(message, str) else json.dumps(message))
     while (answer := json.loads(socket.recv(10)))["type"] in _EVENTS:
         continue
     return dict(answer)
 
 
-def _until_over(socket: ClientConnection, task_id: str) -> list[dict[str, Any]]:
+def _read_until_completed(socket: ClientConnection, task_id: str) -> list[dict[str, Any]]:
     messages = []
     while True:
         message = json.loads(socket.recv(60))
@@ -39,9 +40,9 @@ def _until_over(socket: ClientConnection, task_id: str) -> list[dict[str, Any]]:
             return messages
 
 
-def test_a_socket_tells_a_job_from_queue_to_video(service: Service, socket: ClientConnection) -> None:
+def test_a_socket_reports_a_job_from_submission_to_completion(service: Service, socket: ClientConnection) -> None:
     task_id = service.submit(steps=4)
-    messages = _until_over(socket, task_id)
+    messages = _read_until_completed(socket, task_id)
     updates = [message for message in messages if message["type"] == "task_update" and message["task_id"] == task_id]
     assert updates[0]["status"] == "pending"
     assert updates[-1]["output_path"] == f"/api/v1/outputs/{task_id}/video"
@@ -52,7 +53,7 @@ def test_a_socket_tells_a_job_from_queue_to_video(service: Service, socket: Clie
     assert {message["type"] for message in messages} == _EVENTS
 
 
-def test_a_socket_hears_only_its_topics(service: Service, socket: ClientConnection) -> None:
+def test_a_socket_gets_messages_of_its_topics_only(service: Service, socket: ClientConnection) -> None:
     for topic in ("generation_progress", "queue_updates"):
         answer = _ask(socket, {"type": "unsubscribe", "data": {"topic": topic}})
         assert (answer["type"], answer["data"]) == ("unsubscription_confirmed", {"topic": topic})
@@ -78,12 +79,12 @@ def test_a_socket_hears_only_its_topics(service: Service, socket: ClientConnecti
         "[" * 5000,
     ],
 )
-def test_a_bad_message_is_answered_and_the_socket_stays_open(message: str, socket: ClientConnection) -> None:
+def test_a_bad_message_gets_an_error_and_the_socket_stays_open(message: str, socket: ClientConnection) -> None:
     assert _ask(socket, message)["type"] == "error"
     assert _ask(socket, {"type": "ping"})["type"] == "pong"
 
 
-def test_a_binary_message_is_answered_too(socket: ClientConnection) -> None:
+def test_a_binary_message_gets_an_error_and_the_socket_stays_open(socket: ClientConnection) -> None:
     socket.send(b"\x00\xff")
     while (answer := json.loads(socket.recv(10)))["type"] in _EVENTS:
         continue
@@ -91,7 +92,7 @@ def test_a_binary_message_is_answered_too(socket: ClientConnection) -> None:
     assert _ask(socket, {"type": "ping"})["type"] == "pong"
 
 
-def _events(response: httpx.Response) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
+def _read_events(response: httpx.Response) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
     kind, number = "", None
     for line in response.iter_lines():
         name, _, value = line.partition(": ")
@@ -104,10 +105,10 @@ def _events(response: httpx.Response) -> Iterator[tuple[str, int | None, dict[st
             number = None
 
 
-def test_a_stream_begins_with_the_job_and_ends_with_it(service: Service) -> None:
+def test_a_stream_starts_with_the_job_and_ends_when_the_job_ends(service: Service) -> None:
     task_id = service.submit(**LONG | {"steps": 20})
     with httpx.stream("GET", f"{service.url}/api/v1/generation/{task_id}/events", timeout=60) as response:
-        events = list(_events(response))
+        events = list(_read_events(response))
     assert events[0][0] == "task"
     assert events[0][2]["id"] == task_id
     assert events[-1][1] is not None
@@ -115,40 +116,40 @@ def test_a_stream_begins_with_the_job_and_ends_with_it(service: Service) -> None
     assert updates[-1]["status"] == "completed"
 
 
-def test_a_broken_stream_goes_on_without_gap_or_repetition(service: Service) -> None:
+def test_a_resumed_stream_neither_misses_nor_repeats_events(service: Service) -> None:
     task_id = service.submit(**LONG | {"steps": 30})
     url = f"{service.url}/api/v1/generation/{task_id}/events"
     last = 0
     with httpx.stream("GET", url, timeout=60) as response:
-        for _, number, data in _events(response):
+        for _, number, data in _read_events(response):
             last = number or last
             if data.get("current_step", 0) >= 3 and number:
                 break
     wait_until(lambda: service.task(task_id)["current_step"] >= 8)
     with httpx.stream("GET", url, headers={"Last-Event-ID": str(last)}, timeout=60) as response:
-        rest = [(number, data) for _, number, data in _events(response)]
+        rest = [(number, data) for _, number, data in _read_events(response)]
     numbers = [number for number, _ in rest if number]
     assert min(numbers) > last
     assert numbers == sorted(set(numbers))
     with httpx.stream("GET", url, headers={"Last-Event-ID": "0"}, timeout=60) as response:
-        everything = [number for _, number, _ in _events(response) if number]
+        everything = [number for _, number, _ in _read_events(response) if number]
     assert [number for number in everything if number > last] == numbers
 
 
-def test_the_stream_of_an_ended_job_says_so_and_ends(service: Service) -> None:
+def test_the_stream_of_an_ended_job_reports_the_job_and_ends(service: Service) -> None:
     task = service.finished()
     with httpx.stream("GET", f"{service.url}/api/v1/generation/{task['id']}/events") as response:
-        [(kind, _, data)] = list(_events(response))
+        [(kind, _, data)] = list(_read_events(response))
     assert (kind, data["status"]) == ("task", "completed")
 
 
-def test_a_stream_that_had_everything_ends_at_once(service: Service) -> None:
+def test_a_resumed_stream_without_new_events_reports_the_job_and_ends(service: Service) -> None:
     task = service.finished()
     url = f"{service.url}/api/v1/generation/{task['id']}/events"
     with httpx.stream("GET", url, headers={"Last-Event-ID": "0"}) as response:
-        last = max(number for _, number, _ in _events(response) if number)
+        last = max(number for _, number, _ in _read_events(response) if number)
     for number in (last, last + 1000, 2**63 - 1):
         with httpx.stream("GET", url, headers={"Last-Event-ID": str(number)}, timeout=10) as response:
-            [(kind, _, data)] = list(_events(response))
+            [(kind, _, data)] = list(_read_events(response))
         assert (kind, data["status"]) == ("task", "completed")
     assert httpx.get(url, headers={"Last-Event-ID": str(2**70)}).status_code == 400

@@ -1,4 +1,4 @@
-"""Every way to make a video goes through the real graph, from the request to the file."""
+"""Generation through the real Ray Serve graph, from the request to the video's file."""
 
 import base64
 import io
@@ -37,7 +37,7 @@ def test_text_to_video_from_json(service: Service, tmp_path: Any) -> None:
     assert info.parameters["seed"] == 7
 
 
-def test_the_same_seed_makes_the_same_frames(service: Service) -> None:
+def test_the_same_seed_generates_the_same_frames(service: Service) -> None:
     frames = []
     for seed in (3, 3, 4):
         task = service.finished(seed=seed)
@@ -55,7 +55,7 @@ def test_the_same_seed_makes_the_same_frames(service: Service) -> None:
         ({"model_type": "TI2V"}, [], "tiny-ti2v", "64x64"),
     ],
 )
-def test_images_come_by_multipart(
+def test_images_are_sent_by_multipart(
     fields: dict[str, str], files: list[str], model: str, size: str, service: Service, tmp_path: Any
 ) -> None:
     with service.client() as client:
@@ -70,11 +70,11 @@ def test_images_come_by_multipart(
     assert bool(task["image_path"]) == ("image" in files)
     info = _video(service, task, tmp_path)
     assert info.num_frames == 5
-    assert "/" not in (info.parameters["image"] or "").replace("inputs/", "", 1), "a server path left"
+    assert "/" not in (info.parameters["image"] or "").replace("inputs/", "", 1), "a server path was revealed"
 
 
-def test_the_first_frame_is_the_image_that_was_sent(service: Service) -> None:
-    """TI2V keeps the encoded image in its place: two colours in must differ in the frames that come out."""
+def test_the_image_determines_the_first_frames(service: Service) -> None:
+    """TI2V keeps the encoded image as the first frame, so images of two colors give different frames."""
     thumbnails = []
     for colour in ("red", "blue"):
         with service.client() as client:
@@ -88,7 +88,7 @@ def test_the_first_frame_is_the_image_that_was_sent(service: Service) -> None:
     assert thumbnails[0] != thumbnails[1]
 
 
-def test_the_scheduler_that_was_asked_for_is_used(service: Service) -> None:
+def test_the_requested_sampler_is_used(service: Service) -> None:
     tasks = [service.finished(seed=3, steps=4, scheduler=name) for name in ("unipc", "euler", "dpm++")]
     assert [task["scheduler"] for task in tasks] == ["unipc", "euler", "dpm++"]
     with service.client() as client:
@@ -96,7 +96,7 @@ def test_the_scheduler_that_was_asked_for_is_used(service: Service) -> None:
     assert len(frames) == 3
 
 
-def test_a_lora_shows_in_the_video_and_one_for_another_model_is_told(service: Service) -> None:
+def test_a_lora_changes_the_video_and_an_incompatible_lora_fails_the_job(service: Service) -> None:
     write_lora(service.data_dir / "loras" / "style.safetensors")
     write_lora(service.data_dir / "loras" / "foreign.safetensors", width=64)
     plain = service.finished(seed=3, steps=4)
@@ -111,7 +111,7 @@ def test_a_lora_shows_in_the_video_and_one_for_another_model_is_told(service: Se
     assert service.finished(seed=3, steps=4)["status"] == "completed"
 
 
-def test_a_running_job_shows_what_it_is_becoming(service: Service) -> None:
+def test_a_running_job_has_a_preview(service: Service) -> None:
     task_id = service.submit(**LONG)
     with service.client() as client:
 
@@ -130,7 +130,7 @@ def test_a_running_job_shows_what_it_is_becoming(service: Service) -> None:
 
 
 @pytest.mark.parametrize("kind", ["first_block", "taylorseer", "magcache", "pab"])
-def test_a_step_cache_can_be_asked_for(kind: str, service: Service) -> None:
+def test_a_requested_step_cache_is_used(kind: str, service: Service) -> None:
     assert service.finished(seed=3, steps=8, step_cache=kind)["step_cache"] == kind
 
 
@@ -142,14 +142,14 @@ def test_an_upload_is_used_by_its_id(service: Service) -> None:
     assert task["image_path"] == upload["id"]
 
 
-def test_a_urlencoded_form_is_taken(service: Service) -> None:
+def test_a_urlencoded_form_is_accepted(service: Service) -> None:
     with service.client() as client:
         answer = client.post("/api/v1/generation/submit", data=_FORM | {"metadata[k]": "v"})
     task = service.wait_for(answer.json()["task_id"], "completed")
     assert task["metadata"] == {"k": "v"}
 
 
-def test_an_idempotency_key_makes_one_job(service: Service) -> None:
+def test_an_idempotency_key_creates_one_job(service: Service) -> None:
     with service.client() as client:
         answers = [
             client.post("/api/v1/generation/submit", json=SMALL | extra, headers={"Idempotency-Key": "one"})
@@ -161,7 +161,7 @@ def test_an_idempotency_key_makes_one_job(service: Service) -> None:
     assert answers[2].json()["error"]["code"] == "idempotency_key_reused"
 
 
-def test_an_empty_idempotency_key_is_none(service: Service) -> None:
+def test_an_empty_idempotency_key_is_ignored(service: Service) -> None:
     with service.client() as client:
         answers = [
             client.post("/api/v1/generation/submit", json=SMALL, headers={"Idempotency-Key": ""}) for _ in range(2)
@@ -169,7 +169,7 @@ def test_an_empty_idempotency_key_is_none(service: Service) -> None:
     assert answers[0].json()["task_id"] != answers[1].json()["task_id"]
 
 
-def test_an_image_comes_as_a_data_url(service: Service) -> None:
+def test_an_image_is_sent_as_a_data_url(service: Service) -> None:
     url = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
     with service.client() as client:
         fields = {"prompt": "x", "size": "64x64", "num_frames": 5, "steps": 2, "input_reference": {"image_url": url}}
@@ -177,7 +177,7 @@ def test_an_image_comes_as_a_data_url(service: Service) -> None:
     assert service.wait_for(video["id"], "completed")["model"] == "tiny-i2v"
 
 
-def test_a_videos_files_are_served_whole_and_in_parts(service: Service) -> None:
+def test_a_videos_files_are_served_whole_and_by_range(service: Service) -> None:
     task = service.finished()
     base = f"/api/v1/outputs/{task['id']}"
     with service.client() as client:
@@ -213,7 +213,7 @@ def test_a_videos_files_are_served_whole_and_in_parts(service: Service) -> None:
         assert (video["num_frames"], video["file_size_mb"]) == (5, round(len(whole.content) / 1e6, 3))
 
 
-def test_a_deleted_video_is_gone_from_the_disk_too(service: Service) -> None:
+def test_deleting_a_video_deletes_its_files(service: Service) -> None:
     task = service.finished()
     assert (service.data_dir / "outputs" / task["id"]).exists()
     with service.client() as client:

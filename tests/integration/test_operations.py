@@ -1,17 +1,17 @@
-"""The service says whether it is up, ready, and what it offers."""
+"""Health checks, documentation and the list of models."""
 
 import re
 
 from tests.service import Service
 
 
-def test_it_is_up_and_ready(service: Service) -> None:
+def test_the_service_reports_that_it_is_up_and_ready(service: Service) -> None:
     with service.client() as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         assert client.get("/readyz").json() == {"status": "ready"}
 
 
-def test_its_routes_are_documented(service: Service) -> None:
+def test_the_routes_are_documented(service: Service) -> None:
     with service.client() as client:
         paths = client.get("/openapi.json").json()["paths"]
         page = client.get("/docs")
@@ -19,7 +19,7 @@ def test_its_routes_are_documented(service: Service) -> None:
         parts = re.findall(r'(?:src|href)="([^"]+)"', page.text)
         assert len(parts) >= 3
         for part in parts:
-            assert client.get(part).status_code == 200, "the page must not need anything but this server"
+            assert client.get(part).status_code == 200, "the page must load everything from this server"
         assert str(client.get("/").next_request.url).endswith("/docs")  # type: ignore[union-attr]
     submit = paths["/api/v1/generation/submit"]["post"]["requestBody"]["content"]
     assert "image" in submit["multipart/form-data"]["schema"]["properties"]
@@ -27,7 +27,7 @@ def test_its_routes_are_documented(service: Service) -> None:
     assert "/v1/videos/{video_id}/content" in paths
 
 
-def test_the_models_tell_what_they_take(service: Service) -> None:
+def test_the_models_report_their_inputs(service: Service) -> None:
     with service.client() as client:
         models = {model["id"]: model for model in client.get("/v1/models").json()["data"]}
     assert list(models) == ["tiny-t2v", "tiny-i2v", "tiny-ti2v"]

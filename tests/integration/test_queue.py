@@ -1,4 +1,4 @@
-"""Watching the queue, and stopping what is in it."""
+"""The queue: its order, and cancelling and deleting jobs."""
 
 import sqlite3
 import time
@@ -21,7 +21,7 @@ def running(service: Service) -> Iterator[str]:
         wait_until(lambda: client.get("/api/v1/queue").json()["current_task"] is None)
 
 
-def test_the_queue_tells_who_waits_and_who_runs(service: Service, running: str) -> None:
+def test_the_queue_reports_pending_and_running_jobs(service: Service, running: str) -> None:
     low, high = service.submit(priority="low"), service.submit(priority="high")
     with service.client() as client:
         queue = client.get("/api/v1/queue", params={"limit": 3}).json()
@@ -39,8 +39,8 @@ def test_the_queue_tells_who_waits_and_who_runs(service: Service, running: str) 
     assert service.task(low)["status"] == "cancelled"
 
 
-def test_what_is_loaded_goes_before_what_is_older(service: Service, running: str) -> None:
-    # Whatever models other tests have left loaded: no LoRA is on the one that runs.
+def test_a_job_whose_model_is_loaded_overtakes_an_older_job(service: Service, running: str) -> None:
+    # Other tests may have left any model loaded, but the running job uses no LoRA.
     older, loaded = service.submit(loras=[{"name": "tiny-neon"}]), service.submit()
     with service.client() as client:
         client.post(f"/api/v1/queue/{running}/cancel")
@@ -48,8 +48,8 @@ def test_what_is_loaded_goes_before_what_is_older(service: Service, running: str
     assert tasks[0]["started_at"] < tasks[1]["started_at"]
 
 
-def test_a_job_is_followed_although_the_next_one_can_t_be_claimed(tmp_path: Path) -> None:
-    """The database fails between two claims of one round: real triggers refuse them."""
+def test_a_job_completes_although_claiming_the_next_one_fails(tmp_path: Path) -> None:
+    """A trigger makes the database fail between two claims of one scheduling round."""
     refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON jobs WHEN NEW.state = 'processing' {} "
     refuse += "BEGIN SELECT RAISE(ABORT, 'refused'); END"
     with (
@@ -67,7 +67,7 @@ def test_a_job_is_followed_although_the_next_one_can_t_be_claimed(tmp_path: Path
     jobs.close()
 
 
-def test_pending_jobs_are_put_into_another_order(service: Service, running: str) -> None:
+def test_pending_jobs_are_reordered(service: Service, running: str) -> None:
     first, second = service.submit(), service.submit()
     with service.client() as client:
         order = {"task_ids": [second, first, running, "video_none"]}
@@ -80,7 +80,7 @@ def test_pending_jobs_are_put_into_another_order(service: Service, running: str)
     assert tasks[0]["started_at"] < tasks[1]["started_at"]
 
 
-def test_a_running_job_is_cancelled_within_a_step_and_leaves_no_file(service: Service, running: str) -> None:
+def test_a_cancelled_running_job_stops_within_a_step_and_leaves_no_file(service: Service, running: str) -> None:
     with service.client() as client:
         began = time.monotonic()
         assert client.post(f"/api/v1/queue/{running}/cancel").status_code == 200
@@ -94,7 +94,7 @@ def test_a_running_job_is_cancelled_within_a_step_and_leaves_no_file(service: Se
     assert (again.status_code, again.json()["error"]["code"]) == (409, "job_ended")
 
 
-def test_a_running_job_that_is_deleted_stops_and_is_gone(service: Service, running: str) -> None:
+def test_a_deleted_running_job_stops_and_leaves_no_file(service: Service, running: str) -> None:
     with service.client() as client:
         assert client.delete(f"/v1/videos/{running}").json()["deleted"] is True
         assert client.get(f"/v1/videos/{running}").status_code == 404
@@ -102,7 +102,7 @@ def test_a_running_job_that_is_deleted_stops_and_is_gone(service: Service, runni
     wait_until(lambda: not (service.data_dir / "outputs" / running).exists())
 
 
-def test_a_running_jobs_video_is_not_there_yet(service: Service, running: str) -> None:
+def test_the_video_of_a_running_job_is_a_conflict(service: Service, running: str) -> None:
     with service.client() as client:
         for path in (f"/api/v1/outputs/{running}/video", f"/v1/videos/{running}/content"):
             answer = client.get(path)

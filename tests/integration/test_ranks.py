@@ -1,4 +1,4 @@
-"""A generator that denoises with a second process, on the real Ray Serve graph."""
+"""A generator with two ranks, on the real Ray Serve graph."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from tests.service import LONG, Service, running_service, wait_until
 
 
 def followers(service: Service) -> list[psutil.Process]:
-    """The processes that denoise together with a generator."""
+    """Returns the processes of a generator's other ranks."""
     alive = [process for process in service.processes() if process.status() != psutil.STATUS_ZOMBIE]
     return [process for process in alive if "wan22_bridge.follower" in process.cmdline()]
 
 
-def test_a_job_goes_on_when_a_process_dies(tmp_path: Path) -> None:
+def test_a_job_resumes_when_a_rank_dies(tmp_path: Path) -> None:
     with running_service(tmp_path, generator={"parallel_degree": 2}) as service:
         assert service.finished()["result"]["optimizations_applied"] == ["context parallel over 2"]
         [follower] = followers(service)

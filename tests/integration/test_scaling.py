@@ -1,4 +1,4 @@
-"""Generators come and go with the jobs: one that holds up others goes on elsewhere, from the step it had reached."""
+"""Generators scale with the jobs, and a preempted job resumes from the step that it had reached."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ ONE_OF_EACH = {"shared": False, "loaded_models": 1}
 
 
 MIDDLING = LONG | {"num_frames": 17}
-"""A job of a tenth of a second for each step."""
+"""A job whose steps take a tenth of a second each."""
 
 
 def _is_at_step(service: Service, task_id: str, step: int) -> bool:
     return bool(service.task(task_id)["current_step"] >= step)
 
 
-def test_a_job_of_a_higher_priority_takes_the_slot_of_one_that_goes_on_later() -> None:
+def test_a_job_of_higher_priority_preempts_a_running_job_which_resumes_later() -> None:
     scheduling = {"age_seconds": 600, "patience_seconds": 0}
     generator = ONE_OF_EACH | {"preload": ["tiny-t2v"]}
     with folder_on_disk() as folder, running_service(folder, generator=generator, scheduling=scheduling) as service:
@@ -33,7 +33,7 @@ def test_a_job_of_a_higher_priority_takes_the_slot_of_one_that_goes_on_later() -
         later = service.wait_for(low, "completed", "failed")
         assert (later["status"], later["attempt"]) == ("completed", 1)
         assert later["result"]["resumed_from_step"] >= 4
-        _read_ahead(service)
+        _prefetch_next_model(service)
 
 
 def _status(service: Service, model_id: str) -> str:
@@ -41,8 +41,8 @@ def _status(service: Service, model_id: str) -> str:
         return str(client.get(f"/api/v1/models/status/{model_id}").json()["status"])
 
 
-def _read_ahead(service: Service) -> None:
-    """While a job runs, the weights of the model that is needed next come into the page cache."""
+def _prefetch_next_model(service: Service) -> None:
+    """Checks that the next job's model is prefetched into the page cache while another job runs."""
     running = service.submit(**MIDDLING | {"steps": 60}, model_type=T2V)
     wait_until(lambda: _is_at_step(service, running, 1))
     [weights] = (service.data_dir / "models").glob("tiny-ti2v*/transformer/*.safetensors")
@@ -54,8 +54,8 @@ def _read_ahead(service: Service) -> None:
         service.wait_for(task_id, "completed")
 
 
-def test_a_busy_replica_that_serve_ends_in_place_of_an_idle_one_hands_its_job_over(tmp_path: Path) -> None:
-    # As with two GPUs: there is no room for a third replica on a machine of two cores.
+def test_a_busy_replica_that_serve_stops_hands_its_job_over(tmp_path: Path) -> None:
+    # 0.8 CPUs for each replica leave no room for a third one on two cores, as on a machine with two GPUs.
     with running_service(tmp_path, generator=ONE_OF_EACH | {"num_cpus": 0.8}, max_running_jobs=2) as service:
         first = service.submit(**MIDDLING | {"steps": 50}, model_type=T2V)
         wait_until(lambda: _is_at_step(service, first, 1))

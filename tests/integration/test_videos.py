@@ -1,4 +1,4 @@
-"""A video goes in by every way there is, and becomes another one, or goes on."""
+"""Video-to-video and video continuation, with uploaded videos and with those of earlier jobs."""
 
 import io
 from pathlib import Path
@@ -30,13 +30,13 @@ def _file(data: bytes) -> tuple[str, bytes, str]:
 
 
 def _frame(service: Service, task: dict[str, Any]) -> Any:
-    """The last frame [height, width] in shades of grey."""
+    """Returns the last frame [height, width] in shades of gray."""
     answer = httpx.get(f"{service.url}/api/v1/outputs/{task['id']}/last_frame").raise_for_status()
     with Image.open(io.BytesIO(answer.content)) as image:
         return np.asarray(image.convert("L")).astype(float)
 
 
-def test_a_video_is_made_anew_with_its_own_length_shape_and_rate(service: Service, tmp_path: Path) -> None:
+def test_video_to_video_keeps_the_inputs_length_shape_and_frame_rate(service: Service, tmp_path: Path) -> None:
     with service.client() as client:
         answer = client.post(_SUBMIT, data=_FEW_STEPS, files={"video": _file(mp4(ramp(15), fps=12))})
     task = service.wait_for(_accepted(answer), "completed", "failed")
@@ -52,8 +52,8 @@ def test_a_video_is_made_anew_with_its_own_length_shape_and_rate(service: Servic
     assert info.parameters["strength"] == 0.5
 
 
-def test_the_less_is_made_anew_the_more_is_as_it_was(service: Service) -> None:
-    dark, bright = (np.full((5, 64, 64, 3), grey, dtype=np.uint8) for grey in (0, 255))
+def test_a_lower_strength_keeps_more_of_the_input(service: Service) -> None:
+    dark, bright = (np.full((5, 64, 64, 3), gray, dtype=np.uint8) for gray in (0, 255))
     difference = {}
     for strength in ("0.05", "1"):
         frames = []
@@ -94,8 +94,8 @@ def test_an_uploaded_video_is_used_by_its_id(field: str, model: str, service: Se
     assert (task["resolution"], task["num_frames"], task["fps"]) == ("64x64", 5, 30)
 
 
-def test_an_image_that_is_a_video_is_continued_from_its_last_frame(service: Service, tmp_path: Path) -> None:
-    """A video, the id of its job, and its last frame as an image begin the same video."""
+def test_a_video_in_the_image_field_is_continued_from_its_last_frame(service: Service, tmp_path: Path) -> None:
+    """A video's file, the id of its job and its last frame as an image all give the same continuation."""
     first = service.finished(seed=1, resolution="96x64", fps=12)
     fields = {"seed": 2, "num_frames": None, "resolution": None}
     with service.client() as client:
@@ -116,7 +116,7 @@ def test_an_image_that_is_a_video_is_continued_from_its_last_frame(service: Serv
     assert (from_file["source_task_id"], from_job["source_task_id"]) == (None, first["id"])
 
 
-def test_an_edit_of_an_earlier_job_goes_on_when_that_is_deleted_at_once(service: Service) -> None:
+def test_an_edit_survives_the_deletion_of_its_input_job(service: Service) -> None:
     first = service.finished(num_frames=9)
     with service.client() as client:
         answer = client.post("/v1/videos/edits", json={"prompt": "in snow", "video": {"id": first["id"]}, "steps": 2})
@@ -133,7 +133,7 @@ def test_an_edit_of_an_earlier_job_goes_on_when_that_is_deleted_at_once(service:
     assert (remix["prompt"], remix["source_task_id"]) == ("in rain", edited)
 
 
-def test_an_extension_is_as_long_as_was_asked(service: Service) -> None:
+def test_an_extension_has_the_requested_length(service: Service) -> None:
     with service.client() as client:
         answer = client.post(
             "/v1/videos/extensions",

@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.types import StepCache
+from wan22_bridge.options import StepCache
 
 FIRST_BLOCK_THRESHOLD = 0.06
 """Change of the first block's residual below which the other blocks are skipped. At 0.09 Wan's videos fall apart."""

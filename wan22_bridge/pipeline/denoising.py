@@ -19,13 +19,14 @@ from wan22_bridge.errors import GenerationFailed
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack
+from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.caching import ExpertRun, StepCaching
 from wan22_bridge.pipeline.conditioning import Conditioning
 from wan22_bridge.pipeline.samplers import Sampler, make_sampler, restore_sampler, sampler_state
 from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.pipeline.text_cache import PROJECTION_REUSE_MAX_TOKENS, reusing_text_projections
 from wan22_bridge.pipeline.velocity import GuidedVelocity, restore_image
-from wan22_bridge.types import GenerationParams, StepCache
+from wan22_bridge.types import GenerationParams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
-from wan22_bridge.types import GenerationParams, SchedulerName
+from wan22_bridge.options import SchedulerName
+from wan22_bridge.types import GenerationParams
 
 Sampler: TypeAlias = UniPCMultistepScheduler | DPMSolverMultistepScheduler | FlowMatchEulerDiscreteScheduler
 

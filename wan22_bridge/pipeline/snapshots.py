@@ -1,4 +1,4 @@
-"""A generation that can go on in another process: what the denoising loop has, as one durable file."""
+"""Snapshots: the state of the denoising loop in one durable file, from which another process can resume."""
 
 import hashlib
 import json
@@ -14,39 +14,52 @@ from safetensors.torch import save_file
 from wan22_bridge.errors import SnapshotRejected
 from wan22_bridge.experts import Expert
 from wan22_bridge.files import atomic_path
+from wan22_bridge.hashing import hash_values
 from wan22_bridge.types import GenerationParams
 
 _FORMAT = "wan22-snapshot-1"
+_FINGERPRINT = "wan22-fingerprint-1"
+"""Version of `fingerprint`. Raise it when the default of a field of GenerationParams changes: fields that equal their
+defaults are not hashed, so a snapshot made with the old default would be accepted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """The loop between two steps. No step draws random numbers, so there is no generator's state in it."""
+    """State of the denoising loop between two steps.
+
+    It holds no state of a random generator, because no step draws random numbers.
+    """
 
     steps_done: int
     expert: Expert
-    """The expert that made the last step."""
+    """The expert that ran the last step."""
     latents_BCTHW: torch.Tensor
     scheduler: dict[str, Any]
-    """As `schedulers.scheduler_state` gives it: plain values, tensors, and lists of them."""
+    """State of the sampler, as `samplers.scheduler_state` returns it: plain values, tensors, and lists of them."""
 
 
 def fingerprint(weights: str, params: GenerationParams) -> str:
-    """Names the computation that a snapshot belongs to: equal for the same weights, request and diffusers."""
-    parts = [_FORMAT, diffusers.__version__, weights, params.to_dict()]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    """Returns the identity of a computation: equal for the same weights, parameters and version of diffusers.
+
+    A parameter that a later version adds with a default does not change it, so snapshots survive an upgrade.
+
+    Args:
+        weights: identifies the model's weights and its LoRAs'.
+        params: the video's parameters.
+    """
+    return hash_values(_FINGERPRINT, diffusers.__version__, weights, params)
 
 
 def write_snapshot(path: Path, snapshot: Snapshot, belongs_to: str) -> None:
-    """Writes a snapshot: `path` holds the former or this one, whole, whatever happens.
+    """Writes a snapshot atomically: `path` always holds the previous snapshot or this one, complete.
 
     Args:
-        path: the file.
-        snapshot: what to write.
-        belongs_to: the computation's `fingerprint`.
+        path: the snapshot's file.
+        snapshot: the state to write.
+        belongs_to: the `fingerprint` of the computation.
 
     Raises:
-        OSError: the disk is full or broken; `path` is as it was.
+        OSError: the file can't be written, for example because the disk is full; `path` is unchanged.
     """
     tensors = {"latents": snapshot.latents_BCTHW.contiguous()}
     metadata = {
@@ -65,11 +78,15 @@ def write_snapshot(path: Path, snapshot: Snapshot, belongs_to: str) -> None:
 
 
 def read_snapshot(path: Path, belongs_to: str) -> Snapshot:
-    """Reads a snapshot of the computation with the fingerprint `belongs_to`, onto the CPU.
+    """Reads the snapshot of a computation into CPU memory.
+
+    Args:
+        path: the snapshot's file.
+        belongs_to: the `fingerprint` of the computation.
 
     Raises:
-        SnapshotRejected: it is torn, of another computation, or no snapshot at all.
-        FileNotFoundError: there is none.
+        SnapshotRejected: the file is damaged, belongs to another computation, or is not a snapshot.
+        FileNotFoundError: there is no file at `path`.
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -80,12 +97,13 @@ def read_snapshot(path: Path, belongs_to: str) -> Snapshot:
     except (SafetensorError, OSError) as exc:
         raise SnapshotRejected(f"The snapshot {path.name} can't be read: {exc}.", code="snapshot_torn") from exc
     if metadata.get("format") != _FORMAT:
-        raise SnapshotRejected(f"{path.name} is no snapshot of this version.", code="snapshot_foreign")
+        raise SnapshotRejected(f"{path.name} is not a snapshot of the format {_FORMAT}.", code="snapshot_foreign")
     if metadata.pop("digest", None) != _digest(tensors, metadata):
         raise SnapshotRejected(f"The snapshot {path.name} is damaged.", code="snapshot_torn")
     if metadata["fingerprint"] != belongs_to:
         raise SnapshotRejected(
-            f"The snapshot {path.name} belongs to another request, model or version.", code="snapshot_foreign"
+            f"The snapshot {path.name} belongs to another request, model or version of diffusers.",
+            code="snapshot_foreign",
         )
     return Snapshot(
         steps_done=int(metadata["steps_done"]),
@@ -96,6 +114,7 @@ def read_snapshot(path: Path, belongs_to: str) -> Snapshot:
 
 
 def _digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """Returns a checksum of a snapshot's content."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -104,7 +123,7 @@ def _digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """Replaces each tensor by its name in `tensors`."""
+    """Returns a JSON value in which each tensor is replaced by its name, and adds the tensors to `tensors`."""
     if isinstance(value, torch.Tensor):
         tensors[name] = value.contiguous().clone()
         return {"tensor": name}
@@ -116,6 +135,7 @@ def _flatten(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _unflatten(value: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+    """Reverses `_flatten`."""
     [(kind, content)] = value.items()
     if kind == "tensor":
         return tensors[content]

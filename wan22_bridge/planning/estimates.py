@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from wan22_bridge.options import StepCache
 from wan22_bridge.plans import (
     GIB,
     ComponentBytes,
@@ -13,7 +14,6 @@ from wan22_bridge.plans import (
     RequestShape,
     Residence,
 )
-from wan22_bridge.types import StepCache
 
 CUDA_CONTEXT_BYTES = int(0.75 * GIB)
 """GPU memory outside tensors: CUDA's context and the workspaces of its libraries."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ConfigurationError, OutOfMemory
+from wan22_bridge.options import StepCache
 from wan22_bridge.planning.estimates import add_run, estimate_memory, fits
 from wan22_bridge.planning.explanations import describe_free, describe_need, explain
 from wan22_bridge.planning.rungs import list_degrees, list_rungs
@@ -17,7 +18,6 @@ from wan22_bridge.plans import (
     RequestShape,
 )
 from wan22_bridge.sizing import TEMPORAL_STRIDE, size_for_aspect
-from wan22_bridge.types import StepCache
 
 MeasureFootprint = Callable[[RequestShape], Footprint]
 

@@ -13,13 +13,14 @@ from wan22_bridge.errors import Wan22Error
 from wan22_bridge.models.architecture import find_architecture
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.sidecars import find_ratios
+from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, OptimizationPlan, Quantization, Residence
-from wan22_bridge.types import GenerationParams, StepCache
+from wan22_bridge.types import GenerationParams
 
 _TILES = (256, 128, 64)
 

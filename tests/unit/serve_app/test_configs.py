@@ -1,4 +1,4 @@
-"""The configs that come with the project are what the service takes."""
+"""The configs that come with the project are valid."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ CONFIGS = ["serve_config.yaml", "configs/single_gpu.yaml", "configs/multi_gpu.ya
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_application_is_built_from_it(name: str, tmp_path: Path) -> None:
+def test_the_application_is_built_from_each_config(name: str, tmp_path: Path) -> None:
     config, settings = load_config(ROOT / name, port=None, data_dir=tmp_path)
     assert isinstance(build_app(settings), serve.Application)
     policy = config["applications"][0]["autoscaling_policy"]
@@ -26,7 +26,7 @@ def test_the_application_is_built_from_it(name: str, tmp_path: Path) -> None:
     assert (settings.generator.num_gpus > 0) == name.startswith("configs/")
 
 
-def test_kubernetes_runs_the_clusters_config() -> None:
+def test_the_kuberay_config_embeds_the_cluster_config() -> None:
     service = yaml.safe_load((ROOT / "configs/kuberay.yaml").read_text())
     assert service["kind"] == "RayService"
     config = yaml.safe_load(service["spec"]["serveConfigV2"])
@@ -40,7 +40,7 @@ def test_kubernetes_runs_the_clusters_config() -> None:
     assert all(any(str(Path(args[key])).startswith(path) for path in shared) for key in ("data_dir", "models_dir"))
 
 
-def test_a_config_without_the_policy_is_refused(tmp_path: Path) -> None:
+def test_a_config_without_the_autoscaling_policy_is_rejected(tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     del config["applications"][0]["autoscaling_policy"]
     path = tmp_path / "config.yaml"

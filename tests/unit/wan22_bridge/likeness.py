@@ -7,11 +7,12 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.options import SchedulerName
 from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.tuning.trials import psnr
-from wan22_bridge.types import GenerationParams, SchedulerName
+from wan22_bridge.types import GenerationParams
 
 __all__ = ["denoise", "diffusers_scheduler", "psnr"]
 

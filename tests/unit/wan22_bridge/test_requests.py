@@ -1,14 +1,15 @@
-"""Requests become complete parameters, or are refused with what to change."""
+"""Requests are resolved into complete parameters, or rejected with an error that says what to change."""
 
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from wan22_bridge.catalogue import ImageInput, load_catalogue
 from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.options import DEFAULT_STRENGTH, StepCache
 from wan22_bridge.requests import (
-    DEFAULT_STRENGTH,
     GenerationRequest,
     InputImage,
     InputVideo,
@@ -22,7 +23,7 @@ _CATALOGUE = {
     name: replace(spec, size=(128, 128), steps=12) if name.startswith("tiny") else spec
     for name, spec in load_catalogue().items()
 }
-"""What follows from a default is computed here from one that stays."""
+"""The catalogue, with fixed sizes and steps for the tiny models: the expected values below follow from them."""
 _SERVED = [_CATALOGUE[name] for name in ("tiny-t2v", "tiny-i2v", "tiny-ti2v")]
 _REAL = [spec for spec in _CATALOGUE.values() if spec.id.startswith("wan")]
 _WIDE = InputImage(key="inputs/a", width=2000, height=1000)
@@ -33,7 +34,7 @@ def _resolve(served: Any = _SERVED, **fields: Any) -> GenerationParams:
     return resolve_params(GenerationRequest(**({"prompt": "a cat"} | fields)), served)
 
 
-def test_what_is_left_out_is_the_models_own_default() -> None:
+def test_open_options_get_the_models_own_defaults() -> None:
     params = _resolve(_REAL, model="t2v-a14b")
     assert (params.model, params.model_type) == ("wan2.2-t2v-a14b", ModelType.T2V)
     assert (params.width, params.height, params.num_frames, params.fps, params.steps) == (1280, 720, 81, 16, 40)
@@ -42,7 +43,7 @@ def test_what_is_left_out_is_the_models_own_default() -> None:
     assert 0 <= params.seed < 2**31
 
 
-def test_an_own_negative_prompt_replaces_the_default_even_when_empty() -> None:
+def test_an_empty_negative_prompt_replaces_the_default() -> None:
     assert _resolve(_REAL, negative_prompt="").negative_prompt == ""
 
 
@@ -57,11 +58,11 @@ def test_an_own_negative_prompt_replaces_the_default_even_when_empty() -> None:
         ("TINY-TI2V", False, "tiny-ti2v"),
     ],
 )
-def test_a_model_is_known_by_id_type_or_auto_in_any_case(name: str, image: bool, expected: str) -> None:
+def test_a_model_is_named_by_id_type_or_auto_in_any_case(name: str, image: bool, expected: str) -> None:
     assert choose_model(_SERVED, name, has_image=image).id == expected
 
 
-def test_auto_falls_to_the_model_that_takes_both_where_it_is_the_only_one() -> None:
+def test_auto_chooses_ti2v_if_no_other_model_is_served() -> None:
     only = [_CATALOGUE["tiny-ti2v"]]
     assert choose_model(only, "auto", has_image=True).id == "tiny-ti2v"
     assert choose_model(only, "auto", has_image=False).id == "tiny-ti2v"
@@ -76,18 +77,18 @@ def test_auto_falls_to_the_model_that_takes_both_where_it_is_the_only_one() -> N
         ("t2v", " 832 X 480 ", (832, 480)),
     ],
 )
-def test_sizes_are_snapped_down_to_the_models_multiple(model: str, size: str, expected: tuple[int, int]) -> None:
+def test_sizes_are_rounded_down_to_the_models_multiple(model: str, size: str, expected: tuple[int, int]) -> None:
     params = _resolve(model=model, resolution=size)
     assert (params.width, params.height) == expected
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(1, 1), (4, 1), (5, 5), (16, 13), (17, 17), (161, 161)])
-def test_frames_are_snapped_down_to_4k_plus_1(frames: int, expected: int) -> None:
+def test_frame_counts_are_rounded_down_to_4k_plus_1(frames: int, expected: int) -> None:
     assert _resolve(num_frames=frames).num_frames == expected
 
 
 @pytest.mark.parametrize(("seconds", "fps", "expected"), [(1, 16, 17), (4, 16, 65), (2.5, 24, 61)])
-def test_seconds_become_frames(seconds: float, fps: int, expected: int) -> None:
+def test_seconds_are_converted_to_frames(seconds: float, fps: int, expected: int) -> None:
     assert _resolve(seconds=seconds, fps=fps).num_frames == expected
 
 
@@ -100,18 +101,20 @@ def test_seconds_become_frames(seconds: float, fps: int, expected: int) -> None:
         ("i2v", replace(_WIDE, width=1, height=16000), (32, 512)),
     ],
 )
-def test_without_a_size_the_image_gives_its_shape(model: str, image: InputImage, expected: tuple[int, int]) -> None:
+def test_without_a_size_the_image_determines_the_shape(
+    model: str, image: InputImage, expected: tuple[int, int]
+) -> None:
     params = _resolve(model=model, image=image)
     assert (params.width, params.height) == expected
 
 
-def test_one_guidance_scale_stands_for_both_experts() -> None:
+def test_guidance_scale_applies_to_both_experts() -> None:
     assert _resolve(guidance_scale=7.0).guidance_scale_2 == 7.0
     assert _resolve(guidance_scale_2=2.0).guidance_scale == 4.0
     assert _resolve(model="ti2v", guidance_scale=7.0).guidance_scale_2 is None
 
 
-def test_a_drawn_seed_is_kept_and_a_chosen_one_too() -> None:
+def test_a_seed_is_kept_if_set_and_drawn_otherwise() -> None:
     assert _resolve(seed=2**53 - 1).seed == 2**53 - 1
     assert _resolve(seed=-1).seed >= 0
     assert len({_resolve().seed for _ in range(5)}) > 1
@@ -152,38 +155,61 @@ def test_a_drawn_seed_is_kept_and_a_chosen_one_too() -> None:
         ({"model": "t2v", "image": _CLIP}, "image_not_supported", "image"),
     ],
 )
-def test_what_can_not_work_is_refused_by_the_field_at_fault(fields: Any, code: str, param: str) -> None:
+def test_an_impossible_request_is_rejected_by_field(fields: Any, code: str, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         _resolve(**fields)
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
-def test_auto_says_what_is_missing_where_no_served_model_fits() -> None:
+def test_auto_names_the_missing_input_if_no_served_model_fits() -> None:
     with pytest.raises(InvalidRequest, match="without an image") as caught:
         _resolve([_CATALOGUE["tiny-i2v"]])
     assert caught.value.code == "image_required"
 
 
-def test_the_longest_video_that_is_named_is_taken() -> None:
+def test_the_suggested_maximum_length_is_accepted() -> None:
     with pytest.raises(InvalidRequest) as caught:
         _resolve(seconds=60, fps=24)
     assert caught.value.suggestions == ["Ask for at most 161 frames: 6.6 seconds at 24 fps."]
     assert _resolve(seconds=6.6, fps=24).num_frames == 157
 
 
-def test_a_size_that_is_too_large_is_answered_with_one_that_fits() -> None:
+def test_a_size_that_is_too_large_is_rejected_with_a_size_that_fits() -> None:
     with pytest.raises(InvalidRequest) as caught:
         _resolve(resolution="4000x2000")
     assert caught.value.suggestions == ["Use 2032x1008 or smaller."]
     assert _resolve(resolution="2032x1008").width == 2032
 
 
-def test_parameters_survive_the_way_through_json() -> None:
-    params = _resolve(model="i2v", image=_WIDE)
-    assert GenerationParams.from_dict(params.to_dict()) == params
+def test_text_options_are_stripped() -> None:
+    assert _resolve(negative_prompt=" blurry ").negative_prompt == "blurry"
 
 
-def test_a_preset_fills_what_is_left_open() -> None:
+def test_parameters_survive_a_round_trip_through_json() -> None:
+    params = _resolve(model="i2v", image=_WIDE, loras=(LoraUse(name="style", low_noise_strength=0.5),))
+    restored = GenerationParams.from_dict(json.loads(json.dumps(params.to_dict())))
+    assert restored == params
+    assert [type(getattr(restored, item.name)) for item in fields(params)] == [
+        type(getattr(params, item.name)) for item in fields(params)
+    ]
+
+
+def test_parameters_of_other_versions_can_be_read() -> None:
+    data = _resolve().to_dict()
+    for added_later in ("video", "strength", "step_cache", "loras"):
+        del data[added_later]
+    params = GenerationParams.from_dict(data | {"from_the_future": 1})
+    assert (params.video, params.strength, params.step_cache, params.loras) == (None, 1.0, StepCache.NONE, ())
+
+
+def test_parameters_with_an_open_option_are_rejected() -> None:
+    data = _resolve().to_dict()
+    del data["steps"], data["seed"]
+    with pytest.raises(TypeError, match="needs a value for: steps, seed"):
+        GenerationParams.from_dict(data)
+
+
+def test_a_preset_decides_open_options() -> None:
     params = _resolve(_REAL, model="t2v-a14b", preset="lightning")
 
     assert (params.steps, params.guidance_scale, params.guidance_scale_2, params.flow_shift) == (4, 1.0, 1.0, 5.0)
@@ -191,7 +217,7 @@ def test_a_preset_fills_what_is_left_open() -> None:
     assert params.negative_prompt.startswith("色调艳丽")
 
 
-def test_a_request_goes_before_its_preset() -> None:
+def test_a_requests_own_options_override_its_preset() -> None:
     mine = LoraUse(name="lightning-t2v", high_noise_strength=0.5)
 
     params = _resolve(_REAL, model="t2v-a14b", preset="lightning", steps=6, loras=(LoraUse(name="style"), mine))
@@ -201,7 +227,7 @@ def test_a_request_goes_before_its_preset() -> None:
 
 
 @pytest.mark.parametrize("model_id", _CATALOGUE)
-def test_every_model_has_the_repositorys_own_defaults_too(model_id: str) -> None:
+def test_every_model_has_a_preset_with_its_repositorys_defaults(model_id: str) -> None:
     spec = _CATALOGUE[model_id]
     image = _WIDE if spec.image is ImageInput.REQUIRED else None
 
@@ -211,13 +237,13 @@ def test_every_model_has_the_repositorys_own_defaults_too(model_id: str) -> None
     assert params.flow_shift == (5.0 if spec.type is ModelType.TI2V else 3.0)
 
 
-def test_an_unknown_preset_is_told_with_what_there_is() -> None:
+def test_an_unknown_preset_is_rejected_with_the_known_presets() -> None:
     with pytest.raises(InvalidRequest, match="has no preset 'lightning'") as raised:
         _resolve(_REAL, model="ti2v-5b", preset="lightning")
-    assert raised.value.suggestions == ["It has: repository."]
+    assert raised.value.suggestions == ["Use one of: repository."]
 
 
-def test_a_video_gives_its_shape_its_length_and_its_rate() -> None:
+def test_video_to_video_follows_the_inputs_shape_length_and_frame_rate() -> None:
     params = _resolve(video=_CLIP)
 
     assert (params.model, params.video, params.image) == ("tiny-t2v", "inputs/b", None)
@@ -226,24 +252,24 @@ def test_a_video_gives_its_shape_its_length_and_its_rate() -> None:
     assert (params.strength, params.steps_to_run) == (DEFAULT_STRENGTH, 6)
 
 
-def test_a_long_video_is_taken_as_far_as_the_model_goes() -> None:
+def test_video_to_video_is_limited_to_the_models_maximum_length() -> None:
     assert _resolve(video=replace(_CLIP, num_frames=900)).num_frames == 161
     assert _resolve(video=replace(_CLIP, num_frames=1)).num_frames == 1
 
 
 @pytest.mark.parametrize("fps", [0.0, 0.2, 600.0])
-def test_a_rate_that_is_none_gives_way_to_the_model_s(fps: float) -> None:
+def test_an_unusable_frame_rate_is_replaced_by_the_models_own(fps: float) -> None:
     assert _resolve(video=replace(_CLIP, fps=fps)).fps == 16
 
 
-def test_what_is_asked_for_goes_before_what_the_video_has() -> None:
+def test_requested_options_override_the_input_videos_properties() -> None:
     params = _resolve(video=_CLIP, model="ti2v", resolution="96x64", num_frames=9, fps=12, strength=1.0)
 
     assert (params.width, params.height, params.num_frames, params.fps) == (96, 64, 9, 12)
     assert (params.model, params.strength, params.steps_to_run) == ("tiny-ti2v", 1.0, 12)
 
 
-def test_without_a_video_every_step_is_run() -> None:
+def test_without_an_input_video_every_step_is_run() -> None:
     params = _resolve(image=_CLIP)
     assert (params.strength, params.steps_to_run) == (1.0, params.steps)
 
@@ -257,9 +283,7 @@ def test_without_a_video_every_step_is_run() -> None:
         (replace(_CLIP, width=8, height=8), (128, 128)),
     ],
 )
-def test_a_continuation_can_be_joined_to_its_video_where_that_is_not_too_large(
-    clip: InputVideo, size: tuple[int, int]
-) -> None:
+def test_a_continuation_keeps_its_inputs_size_unless_it_is_too_large(clip: InputVideo, size: tuple[int, int]) -> None:
     params = _resolve(image=clip)
 
     assert (params.model, params.image, params.video) == ("tiny-i2v", "inputs/b", None)
@@ -267,15 +291,15 @@ def test_a_continuation_can_be_joined_to_its_video_where_that_is_not_too_large(
     assert (params.num_frames, params.fps) == (17, 30)
 
 
-def test_auto_makes_a_video_anew_with_whatever_can() -> None:
+def test_auto_chooses_a_model_that_supports_video_to_video() -> None:
     assert _resolve([_CATALOGUE["tiny-i2v"], _CATALOGUE["tiny-ti2v"]], video=_CLIP).model == "tiny-ti2v"
-    with pytest.raises(InvalidRequest, match="anew from a video") as caught:
+    with pytest.raises(InvalidRequest, match="from another video") as caught:
         _resolve([_CATALOGUE["tiny-i2v"]], video=_CLIP)
     assert (caught.value.code, caught.value.param) == ("video_not_supported", "video")
 
 
-def test_more_frames_than_the_video_has_are_answered_with_what_would_do() -> None:
-    with pytest.raises(InvalidRequest, match="33 frames, and the video has 30") as caught:
+def test_more_frames_than_the_input_has_are_rejected_with_the_maximum() -> None:
+    with pytest.raises(InvalidRequest, match="33 frames, but the video has only 30") as caught:
         _resolve(video=_CLIP, num_frames=33)
     assert caught.value.suggestions == ["Ask for at most 29 frames: 0.9 seconds."]
     assert _resolve(video=_CLIP, num_frames=29).num_frames == 29
@@ -283,14 +307,14 @@ def test_more_frames_than_the_video_has_are_answered_with_what_would_do() -> Non
 
 
 @pytest.mark.parametrize("steps", range(1, 101))
-def test_a_strength_that_is_suggested_leaves_a_step_to_run(steps: int) -> None:
+def test_the_suggested_strength_leaves_a_step_to_run(steps: int) -> None:
     with pytest.raises(InvalidRequest, match="none of the") as caught:
         _resolve(video=_CLIP, steps=steps, strength=0.99 / steps)
     suggested = float(caught.value.suggestions[0].removeprefix("Use a strength of at least ").partition(",")[0])
     assert _resolve(video=_CLIP, steps=steps, strength=suggested).steps_to_run >= 1
 
 
-def test_another_prompt_changes_nothing_else() -> None:
+def test_change_prompt_changes_nothing_else() -> None:
     params = _resolve(image=_WIDE, seed=5)
 
     assert change_prompt(params, " a dog ", _SERVED) == replace(params, prompt="a dog")

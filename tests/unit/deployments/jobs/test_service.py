@@ -1,9 +1,9 @@
-"""Jobs are taken in whole or not at all, and leave nothing when they go."""
+"""Jobs are stored completely or not at all, and deleted jobs leave no files."""
 
 import io
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from wan22_bridge.requests import GenerationRequest
 _CATALOGUE = load_catalogue()
 
 
-def _png(colour: str) -> bytes:
+def _png(color: str) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (32, 32), colour).save(buffer, "PNG")
+    Image.new("RGB", (32, 32), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -39,28 +39,28 @@ def service(store: JobStore, storage: Storage) -> JobService:
 
 
 _REQUEST = GenerationRequest(prompt="a cat", model="i2v")
-_ANEW = GenerationRequest(prompt="a cat", model="t2v")
+_REGENERATE = GenerationRequest(prompt="a cat", model="t2v")
 
 
 def _files(storage: Storage) -> list[str]:
     return sorted(str(path.relative_to(storage.root)) for path in storage.root.rglob("*") if path.is_file())
 
 
-def test_a_job_keeps_its_images(service: JobService, storage: Storage) -> None:
+def test_a_jobs_images_are_stored(service: JobService, storage: Storage) -> None:
     job = service.submit(_REQUEST, image=_png("red"), end_image=_png("blue"))
     assert job.params.image is not None
     assert storage.path(job.params.image).read_bytes() == _png("red")
     assert _files(storage) == sorted([job.params.image, job.params.end_image or ""])
 
 
-def test_an_upload_can_be_used_by_its_id(service: JobService) -> None:
+def test_an_upload_is_used_by_its_id(service: JobService) -> None:
     upload = service.upload(_png("red"))
     job = service.submit(_REQUEST, image=upload.key.rpartition("/")[2])
     assert job.params.image == upload.key
 
 
 @pytest.mark.parametrize("upload_id", ["nope", "../jobs.db", "../../etc/passwd", "", "/etc/passwd", "."])
-def test_an_unknown_upload_is_refused(upload_id: str, service: JobService, storage: Storage) -> None:
+def test_an_unknown_upload_is_rejected(upload_id: str, service: JobService, storage: Storage) -> None:
     storage.put_input(b"another")
     (storage.root / "jobs.db").write_bytes(_png("red"))
     with pytest.raises(InvalidRequest) as caught:
@@ -68,7 +68,7 @@ def test_an_unknown_upload_is_refused(upload_id: str, service: JobService, stora
     assert caught.value.code == "unknown_upload"
 
 
-def test_a_refused_request_leaves_nothing(service: JobService, storage: Storage, store: JobStore) -> None:
+def test_a_rejected_request_stores_nothing(service: JobService, storage: Storage, store: JobStore) -> None:
     for image, end_image in ((_png("red"), b"text"), (b"text", None), (None, _png("red"))):
         with pytest.raises(InvalidRequest):
             service.submit(_REQUEST, image=image, end_image=end_image)
@@ -83,7 +83,24 @@ def test_an_idempotency_key_covers_the_whole_request_but_not_the_drawn_seed(serv
         service.submit(_REQUEST, image=_png("blue"), idempotency_key="k")
 
 
-def test_a_deleted_job_takes_its_files_along(service: JobService, storage: Storage, store: JobStore) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _LaterRequest(GenerationRequest):
+    """A request as a later version would have it that adds a field with a default."""
+
+    sharpness: float = 0.0
+
+
+def test_a_retry_after_an_upgrade_that_adds_a_field_gets_the_same_job(service: JobService) -> None:
+    known = {item.name: getattr(_REQUEST, item.name) for item in fields(_REQUEST)}
+    body = {"prompt": "a cat"}
+    first = service.submit(_REQUEST, image=_png("red"), idempotency_key="k", body=body)
+    assert service.submit(_LaterRequest(**known), image=_png("red"), idempotency_key="k", body=body) == first
+    for request, other in ((_LaterRequest(**known, sharpness=0.5), body), (_REQUEST, {"prompt": "a cat", "seed": 1})):
+        with pytest.raises(IdempotencyConflict):
+            service.submit(request, image=_png("red"), idempotency_key="k", body=other)
+
+
+def test_deleting_a_job_deletes_its_files(service: JobService, storage: Storage, store: JobStore) -> None:
     job = service.submit(_REQUEST, image=_png("red"))
     storage.output_folder(job.id, 1).mkdir(parents=True)
     service.delete(job.id)
@@ -92,7 +109,7 @@ def test_a_deleted_job_takes_its_files_along(service: JobService, storage: Stora
     assert storage.output_jobs() == []
 
 
-def test_tidying_keeps_what_is_referred_to(service: JobService, storage: Storage, store: JobStore) -> None:
+def test_tidy_removes_only_unused_files(service: JobService, storage: Storage, store: JobStore) -> None:
     job = service.submit(_REQUEST, image=_png("red"))
     unused = service.upload(_png("blue"))
     fresh = service.upload(_png("green"))
@@ -130,24 +147,26 @@ def _complete(job: Job, storage: Storage, store: JobStore) -> Job:
     return store.complete(job.id, 1, output={"folder": storage.output_key(job.id, 1), "video": "video.mp4"}, result={})
 
 
-def test_an_uploaded_video_can_be_made_anew_or_continued(service: JobService) -> None:
+def test_an_uploaded_video_is_regenerated_or_continued(service: JobService) -> None:
     upload = service.upload(mp4())
     upload_id = upload.key.rpartition("/")[2]
 
-    anew, continued = service.submit(_ANEW, video=upload_id), service.submit(_REQUEST, image=upload_id)
+    regenerated, continued = service.submit(_REGENERATE, video=upload_id), service.submit(_REQUEST, image=upload_id)
 
-    assert (anew.params.video, anew.params.image, anew.params.num_frames) == (upload.key, None, 13)
+    assert (regenerated.params.video, regenerated.params.image) == (upload.key, None)
+    assert regenerated.params.num_frames == 13
     assert (continued.params.image, continued.params.video) == (upload.key, None)
-    assert anew.total_steps == anew.params.steps_to_run < anew.params.steps
-    assert (anew.source_job_id, continued.source_job_id) == (None, None)
+    assert regenerated.total_steps == regenerated.params.steps_to_run < regenerated.params.steps
+    assert (regenerated.source_job_id, continued.source_job_id) == (None, None)
 
 
-def test_an_earlier_job_s_video_outlives_it_as_an_input(
+def test_a_deleted_jobs_video_is_kept_as_the_input_of_others(
     service: JobService, storage: Storage, store: JobStore, earlier: Job
 ) -> None:
-    anew, continued = service.submit(_ANEW, video=earlier.id), service.submit(_REQUEST, image=earlier.id)
-    assert anew.source_job_id == continued.source_job_id == earlier.id
-    assert anew.params.video == continued.params.image is not None
+    regenerated = service.submit(_REGENERATE, video=earlier.id)
+    continued = service.submit(_REQUEST, image=earlier.id)
+    assert regenerated.source_job_id == continued.source_job_id == earlier.id
+    assert regenerated.params.video == continued.params.image is not None
     long_ago = time.time() - UNUSED_INPUTS_KEPT_SECONDS - 1
 
     service.delete(earlier.id)
@@ -155,13 +174,15 @@ def test_an_earlier_job_s_video_outlives_it_as_an_input(
         os.utime(path, (long_ago, long_ago))
     service.tidy()
 
-    assert _files(storage) == [anew.params.video]
-    assert storage.path(anew.params.video or "").read_bytes() == mp4()
-    assert store.get(anew.id).source_job_id == earlier.id
+    assert _files(storage) == [regenerated.params.video]
+    assert storage.path(regenerated.params.video or "").read_bytes() == mp4()
+    assert store.get(regenerated.id).source_job_id == earlier.id
 
 
 @pytest.mark.parametrize("ending", ["pending", "processing", "cancelled", "failed", "deleted"])
-def test_a_job_without_a_video_gives_none(ending: str, service: JobService, storage: Storage, store: JobStore) -> None:
+def test_a_job_without_a_video_is_rejected_as_an_input(
+    ending: str, service: JobService, storage: Storage, store: JobStore
+) -> None:
     job = service.submit(_REQUEST, image=_png("red"))
     if ending in ("processing", "failed"):
         store.claim(job.id, lease_seconds=10)
@@ -174,31 +195,31 @@ def test_a_job_without_a_video_gives_none(ending: str, service: JobService, stor
     before = _files(storage)
 
     kind = Conflict if ending in ("pending", "processing") else NotFound
-    with pytest.raises(kind) as anew:
-        service.submit(_ANEW, video=job.id)
+    with pytest.raises(kind) as regenerated:
+        service.submit(_REGENERATE, video=job.id)
     with pytest.raises(kind) as continued:
         service.submit(_REQUEST, image=job.id)
-    assert (anew.value.param, continued.value.param) == ("video_path", "image_path")
-    assert anew.value.can_retry is continued.value.can_retry is (kind is Conflict)
+    assert (regenerated.value.param, continued.value.param) == ("video_path", "image_path")
+    assert regenerated.value.can_retry is continued.value.can_retry is (kind is Conflict)
     with pytest.raises(kind):
         service.remix(job.id, "a dog")
     assert _files(storage) == before
 
 
-def test_a_refused_video_leaves_nothing(service: JobService, storage: Storage, store: JobStore) -> None:
-    refused: list[tuple[GenerationRequest, dict[str, Any]]] = [
-        (_ANEW, {"video": b"text"}),
-        (_ANEW, {"video": _png("red")}),
-        (_ANEW, {"video": mp4()[:-100]}),
-        (_ANEW, {"video": mp4(), "image": _png("red")}),
-        (_ANEW, {"image": mp4()}),
+def test_a_rejected_video_stores_nothing(service: JobService, storage: Storage, store: JobStore) -> None:
+    rejected: list[tuple[GenerationRequest, dict[str, Any]]] = [
+        (_REGENERATE, {"video": b"text"}),
+        (_REGENERATE, {"video": _png("red")}),
+        (_REGENERATE, {"video": mp4()[:-100]}),
+        (_REGENERATE, {"video": mp4(), "image": _png("red")}),
+        (_REGENERATE, {"image": mp4()}),
         (_REQUEST, {"video": mp4()}),
         (_REQUEST, {"image": mp4()[:-100]}),
         (_REQUEST, {"image": _png("red"), "end_image": mp4()}),
-        (replace(_ANEW, num_frames=17), {"video": mp4()}),
-        (replace(_ANEW, strength=0.01), {"video": mp4()}),
+        (replace(_REGENERATE, num_frames=17), {"video": mp4()}),
+        (replace(_REGENERATE, strength=0.01), {"video": mp4()}),
     ]
-    for request, inputs in refused:
+    for request, inputs in rejected:
         with pytest.raises(InvalidRequest):
             service.submit(request, **inputs)
     with pytest.raises(InvalidRequest):
@@ -207,7 +228,7 @@ def test_a_refused_video_leaves_nothing(service: JobService, storage: Storage, s
     assert sum(store.count().values()) == 0
 
 
-def test_a_remix_has_another_prompt_alone(service: JobService, storage: Storage, store: JobStore, earlier: Job) -> None:
+def test_a_remix_changes_the_prompt_only(service: JobService, storage: Storage, store: JobStore, earlier: Job) -> None:
     remix = service.remix(earlier.id, "a dog", idempotency_key="k")
 
     assert remix.params == replace(earlier.params, prompt="a dog")
@@ -219,7 +240,7 @@ def test_a_remix_has_another_prompt_alone(service: JobService, storage: Storage,
     assert storage.path(remix.params.image or "").read_bytes() == _png("red")
 
 
-def test_a_key_never_leads_out_of_the_storage(storage: Storage) -> None:
+def test_a_key_can_not_name_a_file_outside_the_storage(storage: Storage) -> None:
     storage.root.mkdir()
     (storage.root.parent / "secret").touch()
     for key in ("../secret", "/etc/passwd", "inputs/../../secret"):

@@ -1,4 +1,4 @@
-"""Bracketed form fields become nested values, and contradictions are refused."""
+"""Form fields with brackets become nested values, and contradictory fields are rejected."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def _put(*pairs: tuple[str, str]) -> dict[str, Any]:
     return fields
 
 
-def test_brackets_nest() -> None:
+def test_brackets_become_nested_values() -> None:
     assert _put(("a", "1"), ("m[k]", "2"), ("m[l]", "3"), ("t[]", "4"), ("t[]", "5"), ("l[0][name]", "6")) == {
         "a": "1",
         "m": {"k": "2", "l": "3"},
@@ -35,6 +35,6 @@ def test_brackets_nest() -> None:
         [("a" + "[b]" * 50, "1")],
     ],
 )
-def test_contradictions_are_refused(pairs: list[tuple[str, str]]) -> None:
+def test_contradictory_fields_are_rejected(pairs: list[tuple[str, str]]) -> None:
     with pytest.raises(InvalidRequest, match="can't be read"):
         _put(*pairs)

@@ -25,6 +25,7 @@ from wan22_bridge.models.latent_scale import to_vae_scale
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loading import load_component
 from wan22_bridge.models.offload_dir import OffloadDir
+from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import count_parts, decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
@@ -33,7 +34,7 @@ from wan22_bridge.planning.estimates import PROCESS_BYTES
 from wan22_bridge.planning.hardware import detect_hardware
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, OptimizationPlan, PlanConstraints, Quantization, Residence
-from wan22_bridge.types import GenerationResult, StepCache
+from wan22_bridge.types import GenerationResult
 
 PARAMS = make_params(steps=6, width=96, height=64)
 LoadAs = Callable[..., LoadedModel]

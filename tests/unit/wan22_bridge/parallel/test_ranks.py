@@ -28,13 +28,14 @@ from wan22_bridge.errors import ConfigurationError, GenerationFailed, InvalidReq
 from wan22_bridge.fetching.downloads import ensure_model
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loras import LoraRack, unload_loras
+from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, PlanConstraints, Residence
-from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress, StepCache
+from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress
 
 ROUNDING_DB = 100
 """Minimum likeness of two ranks to one process. A CPU's kernels may sum fewer tokens in another order."""

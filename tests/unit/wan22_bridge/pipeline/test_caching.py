@@ -16,6 +16,7 @@ from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.models.architecture import find_architecture
 from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.text_cache import TextCache
@@ -23,7 +24,6 @@ from wan22_bridge.planning.estimates import add_run
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import RequestShape
-from wan22_bridge.types import StepCache
 
 PARAMS = make_params(steps=16, width=96, height=64)
 CACHES = [kind for kind in StepCache if kind is not StepCache.NONE]

@@ -1,9 +1,9 @@
-"""A generation that was broken off goes on, elsewhere, to the same bits; a snapshot that can't be used is refused."""
+"""Snapshots: an interrupted generation resumes in another process to the same bits, and unusable files are rejected."""
 
 import subprocess
 import sys
 from collections.abc import Callable, Generator
-from dataclasses import replace
+from dataclasses import Field, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.errors import SnapshotRejected
 from wan22_bridge.models.loaded import LoadedModel
+from wan22_bridge.options import SchedulerName, StepCache
+from wan22_bridge.pipeline import snapshots
 from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
 from wan22_bridge.pipeline.text_cache import TextCache
-from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, ModelType, Progress
+from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, LoraUse, ModelType, Progress
 
 _STEPS = 6
 _KINDS: dict[str, dict[str, Any]] = {
@@ -44,7 +46,7 @@ def _start(
 
 @pytest.mark.parametrize("scheduler", ["unipc", "euler", "dpm++"])
 @pytest.mark.parametrize("kind", _KINDS)
-def test_a_run_goes_on_from_any_step_to_the_same_bits(
+def test_a_run_resumes_from_any_step_to_the_same_bits(
     kind: str, scheduler: str, load: LoadModel, images: Path, tmp_path: Path
 ) -> None:
     params = make_params(**_KINDS[kind], steps=_STEPS, scheduler=scheduler, width=96)
@@ -58,7 +60,7 @@ def test_a_run_goes_on_from_any_step_to_the_same_bits(
     for done in range(1, _STEPS + 1):
         rest = _start(model, params, images, read_snapshot(tmp_path / str(done), "this"))
         assert [step.index for step in rest.steps()] == list(range(done, _STEPS))
-        assert torch.equal(rest.latents_BCTHW, whole.latents_BCTHW), f"other bits after going on from step {done}"
+        assert torch.equal(rest.latents_BCTHW, whole.latents_BCTHW), f"other bits after resuming from step {done}"
 
 
 _ANOTHER_PROCESS = """
@@ -83,7 +85,7 @@ for progress in run:
 """
 
 
-def test_a_killed_process_is_continued_by_another_to_the_same_file(
+def test_another_process_resumes_a_killed_one_to_the_same_file(
     bridge: ModelIntegrationBridge, load: LoadModel, models_dir: Path, tmp_path: Path
 ) -> None:
     snapshot = tmp_path / "snapshot.safetensors"
@@ -112,9 +114,7 @@ def _finish(run: Generator[Progress, None, GenerationResult]) -> GenerationResul
         return result
 
 
-def test_a_run_that_is_closed_keeps_where_it_was(
-    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
-) -> None:
+def test_a_closed_run_writes_a_snapshot(bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path) -> None:
     params, path = make_params(steps=_STEPS), tmp_path / "snapshot.safetensors"
     checkpoint = Checkpoint(path=path, interval_seconds=3600)
     run = bridge.generate(load("tiny-t2v"), params, tmp_path / "out", checkpoint=checkpoint)
@@ -125,9 +125,7 @@ def test_a_run_that_is_closed_keeps_where_it_was(
     assert _finish(again).resumed_from_step == 3
 
 
-def test_a_run_that_nobody_wants_any_more_keeps_nothing(
-    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
-) -> None:
+def test_a_run_that_raises_leaves_no_file(bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path) -> None:
     checkpoint = Checkpoint(path=tmp_path / "snapshot.safetensors", interval_seconds=3600)
     run = bridge.generate(load("tiny-t2v"), make_params(steps=_STEPS), tmp_path / "out", checkpoint=checkpoint)
     while next(run).current_step < 3:
@@ -139,7 +137,7 @@ def test_a_run_that_nobody_wants_any_more_keeps_nothing(
 
 @pytest.fixture
 def snapshot(load: LoadModel, tmp_path: Path) -> Path:
-    """A good one, after step 1 of 2, of the computation `this`."""
+    """A valid snapshot after step 1 of 2 of the computation `this`."""
     run = _start(load("tiny-t2v"), make_params(), tmp_path)
     next(run.steps())
     write_snapshot(tmp_path / "snapshot.safetensors", run.snapshot(), "this")
@@ -163,7 +161,7 @@ _DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", _DAMAGE)
-def test_a_damaged_snapshot_is_refused_and_the_generation_starts_over(
+def test_a_damaged_snapshot_is_rejected_and_the_generation_starts_over(
     damage: str, snapshot: Path, bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
 ) -> None:
     assert read_snapshot(snapshot, "this").steps_done == 1
@@ -175,7 +173,7 @@ def test_a_damaged_snapshot_is_refused_and_the_generation_starts_over(
     assert result.resumed_from_step == 0
 
 
-def test_a_snapshot_of_another_computation_is_refused(snapshot: Path, load: LoadModel) -> None:
+def test_a_snapshot_of_another_computation_is_rejected(snapshot: Path, load: LoadModel) -> None:
     weights, params = load("tiny-t2v").weights, make_params()
     this = fingerprint(weights, params)
     others = [
@@ -188,7 +186,50 @@ def test_a_snapshot_of_another_computation_is_refused(snapshot: Path, load: Load
         read_snapshot(snapshot, this)
 
 
-def test_a_full_disk_leaves_the_former_snapshot_and_the_generation_goes_on(
+def _with_added_field(params: GenerationParams, value: float) -> GenerationParams:
+    """Returns the parameters as a later version would have them that adds the field `sharpness` with a default."""
+    later: type[GenerationParams] = make_dataclass(
+        "LaterParams",
+        [("sharpness", float, field(default=0.0))],
+        bases=(GenerationParams,),
+        frozen=True,
+        kw_only=True,
+        slots=True,
+    )
+    return later.from_dict(params.to_dict() | {"sharpness": value})
+
+
+def test_a_field_that_an_upgrade_adds_with_a_default_keeps_the_fingerprint() -> None:
+    params = make_params(loras=[{"name": "style"}])
+    assert fingerprint("w", _with_added_field(params, 0.0)) == fingerprint("w", params)
+    assert fingerprint("w", _with_added_field(params, 0.5)) != fingerprint("w", params)
+
+
+@pytest.mark.parametrize("item", fields(GenerationParams), ids=lambda item: item.name)
+def test_every_parameter_is_in_the_fingerprint(item: Field[Any]) -> None:
+    params = make_params()
+    other: dict[str, Any] = {
+        "model_type": ModelType.I2V,
+        "scheduler": SchedulerName.EULER,
+        "step_cache": StepCache.PAB,
+        "loras": (LoraUse(name="style", low_noise_strength=0.5),),
+    }
+    value = getattr(params, item.name)
+    changed = other.get(item.name, "other" if value is None or isinstance(value, str) else value / 2)
+    assert fingerprint("w", replace(params, **{item.name: changed})) != fingerprint("w", params)
+
+
+def test_a_changed_default_needs_a_new_version_of_the_fingerprint() -> None:
+    """Fields that equal their defaults are not hashed: with another default, the same hash would mean another video."""
+    assert snapshots._FINGERPRINT == "wan22-fingerprint-1"
+    defaults = {item.name: item.default for item in fields(GenerationParams)}
+    assert defaults["scheduler"] is SchedulerName.UNIPC
+    assert defaults["step_cache"] is StepCache.NONE
+    assert (defaults["strength"], defaults["loras"]) == (1.0, ())
+    assert LoraUse(name="style") == LoraUse(name="style", high_noise_strength=1.0, low_noise_strength=1.0)
+
+
+def test_a_full_disk_leaves_the_previous_snapshot_and_the_generation_continues(
     snapshot: Path,
     bridge: ModelIntegrationBridge,
     load: LoadModel,
@@ -210,7 +251,7 @@ def test_a_full_disk_leaves_the_former_snapshot_and_the_generation_goes_on(
     assert "snapshot_failed" in [getattr(record, "action", "") for record in caplog.records]
 
 
-def test_a_snapshot_says_what_it_is(snapshot: Path) -> None:
+def test_a_snapshot_states_its_format_step_and_expert(snapshot: Path) -> None:
     with safe_open(snapshot, framework="pt") as file:
         metadata = file.metadata()
     assert (metadata["format"], metadata["steps_done"], metadata["expert"]) == ("wan22-snapshot-1", "1", "high_noise")

@@ -19,11 +19,11 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.experts import Expert
 from wan22_bridge.media.videos import read_frames, read_last_frame
 from wan22_bridge.media.writer import VideoWriter
+from wan22_bridge.options import SchedulerName
 from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.pipeline.text_cache import TextCache
-from wan22_bridge.types import SchedulerName
 
 PARAMS = make_params(
     width=96, height=64, num_frames=9, steps=10, flow_shift=3.0, video="video.mp4", strength=0.4, guidance_scale_2=2.5

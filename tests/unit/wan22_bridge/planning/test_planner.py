@@ -13,6 +13,7 @@ import pytest
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import ConfigurationError, OutOfMemory
 from wan22_bridge.models.architecture import Architecture, find_architecture
+from wan22_bridge.options import StepCache
 from wan22_bridge.planning.estimates import add_run, estimate_memory, fits
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.planner import Planner, list_smaller
@@ -28,7 +29,6 @@ from wan22_bridge.plans import (
     RequestShape,
     Residence,
 )
-from wan22_bridge.types import StepCache
 
 T2V, I2V, TI2V = "wan2.2-t2v-a14b", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"
 FRAMES = {T2V: 81, I2V: 81, TI2V: 121}

@@ -21,12 +21,12 @@ from wan22_bridge.errors import InvalidRequest, ModelCorrupted
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.sidecars import RATIOS_FILE, find_ratios, write_ratios
+from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.conditioning import Conditioning, prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.tuning.calibrating import calibrate
-from wan22_bridge.types import StepCache
 
 PARAMS = make_params(steps=16, width=96, height=64)
 CACHED = replace(PARAMS, step_cache=StepCache.MAGCACHE)

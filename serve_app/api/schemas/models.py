@@ -1,67 +1,85 @@
-"""The bodies of the routes about models."""
+"""Bodies of the requests and responses about models."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from deployments.downloader import Availability, Presence
 from deployments.jobs.holdings import LoadedInfo, ReplicaInfo
 from wan22_bridge.catalogue import ModelSpec
 
 Status = Literal["missing", "downloading", "available", "loaded"]
+"""Status of a model: its files are missing, being downloaded or complete, or a replica has it loaded."""
 
 
 class Holder(BaseModel):
     """A replica that has a model loaded."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     replica: str
+    """Id of the replica."""
     deployment: str
+    """Name of the replica's deployment in Ray Serve."""
     node: str
+    """Machine on which the replica runs."""
     process_id: int
     device: str
+    """Name of the GPU or the CPU."""
     load_seconds: float
-    """What it took to have it loaded."""
+    """Time that loading the model took."""
     vram_mb: float
-    """What its weights take on the GPU while it waits; 0 on a CPU, or where they are brought there in parts."""
+    """GPU memory that the weights take between jobs; 0 on a CPU, and if they come onto the GPU in parts only."""
     optimizations: list[str]
+    """Optimizations with which the model is loaded."""
     job_id: str | None
-    """What runs on the replica."""
+    """Id of the job that runs on the replica."""
 
 
 class ModelStatus(BaseModel):
-    """How a model stands."""
+    """Status of a served model."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     model_id: str
     model_type: str
     title: str
+    """Name of the model for people."""
     status: Status
     version: str | None
-    """The commit, tag or branch that was asked for; null for the newest, and for what is not from a hub."""
+    """Commit, tag or branch in the configuration; null for the newest version, and for models that are not from a
+    hub."""
     source: str
+    """Source of the model's files: `folder`, or `builtin:` or `hub:` with a name."""
     is_cached: bool
-    """Whether all of its files are on this machine."""
+    """Whether all of the model's files are on this machine."""
     is_loaded: bool
+    """Whether a replica has the model loaded."""
     is_valid: bool
+    """Whether all of the model's files are on this machine."""
     integrity_verified: bool
-    """Whether each of its files was hashed as it came."""
+    """Whether the service downloaded or created the model's files itself, and so checked them."""
     size_mb: float | None
-    """Of its files; null while that is not known."""
+    """Size of the model's files in megabytes of 10^6 bytes; null while it is not known."""
     download_progress: float | None
-    """Percent, while it is fetched."""
+    """Progress of a running download in percent."""
     download_speed_mbps: float | None
-    """Megabytes each second."""
+    """Speed of a running download in megabytes per second."""
     download_eta_seconds: float | None
+    """Estimated time until a running download is complete."""
     optimization_applied: list[str]
+    """Optimizations with which a replica has the model loaded."""
     estimated_vram_usage_mb: float | None
-    """What its weights take where it is loaded."""
+    """GPU memory that the loaded weights take between jobs."""
     error_message: str | None
-    """Why it could not be fetched the last time."""
+    """Error with which the last download failed."""
     replicas: list[Holder]
+    """Replicas that have the model loaded."""
 
     @classmethod
     def of(cls, spec: ModelSpec, found: Availability, replicas: list[ReplicaInfo]) -> "ModelStatus":
-        """Tells of a model."""
+        """Describes a model, from its files and the replicas that have it loaded."""
         holders = [(replica, model) for replica in replicas for model in replica.models if model.model == spec.id]
         is_there, is_coming = found.presence is Presence.AVAILABLE, found.presence is Presence.DOWNLOADING
         loaded: LoadedInfo | None = holders[0][1] if holders else None
@@ -101,16 +119,19 @@ class ModelStatus(BaseModel):
 
 
 class DownloadRequest(BaseModel):
-    """What to fetch."""
+    """A model to download."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     model_type: str
-    """A model's id, or its type."""
+    """A model's id or type."""
     force_redownload: bool = False
-    """Whether its files are read and hashed, and fetched again where they are wrong; else only what is missing is."""
+    """Whether files that are present are checked by their hash, and downloaded again if they are corrupted. By default
+    only missing files are downloaded."""
 
 
 class DownloadAnswer(BaseModel):
-    """A download was begun, or need not be."""
+    """Status of a model after a request to start or cancel its download."""
 
     message: str
     model_type: str
@@ -118,21 +139,27 @@ class DownloadAnswer(BaseModel):
 
 
 class DownloadProgress(BaseModel):
-    """How far a model is fetched."""
+    """Progress of a model's download."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     model_type: str
     model_id: str
     status: Status
     progress: float
-    """Percent."""
+    """Percent; 100 for a model whose files are complete."""
     speed_mbps: float
+    """Megabytes per second."""
     eta_seconds: float | None
+    """Estimated time until the download is complete."""
     error: dict[str, Any] | None
+    """Error with which the last download failed."""
     last_update: datetime
+    """Time of this response."""
 
     @classmethod
     def of(cls, spec: ModelSpec, found: Availability) -> "DownloadProgress":
-        """Tells of one."""
+        """Describes the download of a model."""
         return cls(
             model_type=spec.type,
             model_id=spec.id,
@@ -146,25 +173,35 @@ class DownloadProgress(BaseModel):
 
 
 class Verification(BaseModel):
-    """What became of looking at each of a model's files."""
+    """Result of checking a model's files by their hashes."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     model_type: str
     model_id: str
     is_valid: bool
+    """Whether all files are correct now."""
     issues_found: list[str]
+    """Files that were missing or corrupted, as `PATH: STATE`."""
     recovery_attempted: bool
+    """Whether the service downloaded such files again."""
     recovery_successful: bool
+    """Whether that download succeeded."""
     details: str
 
 
 class Summary(BaseModel):
-    """Who holds what."""
+    """Overview of the served models and of the replicas that have them loaded."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     total_models: int
     available_models: int
+    """Number of models whose files are complete, loaded ones included."""
     loaded_models: int
     downloading_models: int
     models: dict[str, Status]
+    """Status of each model, by id."""
     replicas: list[ReplicaInfo]
 
 

@@ -1,0 +1,30 @@
+"""Names and addresses under which clients find a job's files."""
+
+from datetime import UTC, datetime
+
+from deployments.jobs.job import Job
+
+
+def to_datetime(seconds: float) -> datetime:
+    """Converts seconds since the epoch into a time with a zone."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def video_url(job_id: str) -> str:
+    """Returns the path of a job's video in the native API."""
+    return f"/api/v1/outputs/{job_id}/video"
+
+
+def thumbnail_url(job_id: str) -> str:
+    """Returns the path of a video's thumbnail in the native API."""
+    return f"/api/v1/outputs/{job_id}/thumbnail"
+
+
+def filename(job: Job) -> str:
+    """Returns the file name under which a job's video is downloaded."""
+    return f"{job.id}.mp4"
+
+
+def upload_id(key: str) -> str:
+    """Returns the id by which a client names an input: the last part of its key in the storage."""
+    return key.rpartition("/")[2]

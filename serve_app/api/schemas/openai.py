@@ -1,0 +1,167 @@
+"""Bodies of the OpenAI-compatible API's responses."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from deployments.jobs.job import Job, JobState
+from wan22_bridge.catalogue import ModelSpec
+
+_STATUS = {
+    JobState.PENDING: "queued",
+    JobState.PROCESSING: "in_progress",
+    JobState.COMPLETED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "failed",
+}
+
+
+class VideoError(BaseModel):
+    """Reason why a job has no video."""
+
+    code: str
+    message: str
+
+
+class Video(BaseModel):
+    """A job of the OpenAI-compatible API."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["video"] = "video"
+    model: str
+    status: Literal["queued", "in_progress", "completed", "failed"]
+    """Status of the job; a cancelled job is `failed`, with the error code `cancelled`."""
+    progress: int
+    """Progress of the whole job in percent."""
+    created_at: int
+    """Seconds since the epoch."""
+    completed_at: int | None
+    """Seconds since the epoch."""
+    expires_at: int | None = None
+    """Always null: videos do not expire."""
+    prompt: str
+    remixed_from_video_id: str | None
+    """Id of the job whose video this job edits or extends, or whose parameters it uses."""
+    seconds: str
+    """Length of the video."""
+    size: str
+    """WIDTHxHEIGHT in pixels."""
+    error: VideoError | None
+
+    @classmethod
+    def of(cls, job: Job) -> "Video":
+        """Describes a job."""
+        params, error = job.params, None
+        if job.state is JobState.CANCELLED:
+            error = VideoError(code="cancelled", message="The job was cancelled.")
+        elif job.error is not None:
+            error = VideoError(code=job.error["code"], message=job.error["message"])
+        return cls.model_validate(
+            {
+                "id": job.id,
+                "model": params.model,
+                "status": _STATUS[job.state],
+                "progress": 0 if job.state is JobState.PENDING else int(job.progress),
+                "created_at": int(job.created_at),
+                "completed_at": int(job.completed_at) if job.state is JobState.COMPLETED and job.completed_at else None,
+                "prompt": params.prompt,
+                "remixed_from_video_id": job.source_job_id,
+                "seconds": f"{round((params.num_frames - 1) / params.fps, 3):g}",
+                "size": f"{params.width}x{params.height}",
+                "error": error,
+            }
+        )
+
+
+class VideoList(BaseModel):
+    """A page of jobs."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    object: Literal["list"] = "list"
+    data: list[Video]
+    first_id: str | None
+    """Id of the page's first job; null if the page is empty."""
+    last_id: str | None
+    """Id of the page's last job, which `after` takes to read the next page; null if the page is empty."""
+    has_more: bool
+    """Whether more jobs follow after this page."""
+
+
+class VideoDeleted(BaseModel):
+    """Confirmation that a job and its video were deleted."""
+
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: Literal[True] = True
+
+
+class Model(BaseModel):
+    """A served model, with its defaults and its limits."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "wan22-serve"
+    model_type: str
+    title: str
+    """Name of the model for people."""
+    image: str
+    """Whether the model accepts an image as first frame: `none`, `optional` or `required`."""
+    end_image: bool
+    """Whether the model accepts an image as last frame."""
+    video: bool
+    """Whether the model supports video-to-video."""
+    presets: list[str]
+    """Names of the model's presets."""
+    size: str
+    """Default size, WIDTHxHEIGHT in pixels."""
+    sizes: list[str]
+    """Sizes that suit the model, WIDTHxHEIGHT in pixels."""
+    num_frames: int
+    """Default number of frames."""
+    max_frames: int
+    """Maximum number of frames."""
+    fps: int
+    """Default frames per second."""
+    steps: int
+    """Default number of denoising steps."""
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Model":
+        """Describes a served model."""
+        return cls(
+            id=spec.id,
+            model_type=spec.type.value,
+            title=spec.title,
+            image=spec.image.value,
+            end_image=spec.end_image,
+            video=spec.video,
+            presets=list(spec.presets),
+            size=f"{spec.size[0]}x{spec.size[1]}",
+            sizes=[f"{width}x{height}" for width, height in spec.sizes],
+            num_frames=spec.num_frames,
+            max_frames=spec.max_frames,
+            fps=spec.fps,
+            steps=spec.steps,
+        )
+
+
+class ModelList(BaseModel):
+    """The served models."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Remix(BaseModel):
+    """A new prompt for a completed video."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    prompt: str
+    """Text that describes the video, 1 to 2000 characters."""

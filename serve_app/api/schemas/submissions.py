@@ -1,0 +1,153 @@
+"""Bodies of the native API's submissions."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+
+from deployments.jobs.job import Job, Priority
+from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_empty_text, accepts_options
+from wan22_bridge.requests import AUTO, GenerationRequest
+from wan22_bridge.types import LoraUse
+
+_NO_EFFECT = "Accepted for compatibility with existing clients; it has no effect yet."
+
+
+class LoraField(BaseModel):
+    """A LoRA, and the strengths at which a video uses it."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Name of a LoRA that the server knows."""
+    strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    """Strength on the high-noise expert, or on a model's only expert."""
+    strength_2: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    """Strength on the low-noise expert. By default the same as `strength`."""
+
+    @classmethod
+    def of(cls, use: LoraUse) -> "LoraField":
+        """Describes a LoRA of a job."""
+        return cls(name=use.name, strength=use.high_noise_strength, strength_2=use.low_noise_strength)
+
+    def to_use(self) -> LoraUse:
+        """Returns the LoRA as the bridge takes it."""
+        low_noise_strength = self.strength if self.strength_2 is None else self.strength_2
+        return LoraUse(name=self.name, high_noise_strength=self.strength, low_noise_strength=low_noise_strength)
+
+
+@accepts_options
+class SubmitRequest(BaseModel):
+    """A video to generate. Fields that are left out get the defaults of the preset, else of the model."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+
+    prompt: str
+    """Text that describes the video, 1 to 2000 characters."""
+    model_type: str = Field(default=AUTO, validation_alias=AliasChoices("model_type", "modelType"))
+    """A model's id or type, in any case. `auto` chooses image-to-video if there is an image, else text-to-video."""
+    resolution: str | None = None
+    """Size as WIDTHxHEIGHT in pixels, rounded down to the model's multiple. By default about the area of the model's
+    own size, in the shape of the input image or video. A video continuation keeps the size of its input, if that is no
+    larger."""
+    preset: str | None = None
+    """Name of a set of other defaults of the model, such as `lightning`. `GET /v1/models` lists them."""
+    image_path: str | None = None
+    """First frame: the id of an upload. With the id of an uploaded video or of a completed job, the new video continues
+    that video from its last frame."""
+    end_image_path: str | None = None
+    """Last frame: the id of an upload."""
+    video_path: str | None = None
+    """Input of video-to-video: the id of an upload or of a completed job."""
+    lora_path: str = ""
+    """Name of a LoRA that the server knows. Empty means none."""
+    lora_strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    """Strength of the LoRA in `lora_path`, on both experts."""
+    loras: list[LoraField] = Field(default=[], max_length=8)
+    """LoRAs to use together, each with its strengths."""
+    quantization_level: Literal["auto", "none"] = Field(
+        default="auto", description=f"{_NO_EFFECT} The service's configuration sets the precision."
+    )
+    enable_offload: bool | None = Field(
+        default=None, description=f"{_NO_EFFECT} The result reports whether weights were offloaded."
+    )
+    vae_tile_size: int | None = Field(
+        default=None,
+        ge=128,
+        le=512,
+        description=f"{_NO_EFFECT} The result reports the optimizations that were applied.",
+    )
+    max_vram_usage_gb: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description=f"{_NO_EFFECT} The result reports the peak GPU memory."
+    )
+    priority: Literal["low", "normal", "high"] = "normal"
+    """Priority in the job queue."""
+    metadata: dict[
+        Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]
+    ] = Field(default={}, max_length=16)
+    """The client's own key-value pairs, returned with the job."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any, info: ValidationInfo) -> Any:
+        """Treats an empty form field as absent, except where the empty text is a value."""
+        name = info.field_name
+        if value != "" or name is None or name in ("prompt", "lora_path") or accepts_empty_text(name):
+            return value
+        return cls.model_fields[name].get_default(call_default_factory=True)
+
+    @field_validator("loras")
+    @classmethod
+    def _each_once(cls, value: list[LoraField]) -> list[LoraField]:
+        names = [lora.name for lora in value]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"expected each LoRA once, got {sorted(repeated)[0][:80]!r} more than once")
+        return value
+
+    def _lora_uses(self) -> tuple[LoraUse, ...]:
+        """Returns `loras`, and `lora_path` unless it is among them."""
+        loras = list(self.loras)
+        if self.lora_path and self.lora_path not in {lora.name for lora in loras}:
+            loras.append(LoraField(name=self.lora_path, strength=self.lora_strength))
+        return tuple(lora.to_use() for lora in loras)
+
+    def to_request(self, *, seconds: float | None = None) -> GenerationRequest:
+        """Returns the request without its inputs.
+
+        Args:
+            seconds: the video's length, used if the body has no `num_frames`.
+        """
+        return GenerationRequest(
+            prompt=self.prompt,
+            model=self.model_type,
+            resolution=self.resolution,
+            seconds=seconds,
+            preset=self.preset,
+            loras=self._lora_uses(),
+            **{name: getattr(self, name) for name in OPTION_NAMES},
+        )
+
+    def to_priority(self) -> Priority:
+        """Returns the priority as the job queue orders it."""
+        return Priority[self.priority.upper()]
+
+
+class SubmitAnswer(BaseModel):
+    """The stored job."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    task_id: str
+    status: Literal["pending", "processing", "completed", "failed", "cancelled"]
+    message: str
+    estimated_time_minutes: float | None
+    """Estimated time to generate the video, without waiting in the queue. Null while no similar job has run."""
+
+    @classmethod
+    def of(cls, job: Job, *, estimated_seconds: float | None) -> "SubmitAnswer":
+        """Describes a job that was just stored."""
+        return cls(
+            task_id=job.id,
+            status=job.state.value,
+            message=f"Queued: {job.params.num_frames} frames at {job.params.width}x{job.params.height}.",
+            estimated_time_minutes=None if estimated_seconds is None else round(estimated_seconds / 60, 3),
+        )

@@ -1,0 +1,157 @@
+"""Bodies of the native API's responses about jobs and the queue."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.jobs.job import Job, JobState
+from serve_app.api.schemas.generation_options import OPTION_NAMES, reports_options
+from serve_app.api.schemas.links import to_datetime, upload_id, video_url
+from serve_app.api.schemas.submissions import LoraField
+
+
+@reports_options
+class TaskInfo(BaseModel):
+    """A job of the native API."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    model_type: str
+    model: str
+    """The model's id."""
+    prompt: str
+    image_path: str | None
+    """Id of the upload whose image, or whose last frame, begins the video."""
+    end_image_path: str | None
+    """Id of the upload that ends the video."""
+    video_path: str | None
+    """Id of the upload that is the input of video-to-video."""
+    strength: float | None
+    """Strength of video-to-video: the share of the denoising steps that are run. Null without an input video."""
+    source_task_id: str | None
+    """Id of the job whose video or parameters this job uses. That job may have been deleted."""
+    resolution: str
+    """WIDTHxHEIGHT in pixels."""
+    lora_path: str | None
+    """Name of the first LoRA."""
+    lora_strength: float
+    """Strength of the first LoRA on the high-noise expert, or on a model's only expert."""
+    loras: list[LoraField]
+    """All LoRAs, each with its strengths."""
+    status: Literal["pending", "processing", "completed", "failed", "cancelled"]
+    stage: str
+    """Stage of a running job, such as `loading_model` or `generating`; else the same as `status`, or `queued`."""
+    progress: float
+    """Progress of the whole job in percent."""
+    current_step: int
+    """Number of denoising steps that are done."""
+    total_steps: int
+    """Number of denoising steps that the job runs."""
+    eta_seconds: float | None
+    """Estimated time until the video is complete."""
+    estimated_time_minutes: float | None
+    """The same estimate as `eta_seconds`, in minutes."""
+    queue_position: int | None
+    """Position among the pending jobs, from 1; null if the job is not pending."""
+    cancel_requested: bool
+    """Whether a client has asked to cancel the job."""
+    attempt: int
+    """Number of times the job was started, not counting those that a shutdown interrupted."""
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    output_path: str | None
+    """Path of the video on this server, once the job is completed."""
+    error_message: str | None
+    """Message of the error with which the job failed."""
+    error: dict[str, Any] | None
+    """Error with which the job failed, as in the body of an error response."""
+    result: dict[str, Any] | None
+    """Measurements of a completed job, such as the time and the GPU memory that it needed."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    metadata: dict[str, str]
+    """The client's own key-value pairs, as it sent them."""
+
+    @classmethod
+    def of(cls, job: Job, *, queue_position: int | None = None) -> "TaskInfo":
+        """Describes a job."""
+        params = job.params
+        options = {name: getattr(params, name) for name in OPTION_NAMES}
+        options["strength"] = params.strength if params.video else None
+        result = None
+        if job.result is not None:
+            # The frontend reads is_mock, and this service has no mock mode.
+            result = {"task_id": job.id, "output_path": video_url(job.id), "is_mock": False} | job.result
+        return cls(
+            id=job.id,
+            model_type=params.model_type.value,
+            model=params.model,
+            prompt=params.prompt,
+            image_path=upload_id(params.image) if params.image else None,
+            end_image_path=upload_id(params.end_image) if params.end_image else None,
+            video_path=upload_id(params.video) if params.video else None,
+            source_task_id=job.source_job_id,
+            resolution=f"{params.width}x{params.height}",
+            lora_path=params.loras[0].name if params.loras else None,
+            lora_strength=params.loras[0].high_noise_strength if params.loras else 1.0,
+            loras=[LoraField.of(use) for use in params.loras],
+            status=job.state.value,
+            stage=job.stage,
+            progress=job.progress,
+            current_step=job.current_step,
+            total_steps=job.total_steps,
+            eta_seconds=job.eta_seconds,
+            estimated_time_minutes=None if job.eta_seconds is None else round(job.eta_seconds / 60, 3),
+            queue_position=queue_position,
+            cancel_requested=job.cancel_requested,
+            attempt=job.attempt,
+            created_at=to_datetime(job.created_at),
+            started_at=None if job.started_at is None else to_datetime(job.started_at),
+            completed_at=None if job.completed_at is None else to_datetime(job.completed_at),
+            output_path=video_url(job.id) if job.state is JobState.COMPLETED else None,
+            error_message=job.error["message"] if job.error else None,
+            error=job.error,
+            result=result,
+            width=params.width,
+            height=params.height,
+            metadata=job.metadata,
+            **options,
+        )
+
+
+class QueueAnswer(BaseModel):
+    """Number of jobs in each state, and a page of jobs, newest first."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    total_tasks: int
+    pending_tasks: int
+    processing_tasks: int
+    completed_tasks: int
+    failed_tasks: int
+    cancelled_tasks: int
+    current_task: TaskInfo | None
+    """The running job that was submitted first."""
+    tasks: list[TaskInfo]
+    queue: list[TaskInfo]
+    """The same list as `tasks`, for older clients."""
+
+
+class ReorderRequest(BaseModel):
+    """A new order of pending jobs."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    task_ids: list[str] = Field(min_length=1, max_length=1000)
+    """Ids of pending jobs, in their new order. Ids of other jobs are ignored."""
+
+
+class Message(BaseModel):
+    """Confirmation of a request."""
+
+    message: str

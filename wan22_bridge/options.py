@@ -1,0 +1,107 @@
+"""Options of a video: the only place where they are declared."""
+
+from enum import StrEnum
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+MAX_SEED = 2**53 - 1
+"""The largest integer that every JSON reader represents exactly."""
+
+DEFAULT_STRENGTH = 0.5
+"""Strength of video-to-video where a request sets none: it keeps the video's composition and coarse movement.
+At the A14B's flow shift of 12, generation then begins with 92 % of noise, as diffusers' own default of 0.8 does at a
+flow shift of 3."""
+
+
+class SchedulerName(StrEnum):
+    """Samplers: the algorithms that remove the noise step by step."""
+
+    UNIPC = "unipc"
+    """UniPC of order 2: the official default."""
+    EULER = "euler"
+    """Plain Euler steps on the flow."""
+    DPMPP = "dpm++"
+    """DPM-Solver++ of order 2 on the flow."""
+
+
+class StepCache(StrEnum):
+    """Step-cache methods: each reuses computations of earlier steps, which is faster and changes the video."""
+
+    NONE = "none"
+    """Every step is computed in full."""
+    FIRST_BLOCK = "first_block"
+    """The other blocks are skipped in steps where the first block's output hardly changed."""
+    TAYLORSEER = "taylorseer"
+    """Two of three steps are extrapolated, layer by layer."""
+    MAGCACHE = "magcache"
+    """Steps are skipped where a calibration run of the model has shown that the residual grows evenly."""
+    PAB = "pab"
+    """Pyramid attention broadcast: attention is computed in every second step only."""
+
+
+Open = TypeVar("Open")
+"""`None` in a request, which may leave an option open; `Never` in parameters, where every option is decided."""
+
+_OPEN: Any = None
+"""Default of an option that a request may leave open."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=ConfigDict(use_attribute_docstrings=True))
+class GenerationOptions(Generic[Open]):
+    """Options that a request may set.
+
+    `GenerationRequest` and `GenerationParams` inherit these fields. The API's models of submissions and tasks are
+    derived from them, with their limits and docstrings. A new option takes one line here, and one where it is used.
+
+    A type with `| Open` marks an option whose default depends on the request or the model: a request that leaves it
+    open gets the value of its preset, else of the model.
+    """
+
+    negative_prompt: str | Open = _OPEN
+    """Text that describes what the video must not show, at most 2000 characters. By default the model's own."""
+    num_frames: Annotated[int | Open, Field(ge=1)] = _OPEN
+    """Number of frames, rounded down to 4k+1. By default the model's own. Video-to-video takes that many frames from
+    the beginning of the input, and by default as many as the model accepts."""
+    fps: Annotated[int | Open, Field(ge=1, le=120)] = _OPEN
+    """Frames per second. By default the input video's, in video-to-video and video continuation, else the model's
+    own."""
+    steps: Annotated[int | Open, Field(ge=1, le=100)] = _OPEN
+    """Number of denoising steps. By default the model's own."""
+    guidance_scale: Annotated[float | Open, Field(ge=0, le=100, allow_inf_nan=False)] = _OPEN
+    """Guidance scale of the high-noise expert, or of a model's only expert. 1 or less switches guidance off. By default
+    the model's own."""
+    guidance_scale_2: Annotated[float | Open | None, Field(ge=0, le=100, allow_inf_nan=False)] = _OPEN
+    """Guidance scale of the low-noise expert; models with one expert reject it. By default `guidance_scale` if the
+    request sets that, else the model's own."""
+    flow_shift: Annotated[float | Open, Field(ge=0.01, le=100, allow_inf_nan=False)] = _OPEN
+    """Flow shift: a higher value spends more of the steps at high noise. By default the model's own."""
+    seed: Annotated[int | Open, Field(ge=-1, le=MAX_SEED)] = _OPEN
+    """Seed of the random noise. By default, and for -1, the service draws a seed and reports it."""
+    scheduler: SchedulerName = SchedulerName.UNIPC
+    """Sampler; Wan2.2's official one is UniPC."""
+    step_cache: StepCache = StepCache.NONE
+    """Step-cache method: reuses computations of earlier steps, which is faster and changes the video."""
+    strength: Annotated[
+        float | Open,
+        Field(
+            gt=0,
+            le=1,
+            allow_inf_nan=False,
+            description=(
+                "Strength of video-to-video: the share of the denoising steps that are run. Lower values keep more of "
+                f"the input, and 1 keeps nothing. The default {DEFAULT_STRENGTH:g} keeps its composition and coarse "
+                "movement. The flow shift matters too: at the A14B's 12, a strength of 0.5 begins with 92 % of noise, "
+                "as diffusers' own 0.8 does at a flow shift of 3."
+            ),
+        ),
+    ] = _OPEN
+
+
+def decided_type(annotation: Any) -> Any:
+    """Returns an option's type in parameters, where no option is open: `int` for `int | Open`."""
+    kinds = get_args(annotation)
+    return reduce(or_, (kind for kind in kinds if kind is not Open)) if Open in kinds else annotation

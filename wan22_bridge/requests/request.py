@@ -1,0 +1,56 @@
+"""A request before it is resolved: what the client set, and its inputs."""
+
+from dataclasses import dataclass
+
+from wan22_bridge.options import GenerationOptions
+from wan22_bridge.requests.model_choice import AUTO
+from wan22_bridge.types import LoraUse
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputImage:
+    """An image among a request's inputs."""
+
+    key: str
+    """The file's key in the storage."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputVideo:
+    """A video among a request's inputs."""
+
+    key: str
+    """The file's key in the storage."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    num_frames: int
+    fps: float
+    """Frames per second; 0 if the file does not state them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationRequest(GenerationOptions[None]):
+    """A request for a video. An option that is None is left open: `resolve_params` decides it."""
+
+    prompt: str
+    model: str = AUTO
+    """A model's id or type in any case, or `auto`."""
+    resolution: str | None = None
+    """WIDTHxHEIGHT in pixels. None follows the shape of the input, if there is one, else the model's own size."""
+    seconds: float | None = None
+    """Length of the video, used if `num_frames` is None."""
+    preset: str | None = None
+    """Name of one of the model's presets, which decides options that the request leaves open."""
+    loras: tuple[LoraUse, ...] = ()
+    image: InputImage | InputVideo | None = None
+    """The first frame. If it is a video, the new video continues it from its last frame."""
+    end_image: InputImage | None = None
+    """The last frame."""
+    video: InputVideo | None = None
+    """The input of video-to-video."""
