@@ -61,7 +61,7 @@ async def submit(request: Request, serving: Serving, idempotency_key: Idempotenc
 
 
 def _estimate_minutes(serving: Services, params: GenerationParams) -> float | None:
-    seconds = estimate_seconds(params, serving.store.run_times(params.model))
+    seconds = estimate_seconds(params, serving.store.reader.run_times(params.model))
     return None if seconds is None else round(seconds / 60, 3)
 
 
@@ -113,14 +113,14 @@ async def upload(request: Request, serving: Serving) -> Upload:
 @router.get("/generation/{task_id}")
 def read_task(task_id: str, serving: Serving) -> TaskInfo:
     """Reads one job."""
-    job = serving.store.get(task_id)
-    return TaskInfo.of(job, queue_position=serving.store.queue_positions().get(job.id))
+    job = serving.store.reader.get(task_id)
+    return TaskInfo.of(job, queue_position=serving.store.reader.queue_positions().get(job.id))
 
 
 @router.get("/generation/{task_id}/preview", response_class=Response)
 def read_preview(task_id: str, serving: Serving) -> Response:
     """What a running job is becoming, as an animated WebP; 404 before the first and after the end."""
-    job = serving.store.get(task_id)
+    job = serving.store.reader.get(task_id)
     content = serving.storage.read_preview(job.id) if job.state is JobState.PROCESSING else None
     if content is None:
         raise NotFound(
@@ -134,7 +134,7 @@ def read_preview(task_id: str, serving: Serving) -> Response:
 @router.post("/queue/reorder")
 def reorder(order: ReorderRequest, serving: Serving) -> Message:
     """Puts pending jobs into an order: they take each other's places, and the others keep theirs."""
-    serving.store.reorder(order.task_ids)
+    serving.store.writer.reorder(order.task_ids)
     return Message(message="Reordered.")
 
 
@@ -146,11 +146,11 @@ def read_queue(
     status: JobState | None = None,
 ) -> QueueAnswer:
     """Reads how many jobs there are, and a page of them."""
-    store = serving.store
-    counts = store.count()
-    positions = store.queue_positions()
-    running = store.page(states=[JobState.PROCESSING], limit=1, newest_first=False)
-    page = store.page(states=[status] if status else (), after=after, limit=limit)
+    reader = serving.store.reader
+    counts = reader.count()
+    positions = reader.queue_positions()
+    running = reader.page(states=[JobState.PROCESSING], limit=1, newest_first=False)
+    page = reader.page(states=[status] if status else (), after=after, limit=limit)
     tasks = [TaskInfo.of(job, queue_position=positions.get(job.id)) for job in page]
     return QueueAnswer(
         total_tasks=sum(counts.values()),
@@ -168,5 +168,5 @@ def read_queue(
 @router.post("/queue/{task_id}/cancel")
 def cancel(task_id: str, serving: Serving) -> Message:
     """Cancels a pending job at once, a running one within a denoising step."""
-    job = serving.store.request_cancel(task_id)
+    job = serving.store.writer.request_cancel(task_id)
     return Message(message="Cancelled." if job.state.ended else "Cancelling: the job stops within a step.")

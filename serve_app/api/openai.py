@@ -263,7 +263,7 @@ def list_videos(
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:
     """Lists jobs."""
-    found = serving.store.page(after=after, limit=limit + 1, newest_first=order == "desc")
+    found = serving.store.reader.page(after=after, limit=limit + 1, newest_first=order == "desc")
     page = found[:limit]
     return VideoList(
         data=[Video.of(job) for job in page],
@@ -276,7 +276,7 @@ def list_videos(
 @router.get("/videos/{video_id}")
 def read_video(video_id: str, response: Response, serving: Serving) -> Video:
     """Reads one job."""
-    return tell(serving.store.get(video_id), response)
+    return tell(serving.store.reader.get(video_id), response)
 
 
 @router.delete("/videos/{video_id}")

@@ -13,7 +13,9 @@ from PIL import Image
 from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobState
 from deployments.jobs.service import UNUSED_INPUTS_KEPT_SECONDS, JobService
 from deployments.jobs.store import JobStore
-from deployments.storage.folder import Storage
+from deployments.storage.folder import FolderStorage
+from deployments.storage.keys import output_key
+from deployments.storage.protocol import Storage
 from tests.videos import mp4, ramp
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import Conflict, InvalidRequest, NotFound
@@ -30,7 +32,7 @@ def _png(colour: str) -> bytes:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path / "files")
+    return FolderStorage(tmp_path / "files")
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ _ANEW = GenerationRequest(prompt="a cat", model="t2v")
 
 
 def _files(storage: Storage) -> list[str]:
-    return sorted(str(path.relative_to(storage.root)) for path in storage.root.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(storage.work.root)) for path in storage.work.root.rglob("*") if path.is_file())
 
 
 def test_a_job_keeps_its_images(service: JobService, storage: Storage) -> None:
@@ -62,7 +64,7 @@ def test_an_upload_can_be_used_by_its_id(service: JobService) -> None:
 @pytest.mark.parametrize("upload_id", ["nope", "../jobs.db", "../../etc/passwd", "", "/etc/passwd", "."])
 def test_an_unknown_upload_is_refused(upload_id: str, service: JobService, storage: Storage) -> None:
     storage.put_input(b"another")
-    (storage.root / "jobs.db").write_bytes(_png("red"))
+    (storage.work.root / "jobs.db").write_bytes(_png("red"))
     with pytest.raises(InvalidRequest) as caught:
         service.submit(_REQUEST, image=upload_id)
     assert caught.value.code == "unknown_upload"
@@ -73,7 +75,7 @@ def test_a_refused_request_leaves_nothing(service: JobService, storage: Storage,
         with pytest.raises(InvalidRequest):
             service.submit(_REQUEST, image=image, end_image=end_image)
     assert _files(storage) == []
-    assert sum(store.count().values()) == 0
+    assert sum(store.reader.count().values()) == 0
 
 
 def test_an_idempotency_key_covers_the_whole_request_but_not_the_drawn_seed(service: JobService) -> None:
@@ -85,10 +87,10 @@ def test_an_idempotency_key_covers_the_whole_request_but_not_the_drawn_seed(serv
 
 def test_a_deleted_job_takes_its_files_along(service: JobService, storage: Storage, store: JobStore) -> None:
     job = service.submit(_REQUEST, image=_png("red"))
-    storage.output_folder(job.id, 1).mkdir(parents=True)
+    storage.work.output_folder(job.id, 1).mkdir(parents=True)
     service.delete(job.id)
     with pytest.raises(JobNotFound):
-        store.get(job.id)
+        store.reader.get(job.id)
     assert storage.output_jobs() == []
 
 
@@ -100,19 +102,19 @@ def test_tidying_keeps_what_is_referred_to(service: JobService, storage: Storage
     assert job.params.image is not None
     for key in (job.params.image, unused.key):
         os.utime(storage.path(key), (long_ago, long_ago))
-    store.claim(job.id, lease_seconds=10)
-    store.complete(job.id, 1, output={"folder": storage.output_key(job.id, 1)}, result={})
+    store.runner.claim(job.id, lease_seconds=10)
+    store.runner.complete(job.id, 1, output={"folder": output_key(job.id, 1)}, result={})
     for token in (1, 2):
-        storage.output_folder(job.id, token).mkdir(parents=True)
-    storage.output_folder("video_gone", 1).mkdir(parents=True)
+        storage.work.output_folder(job.id, token).mkdir(parents=True)
+    storage.work.output_folder("video_gone", 1).mkdir(parents=True)
 
     service.tidy()
 
     assert _files(storage) == sorted([job.params.image, fresh.key])
     assert storage.output_jobs() == [job.id]
-    assert not storage.output_folder(job.id, 2).exists()
-    assert storage.output_folder(job.id, 1).exists()
-    assert store.get(job.id).state is JobState.COMPLETED
+    assert not storage.work.output_folder(job.id, 2).exists()
+    assert storage.work.output_folder(job.id, 1).exists()
+    assert store.reader.get(job.id).state is JobState.COMPLETED
 
 
 @pytest.fixture
@@ -123,11 +125,11 @@ def earlier(service: JobService, storage: Storage, store: JobStore) -> Job:
 
 
 def _complete(job: Job, storage: Storage, store: JobStore) -> Job:
-    assert store.claim(job.id, lease_seconds=10) is not None
-    folder = storage.output_folder(job.id, 1)
+    assert store.runner.claim(job.id, lease_seconds=10) is not None
+    folder = storage.work.output_folder(job.id, 1)
     folder.mkdir(parents=True)
     (folder / "video.mp4").write_bytes(mp4())
-    return store.complete(job.id, 1, output={"folder": storage.output_key(job.id, 1), "video": "video.mp4"}, result={})
+    return store.runner.complete(job.id, 1, output={"folder": output_key(job.id, 1), "video": "video.mp4"}, result={})
 
 
 def test_an_uploaded_video_can_be_made_anew_or_continued(service: JobService) -> None:
@@ -151,24 +153,24 @@ def test_an_earlier_job_s_video_outlives_it_as_an_input(
     long_ago = time.time() - UNUSED_INPUTS_KEPT_SECONDS - 1
 
     service.delete(earlier.id)
-    for path in (storage.root / "inputs").iterdir():
+    for path in (storage.work.root / "inputs").iterdir():
         os.utime(path, (long_ago, long_ago))
     service.tidy()
 
     assert _files(storage) == [anew.params.video]
     assert storage.path(anew.params.video or "").read_bytes() == mp4()
-    assert store.get(anew.id).source_job_id == earlier.id
+    assert store.reader.get(anew.id).source_job_id == earlier.id
 
 
 @pytest.mark.parametrize("ending", ["pending", "processing", "cancelled", "failed", "deleted"])
 def test_a_job_without_a_video_gives_none(ending: str, service: JobService, storage: Storage, store: JobStore) -> None:
     job = service.submit(_REQUEST, image=_png("red"))
     if ending in ("processing", "failed"):
-        store.claim(job.id, lease_seconds=10)
+        store.runner.claim(job.id, lease_seconds=10)
     if ending == "failed":
-        store.fail(job.id, 1, {"message": "It broke."})
+        store.runner.fail(job.id, 1, {"message": "It broke."})
     if ending == "cancelled":
-        store.request_cancel(job.id)
+        store.writer.request_cancel(job.id)
     if ending == "deleted":
         service.delete(job.id)
     before = _files(storage)
@@ -204,7 +206,7 @@ def test_a_refused_video_leaves_nothing(service: JobService, storage: Storage, s
     with pytest.raises(InvalidRequest):
         service.upload(mp4(ramp(0), movflags="empty_moov"))
     assert _files(storage) == []
-    assert sum(store.count().values()) == 0
+    assert sum(store.reader.count().values()) == 0
 
 
 def test_a_remix_has_another_prompt_alone(service: JobService, storage: Storage, store: JobStore, earlier: Job) -> None:
@@ -220,8 +222,8 @@ def test_a_remix_has_another_prompt_alone(service: JobService, storage: Storage,
 
 
 def test_a_key_never_leads_out_of_the_storage(storage: Storage) -> None:
-    storage.root.mkdir()
-    (storage.root.parent / "secret").touch()
+    storage.work.root.mkdir()
+    (storage.work.root.parent / "secret").touch()
     for key in ("../secret", "/etc/passwd", "inputs/../../secret"):
         with pytest.raises(NotFound):
             storage.path(key)
