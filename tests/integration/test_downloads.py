@@ -81,7 +81,7 @@ def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
         [dispatcher] = service.replicas("dispatcher")
         dispatcher.kill()
         assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200, "the next dispatcher sees to it"
-    wait_until(lambda: "The fetch of from-hub was stopped" in service.log.read_text())
+    wait_until(lambda: "The download of from-hub was stopped" in service.log.read_text())
 
 
 def test_a_damaged_file_is_fetched_again_alone_and_the_job_goes_on(
