@@ -1,7 +1,7 @@
-"""How many replicas each generator has: the GPUs follow the jobs that the dispatcher has sent.
+"""The autoscaling policy, which sets the number of replicas of each generator by the dispatched jobs.
 
-Serve calls the policy in its controller, several times a second, which pickles this module: it imports the standard
-library alone. Where Serve's own rules bend what it answers is told where it is done.
+Serve's controller unpickles this module and calls the policy several times a second. The module therefore imports only
+the standard library, because the controller may have nothing else. Comments mark where the policy works around Serve.
 """
 
 import logging
@@ -13,70 +13,71 @@ from typing import Any
 logger = logging.getLogger("ray.serve")
 
 _BUSY = 0.8
-"""Of a job: counts are averages over the last moments, and one that has just ended is still in them."""
+"""Share of a job that marks a replica as busy. Serve averages over time, so a job that just ended still counts."""
 _TWICE = 0.5
-"""Of a job: one that has just begun may be in them twice, with those that wait and with those that run."""
+"""Allowance in jobs, because a job that just began may be counted twice: as queued and as running."""
 _IDLE = "idle"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Idle:
-    """That a deployment has more than it needs."""
+    """The state of a deployment that has more replicas than it needs."""
 
     since: float
-    """In seconds."""
+    """Time at which it began, in seconds."""
     peak: int
-    """The most that it has needed since then."""
+    """The largest number of replicas that were needed since then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demand:
-    """What one deployment has, and what is asked of it."""
+    """The jobs and the replicas of one deployment."""
 
     jobs: float
-    """That run or wait in it, averaged over the last moments."""
+    """Running and queued jobs, averaged by Serve over a short time."""
     replicas: int
-    """That it is to have, by the last decision."""
+    """Target number of replicas by the last decision."""
     idle: Idle | None = None
-    kept: int = 0
-    """Replicas that stay however long they are idle, as long as nobody else needs their slots."""
+    preloaded: int = 0
+    """Replicas that stay while they are idle, unless another deployment needs their slots."""
 
     @property
     def needed(self) -> int:
-        """Replicas, one for each job."""
+        """Number of needed replicas: one for each job."""
         return max(int(self.jobs > 0), math.ceil(self.jobs - _TWICE))
 
     def watch(self, now: float) -> "Demand":
-        """The same, with what is remembered of its idle replicas brought up to date."""
+        """Returns this demand with an updated `idle`."""
         if self.replicas - self.jobs < 1 - _BUSY:
             return replace(self, idle=None)
         idle = self.idle or Idle(since=now, peak=0)
         return replace(self, idle=replace(idle, peak=max(idle.peak, self.needed)))
 
     def is_over(self, now: float, idle_seconds: float) -> bool:
-        """Whether some of what it has was not needed for so long."""
+        """Returns whether the deployment has had more replicas than it needs for `idle_seconds`."""
         return self.idle is not None and now - self.idle.since >= idle_seconds
+
+    def without_idle(self, now: float, idle_seconds: float) -> int:
+        """Returns the number of replicas that remain when those stop that were not needed for `idle_seconds`."""
+        if self.idle is None or not self.is_over(now, idle_seconds):
+            return self.replicas
+        return min(self.replicas, max(self.idle.peak, self.needed, self.preloaded))
 
 
 def decide(demands: Mapping[str, Demand], slots: int, now: float, idle_seconds: float) -> dict[str, int]:
-    """How many replicas each deployment is to have.
+    """Decides the number of replicas of each deployment.
 
-    One that needs more gets the slots that nobody has, and then those of the one that has had idle replicas for the
-    longest time. The dispatcher sends no more jobs than there are slots: where one needs more, another is idle, or
-    will be seen to be in a moment. What was not needed once in `idle_seconds` is given up.
+    A deployment that needs more replicas gets free slots first, and then the slots of the deployment that has had idle
+    replicas for the longest time. There always is such a deployment, at the latest a moment later, because the
+    dispatcher sends no more jobs than there are slots. Replicas that were not needed for `idle_seconds` stop.
 
     Args:
-        demands: of each deployment.
-        slots: how many replicas there may be of all of them together.
-        now: the time, in seconds.
-        idle_seconds: how long that is.
+        demands: the demand of each deployment.
+        slots: the largest number of replicas of all deployments together.
+        now: the time in seconds.
+        idle_seconds: how long an unneeded replica stays.
     """
-    targets = {
-        name: min(demand.replicas, max(demand.idle.peak, demand.needed, demand.kept))
-        if demand.idle is not None and demand.is_over(now, idle_seconds)
-        else demand.replicas
-        for name, demand in demands.items()
-    }
+    targets = {name: demand.without_idle(now, idle_seconds) for name, demand in demands.items()}
     for name, demand in demands.items():
         while targets[name] < demand.needed:
             if sum(targets.values()) >= slots:
@@ -86,12 +87,12 @@ def decide(demands: Mapping[str, Demand], slots: int, now: float, idle_seconds: 
                 targets[victim] -= 1
             targets[name] += 1
     for name, demand in demands.items():
-        targets[name] = max(targets[name], min(demand.kept, targets[name] + slots - sum(targets.values())))
+        targets[name] = max(targets[name], min(demand.preloaded, targets[name] + slots - sum(targets.values())))
     return targets
 
 
 def _longest_idle(demands: Mapping[str, Demand], targets: Mapping[str, int], now: float) -> str | None:
-    """The deployment that gives up a replica: it has more than it needs."""
+    """Returns the deployment that has had an idle replica for the longest time, or None if none has."""
     since = {
         name: now if demand.idle is None else demand.idle.since
         for name, demand in demands.items()
@@ -104,25 +105,25 @@ class FollowDemand:
     """The application's autoscaling policy, which a Serve config names under `autoscaling_policy`."""
 
     def __init__(self, idle_seconds: float = 300.0) -> None:
-        """Takes what `policy_kwargs` has.
+        """Takes the `policy_kwargs` of the Serve config.
 
         Args:
-            idle_seconds: how long a replica stays, with its weights, after its last job, while nobody else needs its
-                slot.
+            idle_seconds: how long an idle replica stays with its weights, while no other deployment needs its slot.
         """
         self._idle_seconds = idle_seconds
 
     def __call__(
         self, contexts: dict[Hashable, Any]
     ) -> tuple[dict[Hashable, int], dict[Hashable, dict[str, Any]] | None]:
-        """Serve's interface: from the `AutoscalingContext` of each deployment to its replicas and its `policy_state`.
+        """Maps the `AutoscalingContext` of each deployment to its number of replicas and its `policy_state`.
 
-        Each generator's `max_replicas` is the number of slots, and its `initial_replicas` are those that are kept.
+        Serve calls this. The `max_replicas` of a generator is the number of slots, and its `initial_replicas` is the
+        number of replicas that stay while they are idle.
         """
         try:
             return self._decide(contexts)
         except Exception:
-            # Serve would leave out the whole round, other applications' too.
+            # An exception would make Serve skip this round for all applications.
             logger.exception("The autoscaling policy failed", extra={"action": "autoscaling_failed"})
             return {}, None
 
@@ -136,7 +137,8 @@ class FollowDemand:
             key: {_IDLE: None if demands[name].is_over(now, self._idle_seconds) else demands[name].idle}
             for name, key in keys.items()
         }
-        # A deployment that has no replica, but requests, is given one by Serve if it is named here at all.
+        # Serve starts a replica for every named deployment that has requests. A deployment that is to stay without
+        # replicas is therefore left out.
         return {keys[name]: count for name, count in targets.items() if count or demands[name].replicas}, states
 
 
@@ -145,5 +147,5 @@ def _read(context: Any, now: float) -> Demand:
         jobs=float(context.total_num_requests),
         replicas=int(context.target_num_replicas),
         idle=(context.policy_state or {}).get(_IDLE),
-        kept=int(context.config.initial_replicas or 0),
+        preloaded=int(context.config.initial_replicas or 0),
     ).watch(now)

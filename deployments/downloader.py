@@ -1,4 +1,4 @@
-"""The deployment that makes models available: one fetch of a model at a time."""
+"""The downloader deployment, which makes the files of models available."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class Presence(StrEnum):
-    """Whether a model's files are there."""
+    """The state of a model's files on this machine."""
 
     MISSING = "missing"
     DOWNLOADING = "downloading"
@@ -26,18 +26,18 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Availability:
-    """How a model's files stand."""
+    """The state of a model's files, and of their download."""
 
     presence: Presence
     done_bytes: int = 0
     total_bytes: int | None = None
-    """None while it is not known."""
+    """None while the size is unknown."""
     bytes_per_second: float = 0.0
     eta_seconds: float | None = None
     error: dict[str, Any] | None = None
-    """Why the last fetch failed."""
+    """The error of the last download, in the form of the API's inner error object."""
     for_jobs: bool = False
-    """Whether it is fetched for jobs alone, and is to stop when none waits for it any more."""
+    """Whether only pending jobs need the download, so that it is stopped once none of them is left."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class _Fetch:
 
 
 class Downloader:
-    """Finds, makes or fetches the folders of models. There is one of it."""
+    """Finds, creates or downloads the folders of models. Each service has one downloader."""
 
     def __init__(self, models_dir: Path, served: Sequence[ModelSpec], cast: bool) -> None:
         self._models_dir = models_dir
@@ -59,20 +59,20 @@ class Downloader:
         self._folders: dict[str, Path] = {}
 
     async def ensure(self, model_id: str, check_content: bool = False) -> Path:
-        """The folder of a served model, once it is there.
+        """Returns the folder of a served model, downloading the model first if it is missing.
 
         Args:
-            model_id: which.
-            check_content: whether its files are read and hashed, because one of them could not be loaded; those that
-                are wrong are fetched again.
+            model_id: id of the model.
+            check_content: whether to hash the files, because one could not be loaded. Only the corrupted files are
+                downloaded again.
 
         Raises:
-            ModelMissing: it can't be had.
-            DownloadFailed: it could not be fetched, or the fetch was stopped.
+            ModelMissing: the model is not served or can't be downloaded.
+            DownloadFailed: the download failed or was stopped.
         """
         if model_id not in self._served:
             raise ModelMissing(
-                f"{model_id} is no longer served here.", suggestions=["Submit the job for another model."]
+                f"The model {model_id} is no longer served.", suggestions=["Submit the job for another model."]
             )
         if model_id in self._folders and not check_content:
             return self._folders[model_id]
@@ -83,7 +83,7 @@ class Downloader:
             raise _stopped(model_id) from None
 
     async def folder(self, model_id: str) -> Path | None:
-        """The folder of a served model; None where it is not there."""
+        """Returns the folder of a served model, or None if it is missing."""
         if model_id not in self._folders and model_id not in self._fetches:
             found = await asyncio.to_thread(find_model, self._served[model_id], self._models_dir)
             if found is not None:
@@ -91,19 +91,25 @@ class Downloader:
         return self._folders.get(model_id)
 
     async def start(self, model_id: str, check_content: bool = False, for_jobs: bool = False) -> None:
-        """Begins to fetch a model; what becomes of it tells `availability`."""
+        """Starts the download of a model, which `availability` then reports.
+
+        Args:
+            model_id: id of the model.
+            check_content: whether to hash the files that are there already.
+            for_jobs: whether only pending jobs need the model.
+        """
         if model_id not in self._fetches:
             self._begin(model_id, check_content, for_jobs)
         elif not for_jobs:
             self._fetches[model_id].for_jobs = False
 
     async def stop(self, model_id: str) -> None:
-        """Stops a fetch; what came is kept."""
+        """Stops a download. A later download resumes from the files that have arrived."""
         if model_id in self._fetches:
             self._fetches[model_id].progress.stop()
 
     async def verify(self, model_id: str) -> dict[str, str]:
-        """Reads and hashes the files of a model that was fetched; those that are wrong, and how."""
+        """Hashes the files of a downloaded model and returns the state of each file that is missing or corrupted."""
         spec, folder = self._served[model_id], self._models_dir / model_id
         manifest = await asyncio.to_thread(read_manifest, folder)
         if not spec.is_fetched:
@@ -114,7 +120,7 @@ class Downloader:
         return {path: state.value for path, state in states.items() if state is not FileState.GOOD}
 
     async def availability(self) -> dict[str, Availability]:
-        """Of all served models."""
+        """Returns the availability of all served models."""
         return {model_id: await self._availability(model_id) for model_id in self._served}
 
     async def _availability(self, model_id: str) -> Availability:
@@ -157,16 +163,16 @@ class Downloader:
                 check_content=check_content,
             )
         except FetchStopped:
-            logger.info("The fetch of %s was stopped", model_id, extra=extra | {"action": "model_fetch_stopped"})
+            logger.info("The download of %s was stopped", model_id, extra=extra | {"action": "model_fetch_stopped"})
             self._errors[model_id] = _stopped(model_id).to_dict()
             raise
         except Wan22Error as exc:
-            logger.exception("Model %s is not available", model_id, extra=extra)
+            logger.exception("The download of model %s failed", model_id, extra=extra)
             self._errors[model_id] = exc.to_dict()
             raise
         except Exception as exc:
-            logger.exception("Model %s is not available", model_id, extra=extra)
-            failed = DownloadFailed(f"{model_id} could not be fetched: an unexpected {type(exc).__name__}.")
+            logger.exception("The download of model %s failed", model_id, extra=extra)
+            failed = DownloadFailed(f"The download of {model_id} failed with an unexpected {type(exc).__name__}.")
             self._errors[model_id] = failed.to_dict()
             raise failed from exc
         finally:
@@ -180,7 +186,7 @@ def _stopped(model_id: str) -> DownloadFailed:
     return DownloadFailed(
         f"The download of {model_id} was stopped.",
         code="download_stopped",
-        suggestions=["Submit the job again: it goes on from what came."],
+        suggestions=["Submit the job again. The download resumes where it stopped."],
         can_retry=True,
     )
 

@@ -1,4 +1,4 @@
-"""What a generator says to the dispatcher while it works: the items of one stream."""
+"""The messages of a generator to the dispatcher: the items of the stream of one job."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,22 +8,22 @@ from wan22_bridge.types import Progress
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A generator has the job. The first item."""
+    """The generator has received the job. This is the first message."""
 
     replica: str
-    """Its id, as Serve has it."""
+    """Serve's id of the replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """The job is this far."""
+    """The job has made progress."""
 
     progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The video is there. The last item."""
+    """The job's video is in the storage. This is a last message."""
 
     output: dict[str, Any]
     result: dict[str, Any]
@@ -31,19 +31,20 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """There will be no video, for the reason in the interface's error body. The last item."""
+    """The job failed. This is a last message."""
 
     error: dict[str, Any]
+    """The inner object of the API's error body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The job was cancelled or overtaken. The last item."""
+    """The job was stopped, because it was cancelled or its claim was lost. This is a last message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Yielded:
-    """The job was asked to give up its slot, and is kept as far as it was. The last item."""
+class Preempted:
+    """The job was checkpointed to give up its slot. This is a last message."""
 
 
-Message = Begun | Advanced | Completed | Failed | Stopped | Yielded
+Message = Begun | Advanced | Completed | Failed | Stopped | Preempted

@@ -2,7 +2,8 @@
 
 from ray import serve
 
-from deployments.dispatch.dispatcher import Dispatcher, DispatcherConfig
+from deployments.dispatch.config import DispatcherConfig
+from deployments.dispatch.dispatcher import Dispatcher
 from deployments.downloader import Downloader
 from deployments.generation.generator import Generator, GeneratorConfig
 from deployments.scheduling.policy import Policy

@@ -106,7 +106,7 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     from deployments.jobs.database import Database
-    from deployments.storage.bucket import BucketStorage
+    from deployments.storage.opening import open_storage
 
     host, port = _address(config)
     with socket.socket() as probe:
@@ -127,7 +127,7 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
         ) from exc
     if settings.storage_url is not None:
         try:
-            BucketStorage(settings.data_dir, settings.storage_url, patience_seconds=5).check()
+            open_storage(settings.data_dir, settings.storage_url, patience_seconds=5).check()
         except StorageFailed as exc:
             raise ConfigurationError(f"storage_url: {exc.message} {exc.suggestions[0]}", param="storage_url") from exc
     assert settings.database_url is not None

@@ -1,4 +1,4 @@
-"""A bucket for tests: over real HTTP, as S3 answers."""
+"""A bucket for tests, served over HTTP with the interface of S3."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 @contextmanager
 def serving_bucket() -> Iterator[str]:
-    """An empty bucket's URL; the environment leads to it."""
+    """Serves an empty bucket, sets the environment for it, and yields its URL."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -21,7 +21,7 @@ def serving_bucket() -> Iterator[str]:
             for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
                 patch.setenv(variable, "test")
             patch.setenv("AWS_REGION", "us-east-1")
-            name = f"videos-{uuid4().hex}"  # what such servers hold they hold in common
+            name = f"videos-{uuid4().hex}"  # all such servers in a process share their buckets
             assert httpx.put(f"{endpoint}/{name}").is_success
             yield f"s3://{name}/wan22"
     finally:

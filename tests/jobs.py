@@ -1,4 +1,4 @@
-"""The usual job, with what a test wants otherwise."""
+"""A small job for tests."""
 
 from typing import Any
 
@@ -23,10 +23,18 @@ _PARAMS = GenerationParams(
 
 
 def make_params(**changes: Any) -> GenerationParams:
-    """A small text-to-video."""
+    """Makes the parameters of a small text-to-video job.
+
+    Args:
+        **changes: fields that differ from the usual ones, in the form of `GenerationParams.to_dict`.
+    """
     return GenerationParams.from_dict(_PARAMS.to_dict() | changes)
 
 
 def make_job(**changes: Any) -> NewJob:
-    """A job of `make_params`."""
+    """Makes a job with the usual parameters.
+
+    Args:
+        **changes: fields of `NewJob` that differ from the usual ones.
+    """
     return NewJob(**({"params": make_params()} | changes))

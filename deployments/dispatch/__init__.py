@@ -1,1 +1,1 @@
-"""The dispatcher: claims jobs from the store and follows each one to its end."""
+"""The dispatcher: claims jobs from the store and relays each one between its generator and the store."""

@@ -1,4 +1,4 @@
-"""The replicas of this application, as Serve's controller knows them."""
+"""The replicas of this application, as Serve's controller reports them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,21 +15,23 @@ class Replica:
     id: str
     deployment: str
     state: str
-    """STARTING, RUNNING, STOPPING and so on: Serve's `ReplicaState`."""
+    """Serve's `ReplicaState`, such as STARTING, RUNNING or STOPPING."""
 
     @property
     def is_there(self) -> bool:
-        """Whether it takes jobs, or soon will."""
+        """Whether the replica takes jobs, or will once it has started."""
         return self.state not in ("STOPPING", "STOPPED")
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it takes no more jobs, and goes once the one that it runs has ended."""
+        """Whether the replica takes no more jobs and stops when its running job has ended."""
         return self.state == "STOPPING"
 
 
 def list_replicas() -> list[Replica]:
-    """All of them; called within one. Serve's public status counts them only.
+    """Returns all replicas of the application. Only a replica may call this.
+
+    It uses a private interface, because Serve's public status only counts replicas.
 
     Raises:
         RayError: the controller does not answer.

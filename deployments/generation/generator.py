@@ -1,4 +1,4 @@
-"""The deployment that generates: one class, bound for each model type, or once for all."""
+"""The generator deployment, which is bound once for each model type, or once for all types."""
 
 import asyncio
 import logging
@@ -14,11 +14,11 @@ from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.generation.device import Device, Stop
-from deployments.generation.heartbeat import Telling, own_id
+from deployments.generation.heartbeat import Heartbeat, own_id
 from deployments.generation.multiplexing import Loaded, Models
 from deployments.generation.prefetching import Prefetching
-from deployments.jobs.holdings import Holdings
 from deployments.jobs.job import ClaimState, Job
+from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Begun, Failed, Message
 from deployments.storage.opening import open_storage
@@ -30,35 +30,35 @@ from wan22_bridge.types import Progress, Stage
 logger = logging.getLogger("ray.serve")
 
 WATCH_SECONDS = 0.25
-"""How often a running job asks the store whether it was cancelled or overtaken."""
+"""Time between two checks whether a running job was cancelled, preempted or claimed again."""
 HUNG = 70
-"""The exit status of a process whose job hung."""
+"""Exit status of a process whose job hung."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratorConfig:
-    """How jobs are run."""
+    """Settings of a generator."""
 
     loaded_models: int
-    """How many models a replica keeps loaded."""
+    """Number of models that a replica keeps loaded."""
     preload: Sequence[str]
-    """Models that are loaded without waiting for a job."""
+    """Ids of models that a replica loads when it starts."""
     all_models: Sequence[str]
-    """What the service has, other generators' models too: one of them may be needed here next."""
+    """Ids of all models of the service, because the next job on this GPU may need another generator's model."""
     checkpoint_interval_seconds: float
     preview_interval_seconds: float
-    """0 for no previews."""
+    """0 turns previews off."""
     hang_seconds: float
-    """A job that tells nothing for so long hangs: the process ends, and the job goes on in another."""
+    """Time without a sign of life after which a job counts as hung. Its process exits, and another resumes the job."""
     constraints: PlanConstraints
 
 
 class Generator:
-    """Runs jobs one after the other, and multiplexes the models that these need.
+    """Runs jobs one at a time and multiplexes their models.
 
-    Everything that touches the device runs in one thread: what comes next waits until that thread is out of what came
-    before, also where the caller has long gone: so no model is unloaded that is in use. The constructor opens nothing:
-    what can't be opened is a job's misfortune, which is told. Weights are loaded with the first job.
+    All use of the device is in one thread. A new job waits until the thread has left the previous job, even if the
+    previous job's caller is gone, so that no model in use is unloaded. The constructor opens nothing, because Serve
+    gives up on a deployment whose constructor fails, while a job can report the error. The first job loads its model.
     """
 
     def __init__(
@@ -83,20 +83,22 @@ class Generator:
             {spec.id: spec for spec in served},
             downloader,
             most=config.loaded_models,
-            changed=lambda: self._telling.soon(),
+            changed=lambda: self._heartbeat.report_soon(),
         )
         self._prefetching = Prefetching(self._store, downloader, config.all_models)
-        self._telling = Telling(Holdings(self._store.database), self._device, lambda: self._models.infos)
+        self._heartbeat = Heartbeat(
+            ReplicaRegistry(self._store.database), self._device, loaded=lambda: self._models.infos
+        )
         if config.preload:
             self._preloading = asyncio.get_running_loop().create_task(self._preload())
 
     def __del__(self) -> None:
-        """Waits for the device's thread: a job that was given back ends its step and keeps its snapshot."""
+        """Waits for the device's thread, in which a stopped job finishes its step and is checkpointed."""
         self._device.end()
-        self._telling.end()
+        self._heartbeat.end()
 
     async def _preload(self) -> None:
-        self._telling.begin()
+        self._heartbeat.begin()
         for model_id in self._config.preload[: self._config.loaded_models]:
             try:
                 await self._models.load(model_id)
@@ -104,17 +106,17 @@ class Generator:
                 logger.exception("%s could not be preloaded", model_id, extra={"action": "preload_failed"})
 
     async def generate(self, job: Job) -> AsyncIterator[Message]:
-        """Runs one claimed job, telling how far it is; the last message is how it ended.
+        """Runs one claimed job and yields its progress. The last message reports how the job ended.
 
-        It stops when the store says so, or when the caller cancels the call.
+        The job stops when its claim ends in the store, or when the caller cancels the call.
         """
-        self._telling.job_id = job.id
-        self._telling.begin()
-        self._telling.soon()
+        self._heartbeat.job_id = job.id
+        self._heartbeat.begin()
+        self._heartbeat.report_soon()
         yield Begun(own_id())
         yield Advanced(Progress(stage=Stage.LOADING_MODEL, total_steps=job.params.steps_to_run))
         stop = Stop()
-        watch = asyncio.create_task(self._watch(job, stop))
+        watch = asyncio.create_task(self._watch_claim(job, stop))
         try:
             loaded = await self._load_unless_stopped(job.params.model, watch)
             if loaded is None:
@@ -123,75 +125,78 @@ class Generator:
             async for message in self._run(loaded, job, stop):
                 yield message
         except RayActorError:
-            raise  # the downloader died: the job is worth another attempt
+            raise  # the downloader died, so the dispatcher starts another attempt
         except Exception as exc:
             logger.exception("Job %s failed", job.id, extra={"action": "job_failed", "job_id": job.id})
             yield Failed(_describe(exc, job))
         finally:
             stop.set()
             watch.cancel()
-            self._telling.job_id = None
-            self._telling.soon()
+            self._heartbeat.job_id = None
+            self._heartbeat.report_soon()
 
     async def _load_unless_stopped(self, model_id: str, watch: "asyncio.Task[None]") -> Loaded | None:
-        """The loaded model; None if the watch ends first."""
+        """Returns the loaded model, or None if the job is stopped first."""
         load = self._models.load(model_id)
         futures: set[asyncio.Future[Any]] = {load, watch}
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         return await load if load.done() else None
 
     async def _run(self, loaded: Loaded, job: Job, stop: Stop) -> AsyncIterator[Message]:
-        """Runs the job in the device's thread; the thread's own end is the last message."""
+        """Runs the job in the device's thread and yields its messages, the last one included."""
         loop = asyncio.get_running_loop()
         progress: asyncio.Queue[Message] = asyncio.Queue()
 
-        def say(message: Message) -> None:
+        def send(message: Message) -> None:
             loop.call_soon_threadsafe(progress.put_nowait, message)
 
         assert loaded.model is not None
-        running = loop.run_in_executor(self._device.thread, self._device.run, loaded.model, job, stop, say)
+        running = loop.run_in_executor(self._device.thread, self._device.run, loaded.model, job, stop, send)
         prefetch = asyncio.create_task(self._prefetch(loaded.model.plan))
         try:
             while not running.done() or not progress.empty():
-                said = asyncio.ensure_future(progress.get())
-                await asyncio.wait({said, running}, return_when=asyncio.FIRST_COMPLETED)
-                if said.done():
-                    yield said.result()
+                received = asyncio.ensure_future(progress.get())
+                await asyncio.wait({received, running}, return_when=asyncio.FIRST_COMPLETED)
+                if received.done():
+                    yield received.result()
                 else:
-                    said.cancel()
+                    received.cancel()
             yield running.result()
         finally:
             prefetch.cancel()
 
     async def _prefetch(self, plan: OptimizationPlan) -> None:
-        """Reads ahead what is needed next. It would drive a model out of the page cache that is streamed from there."""
+        """Prefetches the next model, unless the running model is streamed from the page cache and would be evicted."""
         if plan.offload is not Offload.DISK:
             await self._prefetching.run([info.model for info in self._models.infos])
 
-    async def _watch(self, job: Job, stop: Stop) -> None:
+    async def _watch_claim(self, job: Job, stop: Stop) -> None:
+        """Stops the job when its claim ends, and ends this process when the job hangs."""
         while not stop.is_set():
             await asyncio.sleep(WATCH_SECONDS)
-            if time.monotonic() - stop.heard_at > self._config.hang_seconds:
+            if time.monotonic() - stop.alive_at > self._config.hang_seconds:
                 extra = {"action": "job_hangs", "job_id": job.id}
-                logger.error("Job %s hangs: this process ends, and it goes on in another", job.id, extra=extra)
+                logger.error(
+                    "Job %s hangs: this process exits, and another process resumes the job", job.id, extra=extra
+                )
                 logging.shutdown()
-                os._exit(HUNG)  # a thread that hangs can't be ended otherwise
+                os._exit(HUNG)  # the only way to end a hung thread
             try:
-                claim = await asyncio.to_thread(self._store.claim_state, job.id, job.fencing_token)
+                claim = await asyncio.to_thread(self._store.reader.claim_state, job.id, job.fencing_token)
                 if claim is not ClaimState.HELD:
                     stop.claim = claim
                     stop.set()
             except SQLAlchemyError:
-                logger.exception("The store did not answer", extra={"action": "store_failed"})
+                logger.exception("The database did not answer", extra={"action": "store_failed"})
 
 
 def _describe(error: Exception, job: Job) -> dict[str, Any]:
-    """What a client is told of an error: nothing of the inside of what was not foreseen."""
+    """Returns the client's error object. It hides the details of unexpected errors."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, Wan22Error):
         return cause.to_dict()
     return GenerationFailed(
-        f"The generation broke off with an unexpected {type(cause).__name__}.",
+        f"The generation failed with an unexpected {type(cause).__name__}.",
         code="internal_error",
-        suggestions=[f"The service's log tells more: look for {job.id}."],
+        suggestions=[f"Search the service's log for {job.id} to find the cause."],
     ).to_dict()

@@ -1,4 +1,4 @@
-"""A replica tells what it holds, for as long as it lives."""
+"""The heartbeat of a generator's replica: regular reports of its job and its loaded models."""
 
 import asyncio
 import contextlib
@@ -11,45 +11,45 @@ from ray import serve
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.generation.device import Device
-from deployments.jobs.holdings import TELL_SECONDS, Holdings, LoadedInfo, ReplicaInfo
+from deployments.jobs.replica_registry import REPORT_SECONDS, LoadedInfo, ReplicaInfo, ReplicaRegistry
 
 logger = logging.getLogger("ray.serve")
 
 
 def own_id() -> str:
-    """The id of the replica in which this runs."""
+    """Returns Serve's id of the replica that calls this."""
     return str(serve.get_replica_context().replica_id.unique_id)
 
 
-class Telling:
-    """Writes it into the store: now and then, and soon after it has changed."""
+class Heartbeat:
+    """Reports the replica to the registry at intervals, and soon after each change."""
 
-    def __init__(self, holdings: Holdings, device: Device, loaded: Callable[[], list[LoadedInfo]]) -> None:
-        self._holdings, self._device, self._loaded = holdings, device, loaded
+    def __init__(self, registry: ReplicaRegistry, device: Device, loaded: Callable[[], list[LoadedInfo]]) -> None:
+        self._registry, self._device, self._loaded = registry, device, loaded
         self.job_id: str | None = None
-        """What runs."""
+        """Id of the running job."""
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Tells from now on; called in the replica's event loop, the first time with the first thing to tell."""
+        """Begins to report, unless it has begun. The replica's event loop must call this."""
         if self._task is None:
             self._loop = asyncio.get_running_loop()
             self._task = self._loop.create_task(self._run())
 
-    def soon(self) -> None:
-        """Something has changed; from any thread."""
+    def report_soon(self) -> None:
+        """Asks for a report, because something has changed. Any thread may call this."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._changed.set)
 
     def end(self) -> None:
-        """The replica ends; from any thread."""
+        """Stops the reports and removes the replica from the registry. Any thread may call this."""
         if self._loop is None or self._task is None:
             return
         self._loop.call_soon_threadsafe(self._task.cancel)
         with contextlib.suppress(SQLAlchemyError):
-            self._holdings.remove(own_id())
+            self._registry.remove(own_id())
 
     async def _run(self) -> None:
         context = serve.get_replica_context()
@@ -64,9 +64,9 @@ class Telling:
                 models=self._loaded(),
             )
             try:
-                await asyncio.to_thread(self._holdings.tell, info)
+                await asyncio.to_thread(self._registry.report, info)
             except SQLAlchemyError:
-                logger.exception("The store did not answer", extra={"action": "store_failed"})
+                logger.exception("The database did not answer", extra={"action": "store_failed"})
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), TELL_SECONDS)
+                await asyncio.wait_for(self._changed.wait(), REPORT_SECONDS)
             self._changed.clear()

@@ -1,4 +1,4 @@
-"""The models that a replica keeps loaded: Serve's multiplexing, with all that touches the device in one thread."""
+"""The models that a replica keeps loaded, by Serve's multiplexing, with all use of the device in one thread."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.generation.device import Device
-from deployments.jobs.holdings import LoadedInfo
+from deployments.jobs.replica_registry import LoadedInfo
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ModelCorrupted
 
@@ -23,21 +23,21 @@ logger = logging.getLogger("ray.serve")
 
 
 class Loaded:
-    """A loaded model. Serve calls `__del__` when another takes its place, and Python does so once more."""
+    """A loaded model. Serve calls `__del__` to evict the model, and Python calls it a second time."""
 
     def __init__(self, model: "LoadedModel", unload: Callable[["LoadedModel"], None]) -> None:
         self.model: LoadedModel | None = model
         self._unload = unload
 
     def __del__(self) -> None:
-        """Returns once its memory is free: what is loaded next may need it."""
+        """Unloads the model and returns when its memory is free, because the next model may need it."""
         model, self.model = self.model, None
         if model is not None:
             self._unload(model)
 
 
 class Models:
-    """Loads models where they are not loaded, and unloads those that have not been used the longest."""
+    """Loads models on demand and evicts the least recently used ones."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class Models:
         most: int,
         changed: Callable[[], None],
     ) -> None:
-        """Loads nothing yet.
+        """Sets up the multiplexing without loading a model.
 
         Args:
-            device: where they are loaded; what is in use there is unloaded after that.
-            served: the models by their ids.
-            downloader: gives their folders.
-            most: how many are loaded at once.
-            changed: is called when a model was loaded or unloaded.
+            device: loads and unloads the models in its thread, so that a model in use is never unloaded.
+            served: the models by id.
+            downloader: provides the folders of models.
+            most: the largest number of loaded models.
+            changed: called after a model was loaded or unloaded.
         """
         self._device, self._served, self._downloader = device, served, downloader
         self._changed = changed
@@ -65,11 +65,11 @@ class Models:
 
     @property
     def infos(self) -> list[LoadedInfo]:
-        """What is loaded; the one that was used last is the last."""
+        """The loaded models, least recently used first."""
         return list(self._infos.values())
 
     def load(self, model_id: str) -> "asyncio.Future[Loaded]":
-        """Loads a model where it is not loaded; the load goes on, for the next job, when nobody waits for it."""
+        """Loads a model if needed and returns it. An abandoned load continues, because the next job may need it."""
         load = asyncio.ensure_future(self._multiplexed(model_id))
         self._loads.add(load)
         load.add_done_callback(self._loads.discard)
@@ -78,7 +78,7 @@ class Models:
         return load
 
     def _multiplex(self, most: int) -> Callable[[str], Awaitable[Loaded]]:
-        """Serve's multiplexer, which takes its number of models when it is made, and tells the routers what is here."""
+        """Creates Serve's multiplexer, which also reports the loaded models to the routers."""
 
         @serve.multiplexed(max_num_models_per_replica=most)  # type: ignore[untyped-decorator]
         async def load(model_id: str) -> Loaded:
@@ -89,7 +89,8 @@ class Models:
             except ModelCorrupted:
                 if not self._served[model_id].is_fetched:
                     raise
-                logger.exception("%s is checked", model_id, extra={"action": "model_repair", "model": model_id})
+                extra = {"action": "model_repair", "model": model_id}
+                logger.exception("%s can't be loaded: its files are checked and repaired", model_id, extra=extra)
                 folder = await self._downloader.ensure.remote(model_id, check_content=True)
                 model = await self._load(model_id, folder)
             info = LoadedInfo(
@@ -110,6 +111,8 @@ class Models:
 
     def _unload(self, model: "LoadedModel") -> None:
         self._infos.pop(model.spec.id, None)
-        with contextlib.suppress(RuntimeError):  # after the thread's end: the process ends, and all of it is freed
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the thread has ended, so the process is about to end and free all memory
             self._device.thread.submit(model.close).result()
         self._changed()

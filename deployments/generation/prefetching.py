@@ -1,4 +1,4 @@
-"""The model that is needed next: read into the page cache while the device works for another one."""
+"""Prefetching: reads the next model into the page cache while the device runs another one."""
 
 import asyncio
 import logging
@@ -17,30 +17,36 @@ from wan22_bridge.models.page_cache import prefetch_weights
 
 logger = logging.getLogger("ray.serve")
 
-LOOK_SECONDS = 2.0
-_JOBS_SEEN = 50
+CHECK_SECONDS = 2.0
+"""Time between two looks at the queue."""
+_CONSIDERED_JOBS = 50
+"""Number of pending jobs that are considered: the first ones of the queue."""
 
 
 class Prefetching:
-    """Of one replica. Whether this or another one runs the next job, the GPU that becomes free is on this machine."""
+    """Prefetches models for the GPU of one replica.
+
+    The next job may run in this replica or in another one. In both cases its model is loaded on this machine, because
+    this GPU is the one that becomes free.
+    """
 
     def __init__(self, store: JobStore, downloader: DeploymentHandle[Any], models: Sequence[str]) -> None:
-        """Reads nothing yet.
+        """Sets up the prefetching without reading anything yet.
 
         Args:
-            store: of the jobs.
+            store: the jobs.
             downloader: knows the folders of the models.
-            models: those that jobs may need.
+            models: all models that the service offers.
         """
         self._store, self._downloader, self._models = store, downloader, models
         self._last: str | None = None
-        """What was read last: until it was loaded it need not be read again."""
+        """The model that was prefetched last. It is not read again before it was loaded."""
 
     async def run(self, loaded: Collection[str]) -> None:
-        """Looks now and then which model is needed next, and reads it, until this is cancelled.
+        """Prefetches the next model of the queue, at intervals, until this coroutine is cancelled.
 
         Args:
-            loaded: what need not be read.
+            loaded: models that are loaded in this replica.
         """
         if self._last in loaded:
             self._last = None
@@ -50,13 +56,13 @@ class Prefetching:
                 if wanted is not None and wanted != self._last:
                     await self._read(wanted)
             except (SQLAlchemyError, RayError, RayServeException, OSError):
-                logger.exception("Nothing is read ahead", extra={"action": "prefetch_failed"})
-            await asyncio.sleep(LOOK_SECONDS)
+                logger.exception("Prefetching failed", extra={"action": "prefetch_failed"})
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def _next(self, loaded: Collection[str]) -> str | None:
-        """The first model in the queue that is not loaded: jobs for those that are may go first."""
-        waiting = await asyncio.to_thread(self._store.next_pending, self._models, limit=_JOBS_SEEN)
-        return next((job.params.model for job in waiting if job.params.model not in loaded), None)
+        """Returns the first model in the queue that is not loaded. Jobs of loaded models may overtake its jobs."""
+        pending = await asyncio.to_thread(self._store.reader.next_pending, self._models, limit=_CONSIDERED_JOBS)
+        return next((job.params.model for job in pending if job.params.model not in loaded), None)
 
     async def _read(self, model_id: str) -> None:
         folder: Path | None = await self._downloader.folder.remote(model_id)
@@ -68,5 +74,5 @@ class Prefetching:
         finally:
             stopped.set()
         self._last = model_id
-        extra = {"action": "model_prefetched" if read else "prefetch_left", "model": model_id}
-        logger.info("%s %s read ahead", model_id, "was" if read else "could not be", extra=extra)
+        extra = {"action": "model_prefetched" if read else "prefetch_skipped", "model": model_id}
+        logger.info("%s %s prefetched", model_id, "was" if read else "could not be", extra=extra)

@@ -1,4 +1,4 @@
-"""Asking whether anyone has written to the database: cheap enough to ask many times a second."""
+"""A cheap check for writes to the database, which readers can poll many times a second."""
 
 import sqlite3
 from typing import Protocol
@@ -7,28 +7,29 @@ from sqlalchemy import Engine
 
 
 class ChangeSignal(Protocol):
-    """Tells whether the database may have changed since the last call; the first call says yes.
+    """Reports whether the database may have changed since the last call. The first call always reports a change.
 
-    It is called in an event loop and answers within microseconds. `interval_seconds` is how often it is worth asking.
+    Event loops call it, so it must return within microseconds.
     """
 
     interval_seconds: float
+    """Sensible time between two calls."""
 
     def changed(self) -> bool:
-        """Whether there may be something new to read."""
+        """Returns whether there may be something new to read."""
 
 
 def change_signal(engine: Engine) -> ChangeSignal:
-    """The signal for a database, for one reader."""
+    """Returns a change signal for one reader of a database."""
     if engine.dialect.name == "sqlite":
         return _SqliteSignal(engine.url.database or "")
     return _AlwaysSignal()
 
 
 class _SqliteSignal:
-    """SQLite counts the commits of other connections, and tells without reading the file.
+    """Compares SQLite's `data_version`, which counts the commits of other connections and costs no disk access.
 
-    Where it can't tell, the reader is sent to read, and finds out why.
+    On an error it reports a change, because the reader's own query then raises the error where it can be handled.
     """
 
     interval_seconds = 0.02
@@ -48,7 +49,7 @@ class _SqliteSignal:
 
 
 class _AlwaysSignal:
-    """A server has to be asked the real question each time."""
+    """Reports a change on every call, because a database server has no such counter: readers must query it."""
 
     interval_seconds = 0.1
 

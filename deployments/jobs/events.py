@@ -1,4 +1,4 @@
-"""The event log: what happened to jobs, in an order that streams can resume from."""
+"""The event log: the changes of all jobs, in an order from which streams can resume."""
 
 import json
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from deployments.jobs.job import Event, Job
 from deployments.jobs.schema import events
 
 _LOCK = 0x77616E3232
-"""PostgreSQL's advisory lock for writing events: they become visible in the order of their sequence numbers."""
+"""Key of the PostgreSQL advisory lock that makes events visible in the order of their sequence numbers."""
 
 
 class EventLog:
-    """Appends to and reads from the log."""
+    """Appends events to the log and reads them."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
     def append(self, connection: Connection, job: Job, kind: str = "updated") -> None:
-        """Tells of a job's state, in the transaction that made it."""
+        """Appends a job's present state, in the transaction that changed the job."""
         if connection.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         data = {
@@ -41,7 +41,13 @@ class EventLog:
         )
 
     def after(self, sequence: int, *, job_id: str | None = None, limit: int = 500) -> list[Event]:
-        """The events that came after `sequence`, oldest first; of one job, or of all."""
+        """Returns the events after a sequence number, oldest first.
+
+        Args:
+            sequence: the number of the last event that the caller has seen.
+            job_id: returns the events of this job only; None returns those of all jobs.
+            limit: the largest number of events to return.
+        """
         query = select(events).where(events.c.sequence > sequence).order_by(events.c.sequence).limit(limit)
         if job_id is not None:
             query = query.where(events.c.job_id == job_id)
@@ -58,12 +64,12 @@ class EventLog:
             ]
 
     def last_sequence(self) -> int:
-        """The sequence number of the newest event, 0 before the first."""
+        """Returns the sequence number of the newest event, or 0 if there is none."""
         with self._database.reading() as connection:
             return connection.execute(select(func.max(events.c.sequence))).scalar_one() or 0
 
     def prune(self, *, older_than_seconds: float) -> int:
-        """Forgets old events; returns how many."""
+        """Deletes the events that are older than this and returns their number."""
         with self._database.writing() as connection:
             limit = self._clock() - older_than_seconds
             return connection.execute(delete(events).where(events.c.created_at < limit)).rowcount

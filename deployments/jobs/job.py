@@ -1,4 +1,4 @@
-"""What a job is."""
+"""The value types of the job queue: jobs, their states, claims and events, and the errors of the store."""
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -9,40 +9,40 @@ from wan22_bridge.types import GenerationParams
 
 
 class JobState(StrEnum):
-    """Where a job stands in its life."""
+    """The state of a job. The store keeps the values; the API shows them."""
 
     PENDING = "pending"
-    """Waits for a generator."""
+    """The job waits for a generator."""
     PROCESSING = "processing"
-    """Claimed: a dispatcher holds its lease."""
+    """A dispatcher has claimed the job and holds its lease."""
     COMPLETED = "completed"
-    """Its video is there."""
+    """The job ended, and its video is in the storage."""
     FAILED = "failed"
-    """Ended with an error."""
+    """The job ended with an error."""
     CANCELLED = "cancelled"
-    """Ended because someone asked for it."""
+    """A client ended the job."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the state is final."""
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 class ClaimState(StrEnum):
-    """What became of one claim of a job."""
+    """The state of one claim of a job, which the generator polls while it works."""
 
     HELD = "held"
-    """It runs the job."""
-    YIELDING = "yielding"
-    """It runs the job, and is to stop: the job goes on elsewhere, or later, from what the claim keeps."""
+    """The claim holds the job."""
+    PREEMPTED = "preempted"
+    """The claim still holds the job but must give up its slot. The job resumes later from the claim's snapshot."""
     GIVEN_BACK = "given_back"
-    """The job waits again, and nobody else has claimed it yet: what the claim has done so far is of use."""
+    """The job is pending again and nobody else has claimed it yet. The next claim resumes from the snapshot."""
     LOST = "lost"
-    """The job was cancelled, deleted, or claimed by another."""
+    """The job was cancelled, deleted or claimed again. The claim's work is worthless."""
 
 
 class Priority(IntEnum):
-    """The higher one goes first."""
+    """The priority of a job. A higher one is scheduled first."""
 
     LOW = -1
     NORMAL = 0
@@ -50,22 +50,23 @@ class Priority(IntEnum):
 
 
 JOB_ID_PREFIX = "video_"
+"""The beginning of every job id, which distinguishes it from an upload id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewJob:
-    """A job to be stored."""
+    """A job that is not stored yet."""
 
     params: GenerationParams
     priority: Priority = Priority.NORMAL
     metadata: dict[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
     request_hash: str = ""
-    """Of the whole request: an idempotency key comes with one request only."""
+    """Hash of the whole request. An idempotency key may be used again only with an equal hash."""
     source_job_id: str | None = None
-    """The job whose video, or whose parameters, this one is made from."""
+    """Id of the job whose video or parameters this job reuses."""
     owner: str = ""
-    """Whose it is: owners get equal shares."""
+    """Name of the job's owner. The scheduler gives all owners equal shares."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,25 +74,23 @@ class Job:
     """A stored job. Times are seconds since the epoch."""
 
     number: int
-    """Counts up with each submission: the order of the queue and of listings."""
+    """Serial number of the submission. It orders the queue and the listings."""
     id: str
     state: JobState
     params: GenerationParams
     priority: Priority
     metadata: dict[str, str]
     source_job_id: str | None
-    """The job whose video, or whose parameters, this one is made from; it may be gone."""
+    """Id of the job whose video or parameters this job reuses. That job may have been deleted."""
     owner: str
-    rank: int
-    """Its place among the pending jobs: its number, or that of the one in whose place a user put it."""
+    queue_order: int
+    """Place among the pending jobs: the job's own number, or the number whose place a user gave it."""
     attempt: int
-    """How often it was begun, not counting those that a shutdown broke off."""
+    """Number of claims so far, without those that a shutdown or a preemption ended."""
     fencing_token: int
-    """Rises with every claim; a writer with an older one is refused."""
+    """Number of claims so far. The store rejects writes with an older token."""
     lease_expires_at: float | None
     cancel_requested: bool
-    yield_token: int | None
-    """The fencing token of the claim that was asked to give up its slot, if any was."""
     stage: str
     progress: float
     """Percent."""
@@ -102,16 +101,17 @@ class Job:
     started_at: float | None
     completed_at: float | None
     output: dict[str, Any] | None
-    """Where its files lie in the storage, once completed."""
+    """Storage key of the output folder and the names of the files in it; None before completion."""
     result: dict[str, Any] | None
     error: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """Something that happened to a job; `sequence` orders all events and lets a stream resume."""
+    """An entry of the event log: a change of one job."""
 
     sequence: int
+    """Position in the log over all jobs. A stream resumes after the last sequence number that its client saw."""
     job_id: str
     type: str
     data: dict[str, Any]
@@ -125,18 +125,18 @@ class JobNotFound(NotFound):
 
 
 class JobEnded(Conflict):
-    """The job is already over."""
+    """The job has already ended."""
 
     default_code = "job_ended"
 
 
 class IdempotencyConflict(Conflict):
-    """The idempotency key was used with another request."""
+    """The idempotency key was already used with another request."""
 
     default_code = "idempotency_key_reused"
 
 
 class LeaseLost(Conflict):
-    """Another claim of the job, or its end, has overtaken this one."""
+    """The claim no longer holds the job: another claim or the job's end has replaced it."""
 
     default_code = "lease_lost"

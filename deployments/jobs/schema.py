@@ -1,11 +1,11 @@
-"""The tables."""
+"""The tables of the job database. Every change of them needs a migration in `migrations/versions`."""
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
 _Number = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite counts up by itself only in an INTEGER primary key."""
+"""Type of serial numbers. SQLite assigns them by itself only in an INTEGER primary key."""
 
 jobs = Table(
     "jobs",
@@ -21,7 +21,7 @@ jobs = Table(
     Column("request_hash", String(64), nullable=False),
     Column("source_job_id", String(64)),
     Column("owner", String(128), nullable=False, server_default=""),
-    Column("rank", BigInteger),
+    Column("rank", BigInteger),  # `Job.queue_order`; NULL means the job's own number
     Column("attempt", Integer, nullable=False),
     Column("fencing_token", Integer, nullable=False),
     Column("lease_expires_at", Float(53)),

@@ -6,7 +6,8 @@ from typing import Any, TypeGuard
 
 from deployments.jobs.job import JOB_ID_PREFIX, Job, JobState, NewJob, Priority
 from deployments.jobs.store import JobStore
-from deployments.storage.folder import Storage
+from deployments.storage.keys import input_key, upload_key
+from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import Conflict, InvalidRequest, NotFound, Wan22Error
 from wan22_bridge.hashing import hash_values
@@ -130,7 +131,7 @@ class JobService:
             Conflict: the job has no video yet.
             NotFound: the job ended without a video.
         """
-        job = self._store.get(job_id)
+        job = self._store.reader.get(job_id)
         if job.state is JobState.COMPLETED:
             return job
         if job.state.ended:
@@ -149,16 +150,18 @@ class JobService:
         Raises:
             JobNotFound: the job does not exist.
         """
-        self._store.delete(job_id)
+        self._store.writer.delete(job_id)
         self._storage.remove_outputs(job_id)
 
     def tidy(self) -> None:
         """Removes old events, unused inputs, and the output files of deleted jobs and interrupted attempts."""
         self._store.events.prune(older_than_seconds=EVENTS_KEPT_SECONDS)
-        self._storage.remove_old_inputs(keep=self._store.input_keys(), older_than_seconds=UNUSED_INPUTS_KEPT_SECONDS)
+        self._storage.remove_old_inputs(
+            keep=self._store.reader.input_keys(), older_than_seconds=UNUSED_INPUTS_KEPT_SECONDS
+        )
         for job_id in self._storage.output_jobs():
             try:
-                job = self._store.get(job_id)
+                job = self._store.reader.get(job_id)
             except NotFound:
                 self._storage.remove_outputs(job_id)
                 continue
@@ -168,10 +171,10 @@ class JobService:
     def _keep(self, contents: Iterable[bytes], new: NewJob) -> Job:
         """Stores a job's inputs, then the job."""
         for use in new.params.loras:
-            find_lora(self._storage.loras, use.name)
+            find_lora(self._storage.work.loras, use.name)
         for content in contents:
             self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` keeps it
-        return self._store.submit(new)
+        return self._store.writer.submit(new)
 
     def _read(self, source: Source, param: str) -> bytes:
         """Returns the content of an input."""
@@ -190,7 +193,7 @@ class JobService:
 
     def _read_upload(self, upload_id: str, param: str) -> bytes:
         try:
-            return self._storage.path(self._storage.upload_key(upload_id)).read_bytes()
+            return self._storage.path(upload_key(upload_id)).read_bytes()
         except (NotFound, FileNotFoundError):
             raise InvalidRequest(
                 f"No upload has the id {upload_id[:80]!r}. Uploads that no job uses are removed after a day.",
@@ -211,10 +214,10 @@ class JobService:
 
     def _examine_image(self, data: bytes, param: str) -> InputImage:
         width, height = check_image(data, param=param)
-        return InputImage(key=self._storage.input_key(data), width=width, height=height)
+        return InputImage(key=input_key(data), width=width, height=height)
 
     def _examine_video(self, data: bytes, param: str) -> InputVideo:
-        return InputVideo(key=self._storage.input_key(data), **asdict(check_video(data, param=param)))
+        return InputVideo(key=input_key(data), **asdict(check_video(data, param=param)))
 
 
 def _is_job(source: Source | None) -> TypeGuard[str]:

@@ -1,28 +1,31 @@
-"""How long jobs are thought to run: as long as those before them did. Pure."""
+"""Estimates of the run time of jobs, from the run times of earlier jobs. Pure."""
 
 import statistics
 from collections.abc import Sequence
 
 from wan22_bridge.types import GenerationParams
 
-LIKE = 5
-"""Jobs that count, the newest ones: a machine may have become faster, or slower."""
+COUNTED_JOBS = 5
+"""Number of the newest similar jobs that count. Older ones do not, because the machine may have changed."""
 
 
 def estimate_seconds(params: GenerationParams, history: Sequence[tuple[GenerationParams, float]]) -> float | None:
-    """How long a job runs once its model is loaded; None where nothing is known of its model.
+    """Estimates the run time of a job in seconds, from the loaded model to the finished video.
 
     Args:
-        params: of the job.
-        history: jobs that were completed, the newest first, each with the seconds that it ran.
+        params: the job's parameters.
+        history: completed jobs, newest first, each with its run time in seconds.
+
+    Returns:
+        The estimate, or None if the history has no job of the same model.
     """
     same_model = [(before, seconds) for before, seconds in history if before.model == params.model]
     same_size = [(before, seconds) for before, seconds in same_model if _size(before) == _size(params)]
-    like = (same_size or same_model)[:LIKE]
-    if not like:
+    similar = (same_size or same_model)[:COUNTED_JOBS]
+    if not similar:
         return None
-    # Attention grows faster than the size, the rest of a job slower: between sizes this is but a guess.
-    return statistics.median(seconds * _work(params) / _work(before) for before, seconds in like)
+    # Scaling between sizes is only a guess, because attention grows faster than the size and all else slower.
+    return statistics.median(seconds * _work(params) / _work(before) for before, seconds in similar)
 
 
 def _size(params: GenerationParams) -> tuple[int, int, int]:
@@ -30,5 +33,6 @@ def _size(params: GenerationParams) -> tuple[int, int, int]:
 
 
 def _work(params: GenerationParams) -> float:
-    passes = 1 if params.guidance_scale == 1 else 2
+    """Returns the work of a job's denoising loop, in passes times pixels."""
+    passes = 2 if params.guidance_scale > 1 else 1  # as the denoising loop decides it
     return float(passes * params.steps_to_run * params.width * params.height * params.num_frames)

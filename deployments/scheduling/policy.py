@@ -1,20 +1,20 @@
-"""The values that the scheduler works with: what a job needs, what a slot holds, and the bounds on waiting."""
+"""The scheduler's value types: the needs of jobs, the holdings of slots, and the limits on waiting."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
 class Need(NamedTuple):
-    """What has to be loaded for a job."""
+    """The model and the LoRAs that a job needs loaded."""
 
     kind: str
-    """The model's type: another one is another replica."""
+    """The model's type. Each type has replicas of its own."""
     model: str
-    """Another one of the type is loaded in the same replica."""
+    """The model's id. A replica can load any model of its type."""
     loras: tuple[str, ...] = ()
 
     def distance(self, held: "Holding") -> int:
-        """How much of it has to be loaded where this is held: 0 is nothing, 3 all."""
+        """Returns how much a slot with this holding must load: 0 nothing, 1 LoRAs, 2 a model, 3 a replica."""
         return min((self._distance_from(other) for other in held), default=3)
 
     def _distance_from(self, other: "Need") -> int:
@@ -26,7 +26,7 @@ class Need(NamedTuple):
 
 
 Holding = tuple[Need, ...]
-"""What a slot has loaded: of each model, what its last job needed; the one that was used last is the last."""
+"""The loaded models of a slot, each as its last job needed it, least recently used first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,43 +38,54 @@ class Waiting:
     priority: int
     need: Need
     since: float
-    """When it was submitted."""
+    """Time of the submission."""
     cost_seconds: float
-    """How long it is thought to run."""
-    rank: int
-    """Where it stands among its owner's jobs: its number, or that of the one in whose place a user put it."""
+    """Expected run time."""
+    queue_order: int
+    """Place among the jobs of the owner: the job's own number, or the number whose place a user gave it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """How long what may wait for what.
+    """The limits on overtaking and on aging.
 
-    A job is overtaken for what a slot holds by jobs of the same owner that were submitted at most the patience after
-    it, and by those of owners who have had at most the patience more; a third of that where only other LoRAs have to
-    be loaded, two where it is another model of the type.
+    A job whose model a slot already holds may overtake the job whose turn it is:
+
+    - a job of the same owner, if it was submitted at most the patience later;
+    - a job of another owner, if that owner has had at most the patience more.
+
+    The patience is shorter if the overtaken job needs less loaded: a third of it for other LoRAs, two thirds for
+    another model of the same type.
     """
 
     age_seconds: float = 600.0
+    """A priority class rises by one for each time that its first job has waited this long."""
     patience_seconds: float = 300.0
+    """The least patience."""
     patience_jobs: float = 6.0
-    """In jobs of the length of the one that overtakes, where that is more."""
+    """The patience as a multiple of the overtaking job's run time, where that is longer."""
 
     def patience(self, distance: int, cost_seconds: float) -> float:
-        """In seconds, for a job that needs so much loaded."""
+        """Returns the patience in seconds.
+
+        Args:
+            distance: `Need.distance` of the overtaken job.
+            cost_seconds: run time of the overtaking job.
+        """
         return max(self.patience_seconds, self.patience_jobs * cost_seconds) * distance / 3
 
 
 @dataclass(kw_only=True, slots=True)
 class Ledger:
-    """What was begun so far: all that the order of the pending jobs depends on beside these."""
+    """The history that the order of pending jobs depends on: the shares of owners and the starts of classes."""
 
     least: float = 0.0
-    """What the owner has had who has had the least of those who wait; who comes back has had no less."""
+    """The smallest start tag among the waiting owners. An owner who returns does not start below it."""
     had: dict[str, float] = field(default_factory=dict)
-    """Of each owner, in seconds of work."""
+    """Work that each owner has had, in seconds."""
     begun: dict[int, float] = field(default_factory=dict)
-    """When a job of each class last began."""
+    """Time of the last start of a job in each priority class."""
 
     def tag(self, owner: str) -> float:
-        """The start tag of an owner who comes back."""
+        """Returns the start tag of an owner who submits a job while having none in the queue."""
         return max(self.least, self.had.get(owner, 0.0))

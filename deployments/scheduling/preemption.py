@@ -1,42 +1,50 @@
-"""Which running job gives its slot to one of a higher priority. Pure: no clock, nothing read, nothing written."""
+"""The choice of the running job that a job of higher priority preempts. Pure: no clock, no input, no output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MOST_TIMES = 3
-"""So often at the most a job is asked to give up its slot: then it runs to its end."""
+MAX_PREEMPTIONS = 3
+"""A job that was put back into the queue this many times runs to its end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Running:
+class RunningJob:
     """A running job."""
 
     id: str
     priority: int
     ends_at: float | None
-    """When it is thought to end, in seconds; None while that is not known."""
-    given_back: int
-    """How often it has gone back into the queue."""
-    asked: bool
-    """Whether it has been asked already."""
+    """Expected end in seconds; None while it is unknown."""
+    preemptions: int
+    """Number of times that the job was put back into the queue without counting an attempt."""
+    preemption_requested: bool
+    """Whether the job has already been asked to give up its slot."""
 
 
-def choose_to_yield(priority: int, running: Sequence[Running], now: float, patience_seconds: float) -> str | None:
-    """The job that is to be kept and put back into the queue; None where nothing is won by it.
+def choose_job_to_preempt(
+    priority: int, running: Sequence[RunningJob], now: float, patience_seconds: float
+) -> str | None:
+    """Chooses the job to preempt: of the lowest priority, the one that runs the longest.
 
-    It costs what is loaded twice, so that a slot which is soon free is waited for.
+    A preemption costs two more model loads. No job is therefore preempted while a slot is about to become free.
 
     Args:
-        priority: of the job that goes next, for which no slot is free.
-        running: all jobs that run.
-        now: the time, in seconds.
-        patience_seconds: a slot that is free within that time is soon free.
+        priority: the priority of the next job, for which no slot is free.
+        running: all running jobs.
+        now: the time in seconds.
+        patience_seconds: a slot that becomes free within this time is worth waiting for.
+
+    Returns:
+        The id of the chosen job, or None if no preemption pays off.
     """
-    if any(job.asked or (job.ends_at is not None and job.ends_at - now <= patience_seconds) for job in running):
+    if any(
+        job.preemption_requested or (job.ends_at is not None and job.ends_at - now <= patience_seconds)
+        for job in running
+    ):
         return None
-    found = [
+    candidates = [
         (job.priority, -job.ends_at, job.id)
         for job in running
-        if job.priority < priority and job.ends_at is not None and job.given_back < MOST_TIMES
+        if job.priority < priority and job.ends_at is not None and job.preemptions < MAX_PREEMPTIONS
     ]
-    return min(found)[2] if found else None
+    return min(candidates)[2] if candidates else None

@@ -1,37 +1,47 @@
-"""Which job goes next, on which slot. Pure: no clock, nothing read, nothing written.
+"""The scheduler: which job runs next on which slot. Pure: no clock, no input, no output.
 
-A slot runs one job at a time. In this order it is decided by:
+A slot runs one job at a time. These rules decide, in this order:
 
-1. priority: a class is raised by one for each `age_seconds` that its first job has waited since one of it began;
-2. a user's own order, where there is one;
-3. what the slot holds: a job that needs little loaded goes before the one whose turn it is, within a bound;
-4. fair shares: it is the turn of the owner who has had the least, by start-time fair queueing (Goyal, Vin and Cheng,
+1. Priority. A priority class rises by one for each `age_seconds` that its first job has waited since a job of the
+   class last began.
+2. The order that a user gave the jobs, if any.
+3. The holdings of the slot. A job that needs little loaded may overtake the job whose turn it is, within limits.
+4. Fair shares. It is the turn of the owner who has had the least, by start-time fair queueing (Goyal, Vin and Cheng,
    1996), and of this owner's first job.
 
-No slot is left free while a job waits, except for a job for which a slot that holds its model is soon free.
+No slot stays free while a job waits, with one exception: a job may wait for a slot that holds its model type and is
+about to become free.
 """
 
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from deployments.scheduling.policy import Holding, Ledger, Need, Policy, Waiting
 
 
+class Assignment(NamedTuple):
+    """A job and the slot that is to run it."""
+
+    job: Waiting
+    slot: int
+
+
 class _First(NamedTuple):
-    """The job that goes first of its lane; these sort by which of them goes first."""
+    """The first job of a lane. These tuples sort in the order in which the jobs should begin."""
 
     level: int
-    """The priority that its class has by now, negative."""
+    """The negative priority of the job's class, raised by aging."""
     tag: float
-    rank: int
+    """The owner's start tag."""
+    queue_order: int
     number: int
 
 
 class _Lane:
-    """The jobs of one need and one class."""
+    """The jobs with the same need and the same priority."""
 
     __slots__ = ("need", "owners", "priority", "queues", "submissions")
 
@@ -39,22 +49,22 @@ class _Lane:
         self.need = need
         self.priority = priority
         self.queues: dict[str, list[tuple[int, int]]] = {}
-        """Each owner's, by rank and number."""
+        """A heap of (queue order, number) for each owner."""
         self.owners: list[tuple[float, str]] = []
-        """By their tags, which only rise: one that is too low is put right once it comes first."""
+        """A heap of owners by start tag. Tags only rise, so an outdated tag is corrected when it comes first."""
         self.submissions: list[tuple[float, int]] = []
-        """Of these jobs, and perhaps of some that have begun."""
+        """A heap of (submission time, number). It may still contain jobs that have begun."""
 
 
 class Queue:
-    """The pending jobs, by what goes first."""
+    """The pending jobs and the choice among them."""
 
     def __init__(self, policy: Policy, ledger: Ledger, waiting: Iterable[Waiting] = ()) -> None:
         """Fills the queue.
 
         Args:
-            policy: the bounds.
-            ledger: what was begun before; it is kept up to date.
+            policy: the limits on overtaking and on aging.
+            ledger: the history so far. The queue updates it.
             waiting: the pending jobs.
         """
         self._policy = policy
@@ -62,7 +72,7 @@ class Queue:
         self._jobs: dict[int, Waiting] = {}
         self._lanes: dict[tuple[Need, int], _Lane] = {}
         self._tags: dict[str, float] = {}
-        """Of the owners of these jobs."""
+        """The start tag of each owner with pending jobs."""
         self._by_owner: Counter[str] = Counter()
         self._by_kind: Counter[str] = Counter()
         for job in waiting:
@@ -72,7 +82,7 @@ class Queue:
         return len(self._jobs)
 
     def add(self, job: Waiting) -> None:
-        """Puts a job into the queue."""
+        """Adds a job."""
         self._jobs[job.number] = job
         if not self._by_owner[job.owner]:
             self._tags[job.owner] = self._ledger.tag(job.owner)
@@ -86,42 +96,45 @@ class Queue:
         if queue is None:
             queue = lane.queues[job.owner] = []
             heapq.heappush(lane.owners, (self._tags[job.owner], job.owner))
-        heapq.heappush(queue, (job.rank, job.number))
+        heapq.heappush(queue, (job.queue_order, job.number))
         heapq.heappush(lane.submissions, (job.since, job.number))
 
     def assign(
         self,
-        free: dict[Holding, list[int]],
+        free: Mapping[Holding, Sequence[int]],
         now: float,
         *,
         soon: Mapping[str, int] | None = None,
-    ) -> list[tuple[Waiting, int]]:
-        """Takes jobs out of the queue, for as many slots as there are.
+    ) -> list[Assignment]:
+        """Removes the jobs that are to begin now from the queue and assigns each of them a slot.
 
         Args:
-            free: the slots that could begin a job, by what they hold, which has not been used the longest first; those
-                that get one are taken out.
-            now: the time, in seconds.
-            soon: of each model type, the busy slots that hold it and that it is worth waiting for.
+            free: the free slots by what they hold, the least recently used holding first. It is not changed.
+            now: the time in seconds.
+            soon: for each model type, the number of busy slots that hold it and that are worth waiting for.
+
+        Returns:
+            The jobs with their slots, in the order in which they begin.
         """
-        given: list[tuple[Waiting, int]] = []
-        while free:
+        left = {held: list(slots) for held, slots in free.items()}
+        assigned: list[Assignment] = []
+        while left:
             lanes = self._firsts(now)
             if not lanes:
                 break
             self._ledger.least = max(self._ledger.least, min(first.tag for first in lanes))
-            chosen = [(*found, held) for held in free if (found := self._choose(held, lanes, soon or {})) is not None]
+            chosen = [(*found, held) for held in left if (found := self._choose(held, lanes, soon or {})) is not None]
             if not chosen:
                 break
-            # What needs the least loaded is given first, while the slot for it is still free.
+            # The job that needs the least loaded begins first, while the slot that holds its model is still free.
             *_, first, held = min(chosen, key=lambda found: found[:3])
-            given.append((self._begin(lanes[first], first, now), free[held].pop()))
-            if not free[held]:
-                del free[held]
-        return given
+            assigned.append(Assignment(self._begin(lanes[first], first, now), left[held].pop()))
+            if not left[held]:
+                del left[held]
+        return assigned
 
     def _firsts(self, now: float) -> dict[_First, _Lane]:
-        """What goes first of each lane that has jobs."""
+        """Returns the first job of each lane that has jobs."""
         lanes = [lane for lane in self._lanes.values() if self._tidy(lane)]
         levels: dict[int, int] = {}
         for priority in {lane.priority for lane in lanes}:
@@ -135,7 +148,7 @@ class Queue:
         return firsts
 
     def _tidy(self, lane: _Lane) -> bool:
-        """Puts first what goes first of a lane; whether there is anything."""
+        """Corrects the heads of a lane's heaps and returns whether the lane has any jobs."""
         while lane.owners:
             tag, owner = lane.owners[0]
             if not lane.queues[owner]:
@@ -152,9 +165,10 @@ class Queue:
     def _choose(
         self, held: Holding, lanes: Mapping[_First, _Lane], soon: Mapping[str, int]
     ) -> tuple[int, int, _First] | None:
-        """What goes next on a slot that holds this, after its level and how much of it has to be loaded.
+        """Chooses the next job for a slot with this holding.
 
-        None where all that waits begins sooner elsewhere.
+        Returns:
+            The job's level, its `Need.distance` and the job; or None if every waiting job begins sooner elsewhere.
         """
         found: list[tuple[int, int, _First]] = []
         for first, lane in lanes.items():
@@ -170,14 +184,22 @@ class Queue:
         return nearest
 
     def _may_overtake(self, first: _First, turn: _First, distance: int) -> bool:
-        """Whether a job may go before the one whose turn it is and that needs more loaded."""
-        job, waits = self._jobs[first.number], self._jobs[turn.number]
+        """Returns whether a job may begin before the job whose turn it is, which needs more loaded.
+
+        Args:
+            first: the job that would overtake.
+            turn: the job whose turn it is.
+            distance: `Need.distance` of the job whose turn it is.
+        """
+        job, overtaken = self._jobs[first.number], self._jobs[turn.number]
         patience = self._policy.patience(distance, job.cost_seconds)
-        if job.owner != waits.owner:
+        if job.owner != overtaken.owner:
             return first.tag - turn.tag <= patience
-        return waits.rank == waits.number and job.since - waits.since <= patience
+        was_reordered = overtaken.queue_order != overtaken.number
+        return not was_reordered and job.since - overtaken.since <= patience
 
     def _begin(self, lane: _Lane, first: _First, now: float) -> Waiting:
+        """Removes a job from the queue and charges it to its owner."""
         job = self._jobs.pop(first.number)
         heapq.heappop(lane.queues[job.owner])
         self._tags[job.owner] += job.cost_seconds

@@ -1,4 +1,4 @@
-"""The slots on which jobs run, as the dispatcher knows them: what each holds, and until when it is busy. Pure."""
+"""The dispatcher's model of its slots: what each one holds, and until when it is busy. Pure. Times are in seconds."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from deployments.scheduling.policy import Holding, Need
 
 WORTH_WAITING = 2.0
-"""A job waits for a slot that holds its model type for so many times as long as another slot takes to load it: that
-one could begin sooner, but would have to load twice, for what it holds is wanted again."""
+"""Limit on waiting for a busy slot that holds the right model type, in multiples of the type's load time.
+
+Another slot could begin sooner. But it would cause two loads, because other jobs need what that slot holds now.
+"""
 _LOAD_SECONDS = 10.0
-"""How long a model takes to be loaded, where it is not known."""
+"""Assumed load time of a model type that was never loaded."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -18,43 +20,41 @@ class _Slot:
     holds: Holding = ()
     runs: Need | None = None
     loads: bool = False
-    """Whether its job had to wait for its model type."""
+    """Whether the running job had to wait for its model type."""
     ends_at: float = 0.0
 
 
 class Slots:
-    """A number of slots, none of which holds anything yet. Times are in seconds."""
+    """A fixed number of slots. Each runs one job at a time."""
 
     def __init__(self, count: int, *, models: int = 1, shared: bool = False) -> None:
         """Begins with empty slots.
 
         Args:
-            count: how many.
-            models: how many of them each keeps loaded.
-            shared: whether what one slot holds may be of several types.
+            count: number of slots.
+            models: number of models that a replica keeps loaded.
+            shared: whether a replica can hold models of several types.
         """
         self._slots = [_Slot() for _ in range(count)]
         self._models, self._shared = models, shared
         self._last_used = list(range(count))
-        """The one whose job ended last is the last one."""
+        """Slot numbers, least recently used first."""
         self._load_seconds: dict[str, float] = {}
 
     def free(self, limit: int) -> dict[Holding, list[int]]:
-        """The slots that could begin a job, by what they hold, which has not been used the longest first.
+        """Returns free slots by what they hold, least recently used first.
 
         Args:
-            limit: how many at the most.
+            limit: the largest number of slots to return.
         """
         found: defaultdict[Holding, list[int]] = defaultdict(list)
-        for index in self._free()[: max(0, limit)]:
+        idle = [index for index in self._last_used if self._slots[index].runs is None]
+        for index in idle[: max(0, limit)]:
             found[self._slots[index].holds].append(index)
         return dict(found)
 
-    def _free(self) -> list[int]:
-        return [index for index in self._last_used if self._slots[index].runs is None]
-
     def soon(self, now: float) -> Counter[str]:
-        """Of each model type, the busy slots that hold it and will be free so soon that it is worth waiting."""
+        """Returns, for each model type, the number of busy slots that hold it and that are worth waiting for."""
         return Counter(
             slot.runs.kind
             for slot in self._slots
@@ -63,7 +63,7 @@ class Slots:
         )
 
     def begin(self, index: int, need: Need, *, ends_at: float) -> None:
-        """A job begins, which is thought to end then."""
+        """Records that a job begins on a slot, with its expected end."""
         slot = self._slots[index]
         kinds = {held.kind for held in slot.holds}
         slot.loads = need.kind not in kinds
@@ -74,16 +74,16 @@ class Slots:
         slot.runs, slot.ends_at = need, ends_at
 
     def expect(self, index: int, *, ends_at: float) -> None:
-        """Its job tells when it will end."""
+        """Updates the expected end of the job on a slot."""
         self._slots[index].ends_at = ends_at
 
     def end(self, index: int, *, holds: bool, load_seconds: float | None) -> None:
-        """Its job is over.
+        """Records the end of the job on a slot.
 
         Args:
-            index: the slot.
-            holds: whether it still holds what the job needed.
-            load_seconds: what went by until the job was begun; None where it was not.
+            index: number of the slot.
+            holds: whether the replica is alive and still has the job's model loaded.
+            load_seconds: time between the claim and the loaded model; None if the model was never loaded.
         """
         slot = self._slots[index]
         self._last_used.remove(index)
@@ -94,18 +94,20 @@ class Slots:
         if not holds:
             slot.holds = ()
 
-    def see(self, replicas: Mapping[str, int]) -> None:
-        """Forgets what is held by replicas that have gone since: those that had not been used the longest.
+    def forget_missing(self, replicas: Mapping[str, int]) -> None:
+        """Empties the slots whose replicas are gone.
+
+        The least recently used idle slots are emptied, because slots do not know their replicas.
 
         Args:
-            replicas: how many there are of each model type; all in one where they share them.
+            replicas: number of live replicas of each model type. Shared replicas are counted over all types.
         """
-        believed: defaultdict[str, list[int]] = defaultdict(list)
+        holders: defaultdict[str, list[int]] = defaultdict(list)
         for index in self._last_used:
             for kind in {"" if self._shared else held.kind for held in self._slots[index].holds}:
-                believed[kind].append(index)
-        for kind, indices in believed.items():
-            left = sum(replicas.values()) if self._shared else replicas.get(kind, 0)
+                holders[kind].append(index)
+        for kind, indices in holders.items():
+            alive = sum(replicas.values()) if self._shared else replicas.get(kind, 0)
             idle = [index for index in indices if self._slots[index].runs is None]
-            for index in idle[: max(0, len(indices) - left)]:
+            for index in idle[: max(0, len(indices) - alive)]:
                 self._slots[index].holds = ()

@@ -1,1 +1,1 @@
-"""Traces of jobs in virtual time, scheduled by the code that schedules real ones."""
+"""The simulator: replays traces of jobs in virtual time through the scheduler of the service."""

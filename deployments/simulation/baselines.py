@@ -1,4 +1,4 @@
-"""What the scheduler is held against: first come first served, and Serve's own scaling with nothing coordinated."""
+"""The scheduler's baselines: first come first served, and Serve's default scaling without coordination."""
 
 import heapq
 import math
@@ -6,55 +6,61 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 
 from deployments.scheduling.policy import Holding, Waiting
+from deployments.scheduling.queue import Assignment
 from deployments.simulation.traces import ModelTimes, Run, TraceJob, begin_run
 
 _JOBS_PER_REPLICA, _UPSCALE_SECONDS, _DOWNSCALE_SECONDS = 2, 30.0, 600.0
 
 
 class FirstComeFirstServed:
-    """A baseline: the oldest job takes the slot that has been free the longest."""
+    """A baseline in which the oldest job takes the slot that has been free the longest."""
 
     def __init__(self) -> None:
         self._jobs: deque[Waiting] = deque()
-        self._order: dict[int, int] = {}
+        self._last_used: dict[int, int] = {}
+        """The serial number of each slot's last assignment."""
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def add(self, job: Waiting) -> None:
-        """Takes a job in."""
+        """Adds a job."""
         self._jobs.append(job)
 
-    def assign(
-        self, free: dict[Holding, list[int]], now: float, *, soon: Mapping[str, int]
-    ) -> list[tuple[Waiting, int]]:
-        """Gives jobs to free slots, as `Queue.assign` does, but whatever these hold and whenever others are free."""
-        given = []
-        while free and self._jobs:
-            # In each list, the slot that has been free the longest is the first one.
-            held = min(free, key=lambda held: self._order.get(free[held][0], 0))
-            slot = free[held].pop(0)
-            if not free[held]:
-                del free[held]
+    def assign(self, free: Mapping[Holding, Sequence[int]], now: float, *, soon: Mapping[str, int]) -> list[Assignment]:
+        """Assigns jobs to free slots, with the interface of `Queue.assign` but regardless of what the slots hold.
+
+        Args:
+            free: the free slots by what they hold, each list with the longest free slot first. It is not changed.
+            now: not used.
+            soon: not used.
+        """
+        left = {held: list(slots) for held, slots in free.items()}
+        assigned = []
+        while left and self._jobs:
+            held = min(left, key=lambda held: self._last_used.get(left[held][0], 0))
+            slot = left[held].pop(0)
+            if not left[held]:
+                del left[held]
             self._count += 1
-            self._order[slot] = self._count
-            given.append((self._jobs.popleft(), slot))
-        return given
+            self._last_used[slot] = self._count
+            assigned.append(Assignment(self._jobs.popleft(), slot))
+        return assigned
 
 
 def replay_uncoordinated(jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTimes]) -> list[Run]:
-    """A baseline: each model type is a deployment that Serve scales by its defaults, and takes what comes.
+    """Replays a trace with the baseline in which each model type is a deployment with Serve's default scaling.
 
-    A deployment wants a replica for every two jobs that it has; it asks for more once that has held for 30 s, and gives
-    one up once it has wanted fewer for 600 s. A replica starts as soon as a GPU is free, and there is none that would
-    be made free for it. Follows the defaults of `AutoscalingConfig` in Ray 2.60.
+    A deployment wants one replica for every two of its jobs. It scales up after it has wanted more replicas for 30 s,
+    and scales down after it has wanted fewer for 600 s. A replica starts when a GPU is free. No deployment gives up a
+    GPU for another one. The numbers are the defaults of `AutoscalingConfig` in Ray 2.60.
     """
     return _Uncoordinated(jobs, gpus, times).run()
 
 
 class _Deployment:
-    """One model type's replicas."""
+    """The replicas of one model type."""
 
     def __init__(self) -> None:
         self.waiting: deque[int] = deque()
@@ -62,9 +68,11 @@ class _Deployment:
         self.replicas = 0
         self.running = 0
         self.more_since: float | None = None
+        """Time since which the deployment has wanted more replicas; None while it does not."""
         self.fewer_since: float | None = None
 
     def wanted(self, gpus: int) -> int:
+        """Returns the number of wanted replicas."""
         return min(gpus, -(-(len(self.waiting) + self.running) // _JOBS_PER_REPLICA))
 
 
@@ -75,7 +83,7 @@ class _Uncoordinated:
         self._free = list(range(gpus))
         self._held: dict[int, Holding] = {}
         self._events: list[tuple[float, int, str]] = []
-        """When a slot is free again; slot -1 is a moment to look at a deployment."""
+        """A heap of times, slots and model types. A job ends on the slot; slot -1 only reconsiders the scaling."""
         self._runs: list[Run] = []
 
     def run(self) -> list[Run]:
@@ -113,7 +121,7 @@ class _Uncoordinated:
                 deployment.replicas -= 1
 
     def _since(self, since: float | None, holds: bool, kind: str, now: float, delay: float) -> float | None:
-        """Since when a wish has held; a new one is looked at again after its delay."""
+        """Returns the time since which a condition has held, and schedules a new condition's check after its delay."""
         if not holds:
             return None
         if since is None:

@@ -1,4 +1,4 @@
-"""What a replay is judged by: waiting, swaps, how busy the GPUs were, and whether owners had their shares."""
+"""The figures of a replay: waiting times, swaps, GPU utilization, and the shares of owners."""
 
 import math
 import statistics
@@ -9,27 +9,34 @@ from dataclasses import dataclass
 from deployments.simulation.traces import ModelTimes, Run, TraceJob, lower_bound
 
 SWAP_DISTANCE = 2
-"""Loading another model is a swap, other LoRAs are none."""
+"""Least `Need.distance` that counts as a swap: another model counts, other LoRAs do not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
-    """Of one replay. Times are in seconds."""
+    """The figures of one replay. Times are in seconds. The field names are keys of `wan22 simulate --json`."""
 
     makespan: float
     bound: float
-    """No schedule ends before that."""
+    """Lower bound of the makespan over all schedules."""
     swaps: int
+    """Number of times that a GPU loaded another model."""
     utilisation: float
-    """The share of the GPUs' time, to the end, in which videos were made."""
+    """Share of the GPUs' time, until the makespan, in which they ran jobs."""
     wait_median: float
     wait_p95: float
-    """From the submission to the first step."""
+    """95th percentile of the time from submission to the begin of the run."""
     wait_p95_by_owner: Mapping[str, float]
 
 
 def measure(jobs: Sequence[TraceJob], gpus: int, runs: Sequence[Run]) -> Figures:
-    """Sums up a replay of a trace on so many GPUs."""
+    """Computes the figures of a replay.
+
+    Args:
+        jobs: the trace.
+        gpus: number of GPUs.
+        runs: the runs of all jobs.
+    """
     waits = defaultdict[str, list[float]](list)
     for run in runs:
         waits[jobs[run.number].owner].append(run.began_at - jobs[run.number].at)
@@ -47,11 +54,19 @@ def measure(jobs: Sequence[TraceJob], gpus: int, runs: Sequence[Run]) -> Figures
 
 
 def fair_waits(jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTimes]) -> dict[str, float]:
-    """Each owner's 95th percentile of waiting, were the GPUs' time dealt out in equal shares to those who wait.
+    """Computes each owner's 95th percentile of waiting under ideally fair sharing.
 
-    The share is a machine of its own that works off the owner's jobs in order, at the rate that all owners who have
-    any would leave it: what is left of a job that runs, and one load, come to that, for a job ends before the next
-    begins.
+    Each owner has a virtual machine that runs the owner's jobs in order. At any moment the machines of the owners who
+    have jobs share all GPUs equally. Each wait is raised by the remaining run of another job and by one load, because
+    on real GPUs a job must end before the next one begins.
+
+    Args:
+        jobs: the trace.
+        gpus: number of GPUs.
+        times: the times of each model.
+
+    Returns:
+        The seconds for each owner.
     """
     owners = sorted({job.owner for job in jobs})
     granularity = max(job.run_seconds for job in jobs) / gpus + max(times[job.model].load_seconds for job in jobs)
@@ -63,13 +78,13 @@ def fair_waits(jobs: Sequence[TraceJob], gpus: int, times: Mapping[str, ModelTim
 
 
 def _share(jobs: Sequence[TraceJob], owners: Sequence[str], gpus: float) -> list[float]:
-    """When each job would end, the work flowing at equal rates to the owners who have any."""
+    """Returns the end of each job if all owners with jobs are served at equal rates."""
     ends = [0.0] * len(jobs)
     queues: dict[str, deque[list[float]]] = {owner: deque() for owner in owners}
     now, coming = 0.0, 0
     while coming < len(jobs) or any(queues.values()):
         active = [owner for owner in owners if queues[owner]]
-        # Nobody's jobs run faster than one GPU each.
+        # A job uses at most one GPU.
         rates = {owner: min(gpus / len(active), float(len(queues[owner]))) for owner in active}
         finish = min((now + queues[owner][0][1] / rates[owner] for owner in active), default=float("inf"))
         arrival = jobs[coming].at if coming < len(jobs) else float("inf")

@@ -1,4 +1,4 @@
-"""What a store has seen, as a trace."""
+"""Traces from the history of a job database."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +15,17 @@ _PAGE = 1000
 
 
 def read_store(url: str, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
-    """The jobs of a store that were completed, with the times that they took, in the order of submission.
+    """Reads the completed jobs of a database as a trace, in the order of submission.
 
-    Time begins with the first of them.
+    The first job arrives at time 0. Jobs of models without known times are left out.
+
+    Args:
+        url: URL of the database.
+        times: the times of each model.
 
     Raises:
-        InvalidRequest: it can't be read, or has no job of a model whose times are known.
-        ConfigurationError: the URL is not of a supported database.
+        InvalidRequest: the database can't be read, or has no completed job of a model with known times.
+        ConfigurationError: the URL does not name a supported database.
     """
     try:
         file = make_url(url)
@@ -30,15 +34,17 @@ def read_store(url: str, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
         return _read(JobStore(url, migrate=False), times)
     except SQLAlchemyError as exc:
         raise InvalidRequest(
-            "The database can't be read.",
+            "The job database can't be read.",
             code="bad_trace",
-            suggestions=["Name one that this version of the service has used: its tables are made and renewed by it."],
+            suggestions=[
+                "Start this version of the service on the database once, because that creates and migrates its tables."
+            ],
         ) from exc
 
 
 def _read(store: JobStore, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
     found, after, first = list[TraceJob](), None, None
-    while page := store.page(states=[JobState.COMPLETED], after=after, limit=_PAGE, newest_first=False):
+    while page := store.reader.page(states=[JobState.COMPLETED], after=after, limit=_PAGE, newest_first=False):
         after = page[-1].id
         for job in page:
             if job.params.model in times and job.result is not None:
@@ -57,5 +63,5 @@ def _read(store: JobStore, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
                 )
     store.database.close()
     if not found:
-        raise InvalidRequest("The store has no completed job of a model whose times are known.", code="bad_trace")
+        raise InvalidRequest("The database has no completed job of a model with known times.", code="bad_trace")
     return found

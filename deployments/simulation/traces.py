@@ -1,9 +1,8 @@
-"""What a simulation replays: jobs with their times, made by chance, read from a file, or of a store."""
+"""Traces: jobs with arrival and run times, generated at random or read from a file."""
 
-import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,19 +12,20 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 import configs
 from deployments.scheduling.policy import Holding, Need, Waiting
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.files import atomic_path
 
 STANDARD = ("steady", "burst", "tenant")
+"""Names of the standard traces."""
 _MIX = {"wan2.2-t2v-a14b": 0.4, "wan2.2-i2v-a14b": 0.3, "wan2.2-ti2v-5b": 0.3}
+"""Share of the jobs of each model."""
 _SPREAD = (0.7, 1.3)
-"""Of a job's length around its model's."""
+"""Range of a job's run time, relative to its model's."""
 _STEADY_LOAD, _TENANT_LOADS, _BURST_SECONDS = 0.9, (1.6, 0.1), 600.0
 _JOBS_PER_GPU = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelTimes:
-    """How long one model takes, in seconds."""
+    """The times of one model, in seconds."""
 
     type: str
     run_seconds: float
@@ -34,13 +34,13 @@ class ModelTimes:
     lora_seconds: float
 
     def change_seconds(self, distance: int) -> float:
-        """What a slot needs before it can begin, by how much of `Need.distance` is missing."""
+        """Returns the time that a slot needs before it can begin a job, by the job's `Need.distance`."""
         return (0.0, self.lora_seconds, self.swap_seconds, self.load_seconds)[distance]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TraceJob:
-    """A job that is submitted `at` a time and runs for `run_seconds`."""
+    """A job that arrives at the time `at` and runs for `run_seconds`."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -52,7 +52,7 @@ class TraceJob:
     loras: tuple[str, ...] = ()
 
     def to_waiting(self, number: int, times: Mapping[str, ModelTimes]) -> Waiting:
-        """The job as the scheduler takes it."""
+        """Returns the job in the scheduler's form."""
         return Waiting(
             number=number,
             owner=self.owner,
@@ -60,32 +60,32 @@ class TraceJob:
             need=Need(times[self.model].type, self.model, self.loras),
             since=self.at,
             cost_seconds=self.run_seconds,
-            rank=number,
+            queue_order=number,
         )
 
 
 _LINE = TypeAdapter(TraceJob)
-"""A line of a file."""
+"""The parser of a trace file's lines."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What became of a job. Times are in seconds."""
+    """The simulated run of a job. Times are in seconds."""
 
     number: int
     slot: int
     claimed_at: float
     began_at: float
-    """When what it needs was loaded."""
+    """Time at which the model and the LoRAs were loaded."""
     ended_at: float
     distance: int
-    """How much of what it needs had to be loaded: `Need.distance`."""
+    """The `Need.distance` of the job from its slot."""
 
 
 def begin_run(
     traced: TraceJob, job: Waiting, slot: int, held: Holding, now: float, times: Mapping[str, ModelTimes]
 ) -> Run:
-    """What becomes of a job that is given to a slot now, which holds this."""
+    """Returns the run of a job that a slot with the holding `held` gets now."""
     distance = job.need.distance(held)
     began_at = now + times[job.need.model].change_seconds(distance)
     return Run(
@@ -99,7 +99,7 @@ def begin_run(
 
 
 def load_times() -> dict[str, ModelTimes]:
-    """`configs/times.yaml`."""
+    """Reads the times of each model from `configs/times.yaml`."""
     return {
         model: ModelTimes(**values) for model, values in yaml.safe_load(configs.times_file().read_text("utf-8")).items()
     }
@@ -108,17 +108,18 @@ def load_times() -> dict[str, ModelTimes]:
 def make_trace(
     name: str, gpus: int, times: Mapping[str, ModelTimes], *, jobs: int | None = None, seed: int = 0
 ) -> list[TraceJob]:
-    """One of the standard traces.
+    """Generates one of the standard traces.
 
-    steady: a mix of models at nine tenths of what the GPUs can do. burst: all within ten minutes. tenant: an owner
-    who asks for more than there is, and three who ask for a tenth of it each.
+    - steady: a mix of models at nine tenths of the GPUs' capacity.
+    - burst: all jobs arrive within ten minutes.
+    - tenant: one owner asks for 1.6 times the capacity, and three owners for a tenth of it each.
 
     Args:
         name: one of `STANDARD`.
-        gpus: what it is for: it grows with them.
-        times: of the models.
-        jobs: how many; as many as keep each GPU busy for 60 jobs by default.
-        seed: of chance.
+        gpus: number of GPUs, to which the arrival rate is proportional.
+        times: the times of each model.
+        jobs: number of jobs; 60 for each GPU by default.
+        seed: seed of the random numbers.
     """
     chance, count = random.Random(seed), jobs or _JOBS_PER_GPU * gpus
     capacity = gpus / sum(share * times[model].run_seconds for model, share in _MIX.items())
@@ -137,7 +138,7 @@ def make_trace(
 def _stream(
     chance: random.Random, count: int, rate: float, times: Mapping[str, ModelTimes], owner: str
 ) -> list[TraceJob]:
-    """Jobs that come in by chance, so many in a second."""
+    """Generates `count` jobs that arrive at random, `rate` in a second on average."""
     at, jobs = 0.0, []
     models = chance.choices(list(_MIX), list(_MIX.values()), k=count)
     for model in models:
@@ -147,19 +148,16 @@ def _stream(
     return jobs
 
 
-def write_trace(path: Path, jobs: Iterable[TraceJob]) -> None:
-    """Writes a trace, a line of JSON for each job."""
-    with atomic_path(path) as temporary, temporary.open("w") as lines:
-        for job in jobs:
-            print(json.dumps(asdict(job)), file=lines)
-
-
 def read_trace(path: Path, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
-    """Reads a trace, in the order of submission.
+    """Reads a trace and sorts it by arrival.
+
+    Args:
+        path: a file with a line of JSON for each job.
+        times: the times of each model.
 
     Raises:
-        InvalidRequest: a line is no job, or of a model whose times are not known.
-        OSError: it can't be read.
+        InvalidRequest: a line is not a job, or names a model without known times.
+        OSError: the file can't be read.
     """
     jobs = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
@@ -170,7 +168,7 @@ def read_trace(path: Path, times: Mapping[str, ModelTimes]) -> list[TraceJob]:
             raise _bad_line(path, number, " ".join([*map(str, first["loc"]), first["msg"]])) from exc
         if job.model not in times:
             raise _bad_line(
-                path, number, f"no times are known of the model {job.model[:80]!r}, only of {', '.join(times)}"
+                path, number, f"the model {job.model[:80]!r} has no known times, expected one of {', '.join(times)}"
             )
         jobs.append(job)
     if not jobs:
@@ -182,12 +180,15 @@ def _bad_line(path: Path, number: int, reason: str) -> InvalidRequest:
     return InvalidRequest(
         f"{path}, line {number}: {reason}.",
         code="bad_trace",
-        suggestions=['A line is {"at": 0, "model": "wan2.2-t2v-a14b", "run_seconds": 320, "owner": "ann"}.'],
+        suggestions=['Write each line like {"at": 0, "model": "wan2.2-t2v-a14b", "run_seconds": 320, "owner": "ann"}.'],
     )
 
 
 def lower_bound(jobs: Sequence[TraceJob], gpus: int) -> float:
-    """Before when no schedule can end: what comes in after any moment has to run after it, and a job on one GPU."""
+    """Returns a lower bound of the makespan over all schedules.
+
+    All work that arrives after a moment must run after it, and a job runs on one GPU.
+    """
     bound = left = 0.0
     for job in sorted(jobs, key=lambda job: -job.at):
         left += job.run_seconds

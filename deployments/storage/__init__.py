@@ -1,1 +1,1 @@
-"""Storage of inputs and outputs, in a folder or in a bucket."""
+"""Storage of job inputs and outputs, in a folder or in a bucket."""

@@ -1,4 +1,4 @@
-"""Storage in a bucket, for machines that share no folder: what lies here of it is a copy."""
+"""Storage in a bucket, for machines that share no folder. Local files are copies of its objects."""
 
 import contextlib
 import logging
@@ -10,142 +10,159 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
-from deployments.storage.folder import INPUTS, OUTPUTS, PREVIEW, SNAPSHOT, Storage
+from deployments.storage.keys import (
+    INPUTS,
+    OUTPUTS,
+    file_not_found,
+    input_key,
+    output_key,
+    preview_key,
+    resolve_key,
+    snapshot_key,
+)
+from deployments.storage.work_folder import WorkFolder
 from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed
 from wan22_bridge.files import atomic_path
 
 logger = logging.getLogger("ray.serve")
 
 _COPIES = "copies"
-_MOST_TRIES = 10_000
+_MAX_RETRIES = 10_000
+"""More retries than fit into any timeout, because obstore's default of ten ends after two seconds."""
 UNUSED_COPIES_KEPT_SECONDS = 24 * 3600.0
+"""Retention of local copies that nobody reads."""
 PATIENCE_SECONDS = 180.0
-"""How long a request is tried again: what a generator has made is worth it."""
+"""Default time for which a failed request is repeated. It is long, because the output of a job is costly."""
 
 
-class BucketStorage(Storage):
-    """Keys are objects. A generator works in the folder, and what is to outlive its process is put into the bucket."""
+class BucketStorage:
+    """Stores files as the objects of a bucket. Generators work in a local folder and publish their files."""
 
     def __init__(self, root: Path, url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """Connects to nothing yet.
+        """Configures the bucket without connecting to it.
 
         Args:
-            root: the folder for work that goes on, and for copies of objects.
-            url: of the bucket and a prefix in it, such as `s3://bucket/videos`; credentials come from the environment.
-            patience_seconds: how long a request is tried again.
+            root: the local folder for running jobs and for copies of objects.
+            url: a bucket and a prefix in it, such as `s3://bucket/videos`. Credentials come from the environment.
+            patience_seconds: how long a failed request is repeated.
 
         Raises:
-            ConfigurationError: the URL is of no object store that is known, or the environment lacks what it needs.
+            ConfigurationError: the URL names no supported object store, or the environment lacks a setting.
         """
-        super().__init__(root)
+        self.work = WorkFolder(root)
         try:
             self._store: ObjectStore = from_url(
                 url,
-                client_options={"allow_http": True},  # for an endpoint that is given as such
-                # By itself it gives up after ten times, which is two seconds where nobody listens.
-                retry_config={"max_retries": _MOST_TRIES, "retry_timeout": timedelta(seconds=patience_seconds)},
+                client_options={"allow_http": True},  # for endpoints that are given as http://…
+                retry_config={"max_retries": _MAX_RETRIES, "retry_timeout": timedelta(seconds=patience_seconds)},
             )
         except (BaseError, ValueError) as exc:
             raise ConfigurationError(
-                f"storage_url: {url} can't be used: {_reason(exc)}. Expected is a URL such as s3://bucket/videos.",
+                f"storage_url: {url} can't be used: {_reason(exc)}. Use a URL like s3://bucket/videos.",
                 param="storage_url",
             ) from exc
 
     @property
     def inputs_root(self) -> Path:
-        """Where the inputs are found that were brought."""
-        return self.root / _COPIES
+        """The folder of local copies."""
+        return self.work.root / _COPIES
 
     def check(self) -> None:
-        """Writes, reads and removes an object."""
-        with _telling("tried"):
+        """Writes, reads and removes an object; raises StorageFailed if that fails."""
+        with _bucket_errors("access"):
             obstore.put(self._store, "check", b"")
             obstore.get(self._store, "check").bytes()
             obstore.delete(self._store, "check")
 
     def put_input(self, data: bytes) -> str:
-        """Keeps an input: in the bucket when this returns."""
-        key = self.input_key(data)
-        with _telling("written"):
+        """Uploads an input and returns its key; raises StorageFailed if that fails."""
+        key = input_key(data)
+        with _bucket_errors("write to"):
             obstore.put(self._store, key, data)
         return key
 
     def path(self, key: str) -> Path:
-        """A copy of the object, which has its time."""
-        path = (self.inputs_root / key).resolve()
-        if not path.is_relative_to(self.inputs_root.resolve()):
-            raise NotFound("There is no such file.", code="file_not_found")
+        """Returns the local copy of an object, downloading it if needed; raises NotFound if there is none."""
+        path = resolve_key(self.inputs_root, key)
         if not path.is_file():
             self._remove_unused_copies()
-            self._copy(key, path)
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+            self._download(key, path)
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # the access time marks the copy as used
         return path
 
-    def bring(self, job_id: str, keys: Collection[str]) -> None:
-        """Copies inputs and the snapshot of a job to where a generator reads them."""
+    def fetch_job(self, job_id: str, keys: Collection[str]) -> None:
+        """Downloads the inputs with these keys, and the job's newest snapshot if there is one."""
         for key in keys:
             self.path(key)
-        snapshot = self.snapshot_path(job_id)
-        snapshot.unlink(missing_ok=True)  # one of an earlier claim may be older than another machine's
+        snapshot = self.work.snapshot_path(job_id)
+        snapshot.unlink(missing_ok=True)  # an earlier claim's, perhaps older than another machine's
         with contextlib.suppress(NotFound):
-            self._copy(f"{OUTPUTS}/{job_id}/{SNAPSHOT}", snapshot)
+            self._download(snapshot_key(job_id), snapshot)
 
-    def keep_snapshot(self, job_id: str) -> None:
-        """Puts the snapshot of a job into the bucket."""
-        self._put(f"{OUTPUTS}/{job_id}/{SNAPSHOT}", self.snapshot_path(job_id))
+    def publish_snapshot(self, job_id: str) -> None:
+        """Uploads the snapshot of a job."""
+        self._upload(snapshot_key(job_id), self.work.snapshot_path(job_id))
 
-    def show_preview(self, job_id: str) -> None:
-        """Puts the preview of a job into the bucket."""
-        self._put(f"{OUTPUTS}/{job_id}/{PREVIEW}", self.preview_path(job_id))
+    def publish_preview(self, job_id: str) -> None:
+        """Uploads the preview of a job."""
+        self._upload(preview_key(job_id), self.work.preview_path(job_id))
+
+    def publish_output(self, job_id: str, fencing_token: int) -> None:
+        """Uploads the output files of a claim."""
+        key, folder = output_key(job_id, fencing_token), self.work.output_folder(job_id, fencing_token)
+        for path in folder.iterdir():
+            self._upload(f"{key}/{path.name}", path)
 
     def read_preview(self, job_id: str) -> bytes | None:
-        """The preview of a job that runs; None while it has none."""
-        with contextlib.suppress(NotFound), _telling("read"):
-            return bytes(obstore.get(self._store, f"{OUTPUTS}/{job_id}/{PREVIEW}").bytes())
+        """Downloads the newest preview of a running job; returns None if there is none yet."""
+        with contextlib.suppress(NotFound), _bucket_errors("read from"):
+            return bytes(obstore.get(self._store, preview_key(job_id)).bytes())
         return None
 
-    def keep_output(self, job_id: str, fencing_token: int) -> None:
-        """Puts the files of a claim into the bucket."""
-        key, folder = self.output_key(job_id, fencing_token), self.output_folder(job_id, fencing_token)
-        for path in folder.iterdir():
-            self._put(f"{key}/{path.name}", path)
-
-    def leave(self, job_id: str, fencing_token: int) -> None:
-        """Removes what a claim left in the folder. A later one may be at work there."""
-        for path in (self.snapshot_path(job_id), self.preview_path(job_id)):
+    def remove_work_files(self, job_id: str, fencing_token: int) -> None:
+        """Removes the local snapshot, preview and output of a claim, because the bucket has them."""
+        for path in (self.work.snapshot_path(job_id), self.work.preview_path(job_id)):
             path.unlink(missing_ok=True)
-        super().remove_claim(job_id, fencing_token)
+        self.work.remove_claim(job_id, fencing_token)
 
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:
-        """Removes what the claims of a job wrote, but for what is below the key `keep`."""
+        """Removes the objects of all claims of a job, except those below the key `keep`."""
         if keep is None:
             shutil.rmtree(self.inputs_root / OUTPUTS / job_id, ignore_errors=True)
         self._remove(f"{OUTPUTS}/{job_id}", lambda key, _: keep is None or not key.startswith(f"{keep}/"))
 
     def remove_claim(self, job_id: str, fencing_token: int) -> None:
-        """Removes what one claim of a job wrote."""
-        self._remove(self.output_key(job_id, fencing_token), lambda *_: True)
+        """Removes the output objects of one claim of a job."""
+        self._remove(output_key(job_id, fencing_token), lambda *_: True)
 
     def output_jobs(self) -> list[str]:
-        """The ids of all jobs that have something here."""
-        with _telling("listed"):
+        """Returns the ids of all jobs that have objects here."""
+        with _bucket_errors("list"):
             found = obstore.list_with_delimiter(self._store, OUTPUTS)
         return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
 
     def remove_old_inputs(self, *, keep: Collection[str], older_than_seconds: float) -> int:
-        """Removes the inputs that are not in `keep` and were not put here lately; returns how many."""
+        """Removes inputs that were not uploaded lately and returns their number."""
         before = time.time() - older_than_seconds
         return self._remove(INPUTS, lambda key, written_at: key not in keep and written_at < before)
 
     def _remove(self, prefix: str, is_unwanted: Callable[[str, float], bool]) -> int:
-        """Removes some of what is below a prefix, by key and time; what can't be removed now is found by tidying."""
+        """Removes objects below a prefix and returns their number.
+
+        A failure is only logged, because the hourly tidying removes the remaining objects later.
+
+        Args:
+            prefix: beginning of the keys.
+            is_unwanted: chooses the objects to remove by their keys and their times in seconds since the epoch.
+        """
         try:
-            with _telling("tidied"):
+            with _bucket_errors("tidy"):
                 found = [meta for chunk in obstore.list(self._store, prefix) for meta in chunk]
                 keys = [x["path"] for x in found if is_unwanted(x["path"], x["last_modified"].timestamp())]
                 if keys:
@@ -155,12 +172,13 @@ class BucketStorage(Storage):
             logger.warning("%s", exc.message, extra={"action": "bucket_failed"})
             return 0
 
-    def _put(self, key: str, path: Path) -> None:
-        with _telling("written"):
+    def _upload(self, key: str, path: Path) -> None:
+        with _bucket_errors("write to"):
             obstore.put(self._store, key, path)
 
-    def _copy(self, key: str, path: Path) -> None:
-        with _telling("read"):
+    def _download(self, key: str, path: Path) -> None:
+        """Downloads an object to a path, together with its modification time."""
+        with _bucket_errors("read from"):
             found = obstore.get(self._store, key)
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 for chunk in found:
@@ -169,30 +187,38 @@ class BucketStorage(Storage):
         os.utime(path, ns=(written_ns, written_ns))
 
     def _remove_unused_copies(self) -> None:
-        """Makes room: what nobody asked for lately is copied again when somebody does."""
+        """Removes local copies that nobody has read lately, to free disk space. They can be downloaded again."""
         before = time.time() - UNUSED_COPIES_KEPT_SECONDS
         for path in self.inputs_root.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # another process does the same
+            with contextlib.suppress(FileNotFoundError):  # another process may remove the same copy
                 if path.is_file() and path.stat().st_atime < before:
                     path.unlink()
 
 
 @contextmanager
-def _telling(done: str) -> Iterator[None]:
-    """Tells what the bucket says by what it is; what is not there to be read is not its fault."""
+def _bucket_errors(verb: Literal["access", "read from", "write to", "list", "tidy"]) -> Iterator[None]:
+    """Translates errors of the object store.
+
+    Args:
+        verb: the attempted operation, for the message.
+
+    Raises:
+        NotFound: an object that was to be read does not exist.
+        StorageFailed: anything else went wrong.
+    """
     try:
         yield
     except (BaseError, OSError) as exc:
-        if done == "read" and isinstance(exc, FileNotFoundError):
-            raise NotFound("There is no such file.", code="file_not_found") from exc
+        if verb == "read from" and isinstance(exc, FileNotFoundError):
+            raise file_not_found() from exc
         raise StorageFailed(
-            f"The bucket could not be {done}: {_reason(exc)}.",
-            suggestions=["Look for the bucket, the credentials in the environment, and the network."],
+            f"Cannot {verb} the bucket: {_reason(exc)}.",
+            suggestions=["Check that the bucket exists, the credentials in the environment, and the network."],
         ) from exc
 
 
 def _reason(error: Exception) -> str:
-    """What a store says in its XML, or else the first line."""
+    """Returns the message in the store's XML answer, or the first line of the error."""
     text = str(error)
-    said = re.search("<Message>(.*?)</Message>", text)
-    return (said[1] if said else text.partition("\n")[0])[:300].rstrip(". ")
+    message = re.search("<Message>(.*?)</Message>", text)
+    return (message[1] if message else text.partition("\n")[0])[:300].rstrip(". ")

@@ -1,63 +1,46 @@
-"""Where inputs and outputs lie, addressed by keys that clients never see as paths: in a folder.
-
-On several machines it is one that all of them have; or a bucket takes its place, and this folder is where work goes on.
-"""
+"""Storage in a folder: a local one, or one that several machines share."""
 
 import contextlib
-import hashlib
 import os
-import re
 import shutil
+import tempfile
 import time
 from collections.abc import Collection
 from pathlib import Path
 
-from wan22_bridge.errors import NotFound, StorageFailed
+from deployments.storage.keys import INPUTS, OUTPUTS, file_not_found, input_key, resolve_key
+from deployments.storage.work_folder import WorkFolder
+from wan22_bridge.errors import StorageFailed
 from wan22_bridge.files import atomic_path
 
-INPUTS, OUTPUTS = "inputs", "outputs"
-SNAPSHOT = "snapshot.safetensors"
-PREVIEW = "preview.webp"
 
-
-class Storage:
-    """Files below one folder. A key is a relative path such as `inputs/3f…` or `outputs/video_…/1`."""
+class FolderStorage:
+    """Stores files in the work folder itself, so that nothing needs to be fetched or published."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @property
-    def loras(self) -> Path:
-        """The folder of LoRAs: people put .safetensors files there."""
-        return self.root / "loras"
+        self.work = WorkFolder(root)
 
     @property
     def inputs_root(self) -> Path:
-        """The folder below which a generator finds the inputs of a job by their keys."""
-        return self.root
+        """The work folder itself."""
+        return self.work.root
 
-    def input_key(self, data: bytes) -> str:
-        """The key that an input has once it is put here: it is made of the content."""
-        return self.upload_key(hashlib.sha256(data).hexdigest())
-
-    def upload_key(self, upload_id: str) -> str:
-        """The key of the input that a client knows by `upload_id`.
-
-        Raises:
-            NotFound: it is not of the form that this storage gives.
-        """
-        if re.fullmatch("[0-9a-f]{64}", upload_id) is None:
-            raise NotFound("There is no such upload.", code="upload_not_found")
-        return f"{INPUTS}/{upload_id}"
+    def check(self) -> None:
+        """Writes and removes a temporary file; raises StorageFailed if that fails."""
+        root = self.work.root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root) as file:
+                file.write(b"check")
+        except OSError as exc:
+            raise StorageFailed(
+                f"{root} can't be written: {exc.strerror}.", suggestions=["Check its permissions and the disk."]
+            ) from exc
 
     def put_input(self, data: bytes) -> str:
-        """Keeps an input; on the disk when this returns.
-
-        Raises:
-            StorageFailed: it can't be written.
-        """
-        key = self.input_key(data)
-        path = self.root / key
+        """Stores an input and returns its key; raises StorageFailed if it could not be written."""
+        key = input_key(data)
+        path = self.work.root / key
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
@@ -65,83 +48,60 @@ class Storage:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(data)
         except OSError as exc:
-            raise StorageFailed(f"The upload could not be kept: {exc.strerror}.") from exc
+            raise StorageFailed(f"The upload could not be stored: {exc.strerror}.") from exc
         return key
 
     def path(self, key: str) -> Path:
-        """The file or folder behind a key.
-
-        Raises:
-            NotFound: nothing lies there, or the key leads out of the storage.
-        """
-        path = (self.root / key).resolve()
-        if not path.is_relative_to(self.root.resolve()) or not path.exists():
-            raise NotFound("There is no such file.", code="file_not_found")
+        """Returns the path of a stored file or folder; raises NotFound if there is none."""
+        path = resolve_key(self.work.root, key)
+        if not path.exists():
+            raise file_not_found()
         return path
 
-    def output_key(self, job_id: str, fencing_token: int) -> str:
-        """The folder that one claim of a job writes: another claim writes another folder."""
-        return f"{OUTPUTS}/{job_id}/{fencing_token}"
+    def fetch_job(self, job_id: str, keys: Collection[str]) -> None:
+        """Does nothing, because generators read this folder."""
 
-    def output_folder(self, job_id: str, fencing_token: int) -> Path:
-        """Its path, whether it exists or not."""
-        return self.root / self.output_key(job_id, fencing_token)
+    def publish_snapshot(self, job_id: str) -> None:
+        """Does nothing, because generators write to this folder."""
 
-    def snapshot_path(self, job_id: str) -> Path:
-        """Where a job that runs keeps how far it is: every claim goes on from what the one before kept."""
-        return self.root / OUTPUTS / job_id / SNAPSHOT
+    def publish_preview(self, job_id: str) -> None:
+        """Does nothing, because generators write to this folder."""
 
-    def preview_path(self, job_id: str) -> Path:
-        """Where a job that runs shows what it is becoming."""
-        return self.root / OUTPUTS / job_id / PREVIEW
-
-    def bring(self, job_id: str, keys: Collection[str]) -> None:
-        """Has the snapshot of a job, where there is one, and its inputs ready for a generator."""
-
-    def keep_snapshot(self, job_id: str) -> None:
-        """Makes the snapshot of a job outlive this machine."""
-
-    def show_preview(self, job_id: str) -> None:
-        """Makes the preview of a job be seen by other machines."""
+    def publish_output(self, job_id: str, fencing_token: int) -> None:
+        """Does nothing, because generators write to this folder."""
 
     def read_preview(self, job_id: str) -> bytes | None:
-        """The preview of a job that runs; None while it has none."""
+        """Returns the newest preview of a running job, or None if there is none yet."""
         try:
-            return self.preview_path(job_id).read_bytes()
+            return self.work.preview_path(job_id).read_bytes()
         except FileNotFoundError:
             return None
 
-    def keep_output(self, job_id: str, fencing_token: int) -> None:
-        """Makes the files of a claim outlive this machine."""
-
-    def leave(self, job_id: str, fencing_token: int) -> None:
-        """Is called when a generator has done with a claim of a job."""
+    def remove_work_files(self, job_id: str, fencing_token: int) -> None:
+        """Does nothing, because the work files are the stored files."""
 
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:
-        """Removes what the claims of a job wrote, but for the folder of key `keep`."""
-        folder = self.root / OUTPUTS / job_id
+        """Removes the files of all claims of a job, except the folder with the key `keep`."""
+        folder = self.work.root / OUTPUTS / job_id
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
             return
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path != self.root / keep:
+            if path != self.work.root / keep:
                 _remove(path)
 
     def remove_claim(self, job_id: str, fencing_token: int) -> None:
-        """Removes what one claim of a job wrote."""
-        folder = self.output_folder(job_id, fencing_token)
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()
+        """Removes the output of one claim of a job."""
+        self.work.remove_claim(job_id, fencing_token)
 
     def output_jobs(self) -> list[str]:
-        """The ids of all jobs that have a folder here."""
-        folder = self.root / OUTPUTS
+        """Returns the ids of all jobs that have a folder here."""
+        folder = self.work.root / OUTPUTS
         return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
     def remove_old_inputs(self, *, keep: Collection[str], older_than_seconds: float) -> int:
-        """Removes the inputs that are not in `keep` and were not put here lately; returns how many."""
-        folder, removed = self.root / INPUTS, 0
+        """Removes inputs that were not stored or used lately and returns their number."""
+        folder, removed = self.work.root / INPUTS, 0
         for path in folder.iterdir() if folder.is_dir() else ():
             if f"{INPUTS}/{path.name}" not in keep and path.stat().st_mtime < time.time() - older_than_seconds:
                 path.unlink(missing_ok=True)

@@ -1,15 +1,23 @@
-"""Opens the storage that the configuration names."""
+"""Opens the storage that the configuration names. A new backend is one more case here."""
 
 from pathlib import Path
 
 from deployments.storage.bucket import PATIENCE_SECONDS, BucketStorage
-from deployments.storage.folder import Storage
+from deployments.storage.folder import FolderStorage
+from deployments.storage.protocol import Storage
 
 
 def open_storage(root: Path, url: str | None, *, patience_seconds: float = PATIENCE_SECONDS) -> Storage:
-    """The storage in a bucket, or, without a URL, in the folder.
+    """Opens a bucket, or, without a URL, a folder.
+
+    Args:
+        root: the data folder of this machine.
+        url: the setting `storage_url`.
+        patience_seconds: how long a failed request to a bucket is repeated.
 
     Raises:
         ConfigurationError: the URL can't be used.
     """
-    return Storage(root) if url is None else BucketStorage(root, url, patience_seconds=patience_seconds)
+    if url is None:
+        return FolderStorage(root)
+    return BucketStorage(root, url, patience_seconds=patience_seconds)

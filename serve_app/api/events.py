@@ -98,7 +98,7 @@ async def stream(
     resumes after that event.
     """
     serving = services(connection)
-    await run_in_threadpool(serving.store.get, task_id)
+    await run_in_threadpool(serving.store.reader.get, task_id)
     return StreamingResponse(
         _stream(serving, _feed(connection), task_id, last_event_id),
         media_type="text/event-stream",
@@ -116,7 +116,7 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
     async with feed.subscribe() as subscription:
         if last is None:
             last = await run_in_threadpool(store.events.last_sequence)
-            job = await run_in_threadpool(store.get, task_id)
+            job = await run_in_threadpool(store.reader.get, task_id)
             yield _render_job(job, last)
             if job.state.ended:
                 return
@@ -128,7 +128,7 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
                 if event.type == "deleted" or JobState(event.data["state"]).ended:
                     return
             if not events:
-                job = await run_in_threadpool(store.get, task_id)
+                job = await run_in_threadpool(store.reader.get, task_id)
                 if job.state.ended:
                     yield _render_job(job, last)
                     return

@@ -9,7 +9,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.concurrency import run_in_threadpool
 
 from deployments.downloader import Availability, Presence
-from deployments.jobs.holdings import ReplicaInfo
+from deployments.jobs.replica_registry import ReplicaInfo
 from serve_app.api.schemas.models import (
     DownloadAnswer,
     DownloadProgress,
@@ -132,7 +132,7 @@ def _find(serving: Services, name: str) -> ModelSpec:
 
 async def _look(serving: Services) -> tuple[dict[str, Availability], list[ReplicaInfo]]:
     found: dict[str, Availability] = await _ask(serving.downloader.availability.remote())
-    return found, await run_in_threadpool(serving.holdings.all)
+    return found, await run_in_threadpool(serving.replicas.all)
 
 
 async def _ask(answer: Any, *, seconds: float | None = _ANSWER_SECONDS) -> Any:

@@ -66,7 +66,7 @@ async def submit(request: Request, serving: Serving, idempotency_key: Idempotenc
 
 
 def _estimate_seconds(serving: Services, params: GenerationParams) -> float | None:
-    return estimate_seconds(params, serving.store.run_times(params.model))
+    return estimate_seconds(params, serving.store.reader.run_times(params.model))
 
 
 def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, seconds: float | None = None) -> Job:
@@ -127,8 +127,8 @@ async def upload(request: Request, serving: Serving) -> Upload:
 @router.get("/generation/{task_id}")
 def read_task(task_id: str, serving: Serving) -> TaskInfo:
     """Returns a job."""
-    job = serving.store.get(task_id)
-    return TaskInfo.of(job, queue_position=serving.store.queue_positions().get(job.id))
+    job = serving.store.reader.get(task_id)
+    return TaskInfo.of(job, queue_position=serving.store.reader.queue_positions().get(job.id))
 
 
 @router.get("/generation/{task_id}/preview", response_class=Response)
@@ -137,7 +137,7 @@ def read_preview(task_id: str, serving: Serving) -> Response:
 
     Responds 404 before the first preview, and once the job has ended.
     """
-    job = serving.store.get(task_id)
+    job = serving.store.reader.get(task_id)
     content = serving.storage.read_preview(job.id) if job.state is JobState.PROCESSING else None
     if content is None:
         raise NotFound(
@@ -151,7 +151,7 @@ def read_preview(task_id: str, serving: Serving) -> Response:
 @router.post("/queue/reorder")
 def reorder(order: ReorderRequest, serving: Serving) -> Message:
     """Changes the order of pending jobs. They exchange their places; all other jobs keep theirs."""
-    serving.store.reorder(order.task_ids)
+    serving.store.writer.reorder(order.task_ids)
     return Message(message="Reordered.")
 
 
@@ -164,10 +164,10 @@ def read_queue(
 ) -> QueueAnswer:
     """Returns the number of jobs in each state, and a page of jobs, newest first."""
     store = serving.store
-    counts = store.count()
-    positions = store.queue_positions()
-    running = store.page(states=[JobState.PROCESSING], limit=1, newest_first=False)
-    page = store.page(states=[status] if status else (), after=after, limit=limit)
+    counts = store.reader.count()
+    positions = store.reader.queue_positions()
+    running = store.reader.page(states=[JobState.PROCESSING], limit=1, newest_first=False)
+    page = store.reader.page(states=[status] if status else (), after=after, limit=limit)
     tasks = [TaskInfo.of(job, queue_position=positions.get(job.id)) for job in page]
     return QueueAnswer(
         total_tasks=sum(counts.values()),
@@ -185,5 +185,5 @@ def read_queue(
 @router.post("/queue/{task_id}/cancel")
 def cancel(task_id: str, serving: Serving) -> Message:
     """Cancels a job: a pending job at once, a running job within one denoising step."""
-    job = serving.store.request_cancel(task_id)
+    job = serving.store.writer.request_cancel(task_id)
     return Message(message="Cancelled." if job.state.ended else "Cancelling: the job stops within one denoising step.")

@@ -68,7 +68,7 @@ def list_videos(
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:
     """Returns a page of jobs, by default newest first."""
-    found = serving.store.page(after=after, limit=limit + 1, newest_first=order == "desc")
+    found = serving.store.reader.page(after=after, limit=limit + 1, newest_first=order == "desc")
     page = found[:limit]
     return VideoList(
         data=[Video.of(job) for job in page],
@@ -81,7 +81,7 @@ def list_videos(
 @router.get("/videos/{video_id}")
 def read_video(video_id: str, response: Response, serving: Serving) -> Video:
     """Returns a job. The header `openai-poll-after-ms` suggests when to poll again, until the job has ended."""
-    return describe_job(serving.store.get(video_id), response)
+    return describe_job(serving.store.reader.get(video_id), response)
 
 
 @router.delete("/videos/{video_id}")

@@ -37,11 +37,11 @@ def list_outputs(
     serving: Serving, limit: Annotated[int, Query(ge=1, le=1000)] = 1000, after: str | None = None
 ) -> OutputsAnswer:
     """Returns a page of completed videos, newest first."""
-    page = serving.store.page(states=[JobState.COMPLETED], limit=limit, after=after)
+    page = serving.store.reader.page(states=[JobState.COMPLETED], limit=limit, after=after)
     return OutputsAnswer(
         videos=[VideoMetadata.of(job) for job in page],
-        total_count=serving.store.count()[JobState.COMPLETED],
-        total_size_mb=round(serving.store.output_bytes() / 1e6, 3),
+        total_count=serving.store.reader.count()[JobState.COMPLETED],
+        total_size_mb=round(serving.store.reader.output_bytes() / 1e6, 3),
     )
 
 

@@ -94,7 +94,7 @@ def _read_reference(serving: Services, reference: object) -> str:
             suggestions=["Send the video as a file in multipart/form-data, or the id of its job as video[id]."],
         )
     try:
-        return serving.store.get(video_id).id
+        return serving.store.reader.get(video_id).id
     except NotFound as exc:
         exc.param = "video"
         raise

@@ -8,11 +8,11 @@ from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import HTTPConnection
 
-from deployments.jobs.holdings import Holdings
+from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
-from deployments.storage.folder import Storage
 from deployments.storage.opening import open_storage
+from deployments.storage.protocol import Storage
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 
@@ -29,7 +29,7 @@ class Services:
     storage: Storage
     jobs: JobService
     served: Sequence[ModelSpec]
-    holdings: Holdings
+    replicas: ReplicaRegistry
     dispatcher: DeploymentHandle[Any]
     downloader: DeploymentHandle[Any]
 
@@ -54,7 +54,7 @@ class Services:
             storage=storage,
             jobs=JobService(store, storage, served),
             served=served,
-            holdings=Holdings(store.database),
+            replicas=ReplicaRegistry(store.database),
             dispatcher=dispatcher,
             downloader=downloader,
         )

@@ -86,7 +86,7 @@ def _stop_with_the_last_job(hub: HubServer, service: Service) -> None:
         assert client.post(f"/api/v1/queue/{cancelled}/cancel").status_code == 200, (
             "the next dispatcher cancels the job"
         )
-    wait_until(lambda: "The fetch of from-hub was stopped" in service.log.read_text())
+    wait_until(lambda: "The download of from-hub was stopped" in service.log.read_text())
 
 
 def test_only_a_corrupted_file_is_downloaded_again_for_a_job(

@@ -69,4 +69,4 @@ def test_a_busy_replica_that_serve_stops_hands_its_job_over(tmp_path: Path) -> N
         task = service.wait_for(second, "completed", "failed")
         assert (task["status"], task["attempt"]) == ("completed", 1)
         assert task["result"]["resumed_from_step"] >= left_at
-        assert "its replica is leaving" in service.log.read_text()
+        assert "Serve is stopping its replica" in service.log.read_text()

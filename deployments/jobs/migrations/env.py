@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection that `upgrade` opened."""
+"""Alembic's entry point, which migrates over the connection that `upgrade` opened."""
 
 from alembic import context
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from deployments.downloader import Availability, Presence
-from deployments.jobs.holdings import LoadedInfo, ReplicaInfo
+from deployments.jobs.replica_registry import LoadedInfo, ReplicaInfo
 from wan22_bridge.catalogue import ModelSpec
 
 Status = Literal["missing", "downloading", "available", "loaded"]

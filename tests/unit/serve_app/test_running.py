@@ -95,7 +95,7 @@ def test_a_data_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
 def test_a_bucket_that_is_not_there_is_named_with_what_to_look_for(tmp_path: Path) -> None:
     with serving_bucket():
         config, settings = load_config(_write(tmp_path, storage_url="s3://no-such"), port=0, data_dir=tmp_path)
-        with pytest.raises(ConfigurationError, match=r"storage_url: .*bucket does not exist\. Look for the bucket"):
+        with pytest.raises(ConfigurationError, match=r"storage_url: .*bucket does not exist\. Check that the"):
             check_machine(config, settings)
 
 

@@ -1,4 +1,4 @@
-"""Jobs and events."""
+"""Create the tables of jobs and events."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def upgrade() -> None:
-    """Makes both tables."""
+    """Creates both tables."""
     op.create_table(
         "jobs",
         sa.Column("number", _NUMBER, primary_key=True, autoincrement=True),
@@ -52,6 +52,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Removes both tables, and with them every job."""
+    """Drops both tables and with them every job."""
     op.drop_table("events")
     op.drop_table("jobs")

@@ -1,4 +1,4 @@
-"""Which job's video a job was made from."""
+"""Add the job whose video or parameters a job reuses."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,11 +8,11 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Adds the column; what was there before was made from no other job's video."""
+    """Adds the column. Older jobs have no source job."""
     op.add_column("jobs", sa.Column("source_job_id", sa.String(64)))
 
 
 def downgrade() -> None:
-    """Removes it."""
+    """Drops the column."""
     with op.batch_alter_table("jobs") as table:
         table.drop_column("source_job_id")

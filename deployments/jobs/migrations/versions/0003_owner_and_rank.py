@@ -1,4 +1,4 @@
-"""Whose a job is, and where its user put it."""
+"""Add a job's owner and its place in a reordered queue."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,13 +8,13 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Adds the columns; what was there before is of one owner, and in the order of submission."""
+    """Adds the columns. Older jobs share one owner and keep the order of their submission."""
     op.add_column("jobs", sa.Column("owner", sa.String(128), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("rank", sa.BigInteger()))
 
 
 def downgrade() -> None:
-    """Removes them."""
+    """Drops both columns."""
     with op.batch_alter_table("jobs") as table:
         table.drop_column("rank")
         table.drop_column("owner")

@@ -1,4 +1,4 @@
-"""Which claim of a job is to give its slot to another."""
+"""Add the fencing token of the claim that was asked to give up its slot (preemption)."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,11 +8,11 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Adds the column; no job was asked to."""
+    """Adds the column. Older jobs were never asked."""
     op.add_column("jobs", sa.Column("yield_token", sa.Integer()))
 
 
 def downgrade() -> None:
-    """Removes it."""
+    """Drops the column."""
     with op.batch_alter_table("jobs") as table:
         table.drop_column("yield_token")

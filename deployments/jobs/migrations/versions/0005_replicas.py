@@ -1,4 +1,4 @@
-"""What generators have loaded."""
+"""Create the table of generator replicas and their loaded models."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Makes the table; generators fill it as they go."""
+    """Creates the table. The generators fill it with their heartbeats."""
     op.create_table(
         "replicas",
         sa.Column("id", sa.String(128), primary_key=True),
@@ -18,5 +18,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops it."""
+    """Drops the table."""
     op.drop_table("replicas")

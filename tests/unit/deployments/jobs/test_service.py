@@ -13,7 +13,9 @@ from PIL import Image
 from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobState
 from deployments.jobs.service import UNUSED_INPUTS_KEPT_SECONDS, JobService
 from deployments.jobs.store import JobStore
-from deployments.storage.folder import Storage
+from deployments.storage.folder import FolderStorage
+from deployments.storage.keys import output_key
+from deployments.storage.protocol import Storage
 from tests.videos import mp4, ramp
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import Conflict, InvalidRequest, NotFound
@@ -30,7 +32,7 @@ def _png(color: str) -> bytes:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path / "files")
+    return FolderStorage(tmp_path / "files")
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ _REGENERATE = GenerationRequest(prompt="a cat", model="t2v")
 
 
 def _files(storage: Storage) -> list[str]:
-    return sorted(str(path.relative_to(storage.root)) for path in storage.root.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(storage.work.root)) for path in storage.work.root.rglob("*") if path.is_file())
 
 
 def test_a_jobs_images_are_stored(service: JobService, storage: Storage) -> None:
@@ -62,7 +64,7 @@ def test_an_upload_is_used_by_its_id(service: JobService) -> None:
 @pytest.mark.parametrize("upload_id", ["nope", "../jobs.db", "../../etc/passwd", "", "/etc/passwd", "."])
 def test_an_unknown_upload_is_rejected(upload_id: str, service: JobService, storage: Storage) -> None:
     storage.put_input(b"another")
-    (storage.root / "jobs.db").write_bytes(_png("red"))
+    (storage.work.root / "jobs.db").write_bytes(_png("red"))
     with pytest.raises(InvalidRequest) as caught:
         service.submit(_REQUEST, image=upload_id)
     assert caught.value.code == "unknown_upload"
@@ -73,7 +75,7 @@ def test_a_rejected_request_stores_nothing(service: JobService, storage: Storage
         with pytest.raises(InvalidRequest):
             service.submit(_REQUEST, image=image, end_image=end_image)
     assert _files(storage) == []
-    assert sum(store.count().values()) == 0
+    assert sum(store.reader.count().values()) == 0
 
 
 def test_an_idempotency_key_covers_the_whole_request_but_not_the_drawn_seed(service: JobService) -> None:
@@ -102,10 +104,10 @@ def test_a_retry_after_an_upgrade_that_adds_a_field_gets_the_same_job(service: J
 
 def test_deleting_a_job_deletes_its_files(service: JobService, storage: Storage, store: JobStore) -> None:
     job = service.submit(_REQUEST, image=_png("red"))
-    storage.output_folder(job.id, 1).mkdir(parents=True)
+    storage.work.output_folder(job.id, 1).mkdir(parents=True)
     service.delete(job.id)
     with pytest.raises(JobNotFound):
-        store.get(job.id)
+        store.reader.get(job.id)
     assert storage.output_jobs() == []
 
 
@@ -117,19 +119,19 @@ def test_tidy_removes_only_unused_files(service: JobService, storage: Storage, s
     assert job.params.image is not None
     for key in (job.params.image, unused.key):
         os.utime(storage.path(key), (long_ago, long_ago))
-    store.claim(job.id, lease_seconds=10)
-    store.complete(job.id, 1, output={"folder": storage.output_key(job.id, 1)}, result={})
+    store.runner.claim(job.id, lease_seconds=10)
+    store.runner.complete(job.id, 1, output={"folder": output_key(job.id, 1)}, result={})
     for token in (1, 2):
-        storage.output_folder(job.id, token).mkdir(parents=True)
-    storage.output_folder("video_gone", 1).mkdir(parents=True)
+        storage.work.output_folder(job.id, token).mkdir(parents=True)
+    storage.work.output_folder("video_gone", 1).mkdir(parents=True)
 
     service.tidy()
 
     assert _files(storage) == sorted([job.params.image, fresh.key])
     assert storage.output_jobs() == [job.id]
-    assert not storage.output_folder(job.id, 2).exists()
-    assert storage.output_folder(job.id, 1).exists()
-    assert store.get(job.id).state is JobState.COMPLETED
+    assert not storage.work.output_folder(job.id, 2).exists()
+    assert storage.work.output_folder(job.id, 1).exists()
+    assert store.reader.get(job.id).state is JobState.COMPLETED
 
 
 @pytest.fixture
@@ -140,11 +142,11 @@ def earlier(service: JobService, storage: Storage, store: JobStore) -> Job:
 
 
 def _complete(job: Job, storage: Storage, store: JobStore) -> Job:
-    assert store.claim(job.id, lease_seconds=10) is not None
-    folder = storage.output_folder(job.id, 1)
+    assert store.runner.claim(job.id, lease_seconds=10) is not None
+    folder = storage.work.output_folder(job.id, 1)
     folder.mkdir(parents=True)
     (folder / "video.mp4").write_bytes(mp4())
-    return store.complete(job.id, 1, output={"folder": storage.output_key(job.id, 1), "video": "video.mp4"}, result={})
+    return store.runner.complete(job.id, 1, output={"folder": output_key(job.id, 1), "video": "video.mp4"}, result={})
 
 
 def test_an_uploaded_video_is_regenerated_or_continued(service: JobService) -> None:
@@ -170,13 +172,13 @@ def test_a_deleted_jobs_video_is_kept_as_the_input_of_others(
     long_ago = time.time() - UNUSED_INPUTS_KEPT_SECONDS - 1
 
     service.delete(earlier.id)
-    for path in (storage.root / "inputs").iterdir():
+    for path in (storage.work.root / "inputs").iterdir():
         os.utime(path, (long_ago, long_ago))
     service.tidy()
 
     assert _files(storage) == [regenerated.params.video]
     assert storage.path(regenerated.params.video or "").read_bytes() == mp4()
-    assert store.get(regenerated.id).source_job_id == earlier.id
+    assert store.reader.get(regenerated.id).source_job_id == earlier.id
 
 
 @pytest.mark.parametrize("ending", ["pending", "processing", "cancelled", "failed", "deleted"])
@@ -185,11 +187,11 @@ def test_a_job_without_a_video_is_rejected_as_an_input(
 ) -> None:
     job = service.submit(_REQUEST, image=_png("red"))
     if ending in ("processing", "failed"):
-        store.claim(job.id, lease_seconds=10)
+        store.runner.claim(job.id, lease_seconds=10)
     if ending == "failed":
-        store.fail(job.id, 1, {"message": "It broke."})
+        store.runner.fail(job.id, 1, {"message": "It broke."})
     if ending == "cancelled":
-        store.request_cancel(job.id)
+        store.writer.request_cancel(job.id)
     if ending == "deleted":
         service.delete(job.id)
     before = _files(storage)
@@ -225,7 +227,7 @@ def test_a_rejected_video_stores_nothing(service: JobService, storage: Storage, 
     with pytest.raises(InvalidRequest):
         service.upload(mp4(ramp(0), movflags="empty_moov"))
     assert _files(storage) == []
-    assert sum(store.count().values()) == 0
+    assert sum(store.reader.count().values()) == 0
 
 
 def test_a_remix_changes_the_prompt_only(service: JobService, storage: Storage, store: JobStore, earlier: Job) -> None:
@@ -241,8 +243,8 @@ def test_a_remix_changes_the_prompt_only(service: JobService, storage: Storage, 
 
 
 def test_a_key_can_not_name_a_file_outside_the_storage(storage: Storage) -> None:
-    storage.root.mkdir()
-    (storage.root.parent / "secret").touch()
+    storage.work.root.mkdir()
+    (storage.work.root.parent / "secret").touch()
     for key in ("../secret", "/etc/passwd", "inputs/../../secret"):
         with pytest.raises(NotFound):
             storage.path(key)

@@ -1,25 +1,25 @@
-"""Which running job gives way to one of a higher priority."""
+"""The choice of the job that is preempted for a job of higher priority."""
 
 from typing import Any
 
 import pytest
 
-from deployments.scheduling.preemption import MOST_TIMES, Running, choose_to_yield
+from deployments.scheduling.preemption import MAX_PREEMPTIONS, RunningJob, choose_job_to_preempt
 
 HIGH, NORMAL, LOW = 1, 0, -1
 
 
-def runs(job_id: str, **changes: Any) -> Running:
-    """A job of normal priority that will end at second 1000."""
-    usual: dict[str, Any] = {"priority": NORMAL, "ends_at": 1000.0, "given_back": 0, "asked": False}
-    return Running(id=job_id, **(usual | changes))
+def runs(job_id: str, **changes: Any) -> RunningJob:
+    """Makes a running job of normal priority that ends at second 1000."""
+    usual: dict[str, Any] = {"priority": NORMAL, "ends_at": 1000.0, "preemptions": 0, "preemption_requested": False}
+    return RunningJob(id=job_id, **(usual | changes))
 
 
-def chosen(priority: int, *running: Running) -> str | None:
-    return choose_to_yield(priority, running, now=100, patience_seconds=300)
+def chosen(priority: int, *running: RunningJob) -> str | None:
+    return choose_job_to_preempt(priority, running, now=100, patience_seconds=300)
 
 
-def test_the_lowest_priority_gives_way_and_of_these_what_runs_the_longest() -> None:
+def test_the_longest_job_of_the_lowest_priority_is_preempted() -> None:
     running = [runs("a"), runs("b", priority=LOW), runs("c", priority=LOW, ends_at=2000.0)]
     assert chosen(HIGH, *running) == "c"
     assert chosen(NORMAL, *running) == "c"
@@ -28,13 +28,19 @@ def test_the_lowest_priority_gives_way_and_of_these_what_runs_the_longest() -> N
 
 @pytest.mark.parametrize(
     "change",
-    [{"priority": HIGH}, {"ends_at": 400.0}, {"ends_at": None}, {"given_back": MOST_TIMES}, {"asked": True}],
+    [
+        {"priority": HIGH},
+        {"ends_at": 400.0},
+        {"ends_at": None},
+        {"preemptions": MAX_PREEMPTIONS},
+        {"preemption_requested": True},
+    ],
 )
-def test_a_job_is_left_alone(change: dict[str, Any]) -> None:
+def test_some_jobs_are_never_preempted(change: dict[str, Any]) -> None:
     assert chosen(HIGH, runs("a", **change)) is None
     assert chosen(HIGH, runs("a")) == "a"
 
 
-def test_nobody_is_asked_while_another_slot_is_soon_free() -> None:
+def test_no_job_is_preempted_while_another_slot_becomes_free_soon() -> None:
     assert chosen(HIGH, runs("a"), runs("b", ends_at=390.0)) is None
-    assert chosen(HIGH, runs("a"), runs("b", asked=True)) is None
+    assert chosen(HIGH, runs("a"), runs("b", preemption_requested=True)) is None

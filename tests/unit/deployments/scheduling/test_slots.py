@@ -1,4 +1,4 @@
-"""What the dispatcher knows of its slots."""
+"""The dispatcher's model of its slots."""
 
 from deployments.scheduling.policy import Holding, Need
 from deployments.scheduling.slots import Slots
@@ -13,17 +13,17 @@ def test_a_slot_holds_what_its_last_job_needed() -> None:
     assert slots.free(2) == {(): [1]}
     slots.end(0, holds=True, load_seconds=None)
     assert slots.free(2) == {(A,): [0], (): [1]}
-    assert sum(map(len, slots.free(1).values())) == 1, "others run jobs, too"
+    assert sum(map(len, slots.free(1).values())) == 1, "the limit counts"
 
 
-def test_a_slot_whose_generator_died_holds_nothing() -> None:
+def test_a_slot_with_a_dead_generator_holds_nothing() -> None:
     slots = Slots(1)
     slots.begin(0, A, ends_at=10)
     slots.end(0, holds=False, load_seconds=None)
     assert slots.free(1) == {(): [0]}
 
 
-def test_what_has_not_been_used_the_longest_comes_first() -> None:
+def test_the_least_recently_used_slots_come_first() -> None:
     slots = Slots(3)
     for index, need in ((0, A), (1, B), (2, A_FP8)):
         slots.begin(index, need, ends_at=10)
@@ -32,7 +32,7 @@ def test_what_has_not_been_used_the_longest_comes_first() -> None:
     assert list(slots.free(3)) == [(B,), (A_FP8,), (A,)]
 
 
-def test_soon_is_twice_as_long_as_the_type_took_to_be_loaded_the_last_time() -> None:
+def test_soon_means_within_twice_the_last_load_time_of_the_type() -> None:
     slots = Slots(1)
     slots.begin(0, A, ends_at=100)
     slots.end(0, holds=True, load_seconds=40)
@@ -43,7 +43,7 @@ def test_soon_is_twice_as_long_as_the_type_took_to_be_loaded_the_last_time() -> 
     assert not slots.soon(now=111)
 
 
-def test_a_job_that_found_its_type_there_tells_nothing_of_how_long_it_takes_to_load() -> None:
+def test_a_job_on_a_loaded_type_does_not_change_the_load_time() -> None:
     slots = Slots(1)
     for load_seconds in (40.0, 1.0):
         slots.begin(0, A, ends_at=100)
@@ -52,7 +52,7 @@ def test_a_job_that_found_its_type_there_tells_nothing_of_how_long_it_takes_to_l
     assert slots.soon(now=21) == {"A": 1}
 
 
-def test_a_slot_keeps_as_many_models_of_a_type_as_it_may_and_all_go_with_the_replica() -> None:
+def test_a_slot_keeps_several_models_of_a_type_and_loses_them_with_the_replica() -> None:
     slots = Slots(1, models=2)
 
     def run(need: Need) -> list[Holding]:
@@ -65,32 +65,32 @@ def test_a_slot_keeps_as_many_models_of_a_type_as_it_may_and_all_go_with_the_rep
     assert run(A) == [(A_FP8, A)]
     assert run(Need("A", "A-int8")) == [(A, Need("A", "A-int8"))]
     assert run(A._replace(loras=("style",))) == [(Need("A", "A-int8"), A._replace(loras=("style",)))]
-    assert run(B) == [(B,)], "another type is another replica"
+    assert run(B) == [(B,)], "each type has its own replica"
 
 
-def test_a_slot_of_replicas_that_take_all_types_keeps_several_types() -> None:
+def test_a_slot_of_shared_replicas_keeps_several_types() -> None:
     slots = Slots(1, models=2, shared=True)
     for need in (A, B):
         slots.begin(0, need, ends_at=0)
         slots.end(0, holds=True, load_seconds=None)
     assert list(slots.free(1)) == [(A, B)]
-    slots.see({"A": 0, "B": 1})
-    assert list(slots.free(1)) == [(A, B)], "one replica is there, whatever it is called"
-    slots.see({})
+    slots.forget_missing({"A": 0, "B": 1})
+    assert list(slots.free(1)) == [(A, B)], "one shared replica is alive, under any name"
+    slots.forget_missing({})
     assert list(slots.free(1)) == [()]
 
 
-def test_what_a_replica_held_that_has_gone_is_forgotten() -> None:
+def test_slots_forget_the_models_of_missing_replicas() -> None:
     slots = Slots(3)
     for index, need in ((0, A), (1, A_FP8), (2, B)):
         slots.begin(index, need, ends_at=0)
     for index in (1, 2):
         slots.end(index, holds=True, load_seconds=None)
-    slots.see({"A": 2, "B": 1})
+    slots.forget_missing({"A": 2, "B": 1})
     assert slots.free(3) == {(A_FP8,): [1], (B,): [2]}
-    slots.see({"A": 1, "B": 1})
+    slots.forget_missing({"A": 1, "B": 1})
     assert slots.free(3) == {(): [1], (B,): [2]}
-    slots.see({})
+    slots.forget_missing({})
     assert slots.free(3) == {(): [1, 2]}
     slots.end(0, holds=True, load_seconds=None)
-    assert (A,) in slots.free(3), "the job that ran was there, whatever was seen"
+    assert (A,) in slots.free(3), "a running job proves its replica alive"

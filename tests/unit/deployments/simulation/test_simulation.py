@@ -1,8 +1,8 @@
-"""The simulator: traces, replays whose outcome is known, and what the scheduler makes of the standard traces."""
+"""The simulator: traces, replays with known outcomes, and the scheduler's targets on the standard traces."""
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,6 @@ from deployments.simulation.traces import (
     lower_bound,
     make_trace,
     read_trace,
-    write_trace,
 )
 from serve_app.cli.main import app
 from tests.jobs import make_job
@@ -47,7 +46,7 @@ def schedule(jobs: list[TraceJob], gpus: int = 1) -> list[Run]:
     return replay(jobs, gpus, TIMES, Queue(Policy(), Ledger()))
 
 
-def test_a_job_begins_once_what_it_needs_is_loaded() -> None:
+def test_a_job_begins_when_its_model_is_loaded() -> None:
     runs = schedule([job(0), job(0, "b-bf16"), job(0), job(0, "a-fp8")])
     assert [(run.number, run.claimed_at, run.began_at, run.ended_at) for run in runs] == [
         (0, 0, 30, 130),
@@ -57,7 +56,7 @@ def test_a_job_begins_once_what_it_needs_is_loaded() -> None:
     ]
 
 
-def test_figures_are_what_happened() -> None:
+def test_the_figures_of_a_small_replay() -> None:
     jobs = [job(0), job(0, "b-bf16")]
     found = measure(jobs, 1, schedule(jobs))
     assert (found.makespan, found.bound, found.swaps) == (260, 200, 2)
@@ -65,7 +64,7 @@ def test_figures_are_what_happened() -> None:
     assert (found.wait_median, found.wait_p95) == ((30 + 160) / 2, 160)
 
 
-def test_first_come_first_served_loads_for_every_change() -> None:
+def test_first_come_first_served_loads_a_model_for_every_change_of_type() -> None:
     jobs = [job(index, ("a-bf16", "b-bf16")[index % 2]) for index in range(6)]
     runs = replay(jobs, 1, TIMES, FirstComeFirstServed())
     assert [run.number for run in runs] == list(range(6))
@@ -73,22 +72,22 @@ def test_first_come_first_served_loads_for_every_change() -> None:
     assert measure(jobs, 1, schedule(jobs)).swaps == 2
 
 
-def test_uncoordinated_deployments_keep_a_gpu_that_another_one_needs() -> None:
+def test_an_uncoordinated_deployment_keeps_a_gpu_that_another_one_needs() -> None:
     jobs = [job(0), job(1, "b-bf16")]
     first, second = replay_uncoordinated(jobs, 1, TIMES)
-    assert (first.number, first.claimed_at) == (0, 30), "after the delay of scaling up"
-    assert (second.number, second.claimed_at) == (1, 160 + 600), "after the delay of scaling down"
+    assert (first.number, first.claimed_at) == (0, 30), "the job waits for the upscale delay"
+    assert (second.number, second.claimed_at) == (1, 160 + 600), "the job waits for the downscale delay"
 
 
-def test_no_schedule_ends_before_the_bound() -> None:
+def test_the_lower_bound_of_the_makespan() -> None:
     assert lower_bound([job(0), job(0), job(50)], 2) == 150
     assert lower_bound([job(0), job(1000)], 2) == 1100
 
 
-def test_a_fair_share_is_what_an_owner_would_have_without_the_others() -> None:
+def test_the_fair_waits_of_a_light_and_a_heavy_owner() -> None:
     jobs = sorted([job(0, owner="heavy") for _ in range(20)] + [job(0, owner="light")], key=lambda item: item.owner)
     fair = fair_waits(jobs, 1, TIMES)
-    assert fair["light"] == pytest.approx(100 + 130), "half of the GPU; a job that runs and a load come to that"
+    assert fair["light"] == pytest.approx(100 + 130), "half of the GPU, then the running job's remainder and one load"
     assert fair["heavy"] > 1800
 
 
@@ -107,16 +106,16 @@ def test_the_scheduler_meets_its_targets_on_the_standard_traces(name: str) -> No
     assert all(wait <= 2 * fair[owner] for owner, wait in found.wait_p95_by_owner.items())
 
 
-def test_a_trace_depends_on_its_seed_alone() -> None:
+def test_equal_seeds_make_equal_traces() -> None:
     times = load_times()
     assert make_trace("steady", 2, times, seed=3) == make_trace("steady", 2, times, seed=3)
     assert make_trace("steady", 2, times, seed=3) != make_trace("steady", 2, times, seed=4)
     assert len(make_trace("burst", 2, times, jobs=7)) == 7
 
 
-def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_trace_is_read_from_a_file_of_json_lines(tmp_path: Path) -> None:
     jobs = [replace(job(1, owner="ann"), priority=1, loras=("style",)), job(2, "b-bf16")]
-    write_trace(tmp_path / "trace.jsonl", jobs)
+    (tmp_path / "trace.jsonl").write_text("\n".join(json.dumps(asdict(item)) for item in jobs))
     assert read_trace(tmp_path / "trace.jsonl", TIMES) == jobs
 
 
@@ -125,7 +124,7 @@ def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         (b"{", "line 1: Invalid JSON"),
         (b'{"at": 0}', "line 1: model"),
-        (b'{"at": 0, "model": "c", "run_seconds": 1}', "no times are known of the model 'c', only of a-bf16"),
+        (b'{"at": 0, "model": "c", "run_seconds": 1}', "the model 'c' has no known times, expected one of a-bf16"),
         (b'{"at": 0, "model": "a-bf16", "run_seconds": 0}', "run_seconds Input should be greater than 0"),
         (b'{"at": -1, "model": "a-bf16", "run_seconds": 1}', "at Input should be greater than or equal to 0"),
         (b'{"at": 0, "model": "a-bf16", "run_seconds": Infinity}', "run_seconds Input should be a finite number"),
@@ -135,21 +134,21 @@ def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
         (b"", "no jobs"),
     ],
 )
-def test_a_bad_trace_is_told_by_its_line(line: bytes, reason: str, tmp_path: Path) -> None:
+def test_a_bad_trace_is_rejected_with_the_line_number(line: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_bytes(line)
     with pytest.raises(InvalidRequest, match=reason):
         read_trace(tmp_path / "bad.jsonl", TIMES)
 
 
-def test_what_a_store_has_seen_is_a_trace_that_begins_with_its_first_job(
+def test_the_completed_jobs_of_a_database_are_a_trace_that_begins_with_the_first_job(
     store: JobStore, database_url: str, clock: Clock
 ) -> None:
     for seconds in (3.5, 4.5):
-        done = store.submit(make_job())
-        store.claim(done.id, lease_seconds=10)
-        store.complete(done.id, 1, output={}, result={"generation_time_seconds": seconds})
+        done = store.writer.submit(make_job())
+        store.runner.claim(done.id, lease_seconds=10)
+        store.runner.complete(done.id, 1, output={}, result={"generation_time_seconds": seconds})
         clock.now += 60
-    store.submit(make_job())
+    store.writer.submit(make_job())
 
     found = read_store(database_url, load_times())
 
@@ -157,12 +156,12 @@ def test_what_a_store_has_seen_is_a_trace_that_begins_with_its_first_job(
     assert measure(found, 1, replay(found, 1, load_times(), Queue(Policy(), Ledger()))).makespan < 80
 
 
-def test_a_store_without_a_job_that_ended_is_told(store: JobStore, database_url: str) -> None:
+def test_a_database_without_completed_jobs_is_rejected(store: JobStore, database_url: str) -> None:
     with pytest.raises(InvalidRequest, match="no completed job"):
         read_store(database_url, load_times())
 
 
-def test_the_command_tells_and_draws(tmp_path: Path) -> None:
+def test_the_command_prints_json_and_draws_a_plot(tmp_path: Path) -> None:
     plot = tmp_path / "replay.png"
     done = CliRunner().invoke(app, ["simulate", "--trace", "burst", "--gpus", "2", "--json", "--plot", str(plot)])
     assert done.exit_code == 0
@@ -175,7 +174,7 @@ def test_the_command_tells_and_draws(tmp_path: Path) -> None:
     ("trace", "reason"),
     [("nowhere", "neither steady, burst, tenant"), ("sqlite:///new.db", "no database"), ("x://y", "not supported")],
 )
-def test_the_command_tells_what_is_wrong_and_leaves_nothing(
+def test_the_command_reports_a_bad_trace_and_creates_no_file(
     trace: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

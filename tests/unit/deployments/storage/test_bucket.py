@@ -1,4 +1,4 @@
-"""Storage in a bucket: machines that share no folder have the same files."""
+"""Storage in a bucket, which machines without a common folder share."""
 
 import os
 import socket
@@ -10,14 +10,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from deployments.storage.bucket import UNUSED_COPIES_KEPT_SECONDS, BucketStorage
-from deployments.storage.folder import Storage
-from deployments.storage.opening import open_storage
+from deployments.storage.keys import output_key
+from deployments.storage.protocol import Storage
 from tests.bucket import serving_bucket
 from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed
 
 JOB = "video_1"
 AWAY_SECONDS = 4
-"""Longer than ten tries take."""
+"""Longer than obstore's default of ten retries takes."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def machines(url: str, tmp_path: Path) -> tuple[BucketStorage, BucketStorage]:
-    """The storage as two machines have it, each in a bucket of its own."""
+    """The storage of two machines that share a bucket. Each test has a prefix of its own."""
     prefix = f"{url}/{tmp_path.name}"
     return BucketStorage(tmp_path / "one", prefix), BucketStorage(tmp_path / "other", prefix)
 
@@ -39,52 +39,54 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _make_output(storage: Storage, token: int, content: bytes) -> str:
-    _write(storage.output_folder(JOB, token) / "video.mp4", content)
-    storage.keep_output(JOB, token)
-    return f"{storage.output_key(JOB, token)}/video.mp4"
+    _write(storage.work.output_folder(JOB, token) / "video.mp4", content)
+    storage.publish_output(JOB, token)
+    return f"{output_key(JOB, token)}/video.mp4"
 
 
-def test_what_one_machine_keeps_another_has(machines: tuple[BucketStorage, BucketStorage]) -> None:
+def test_files_of_one_machine_are_available_on_another(machines: tuple[BucketStorage, BucketStorage]) -> None:
     one, other = machines
     key = one.put_input(b"an image")
     video = _make_output(one, 1, b"a video" * 3_000_000)
-    other.bring(JOB, [key])
+    other.fetch_job(JOB, [key])
     assert (other.inputs_root / key).read_bytes() == b"an image"
     assert other.path(video).read_bytes() == b"a video" * 3_000_000
-    assert other.path(video).stat().st_mtime == one.path(video).stat().st_mtime, "of one time, and so of one ETag"
+    assert other.path(video).stat().st_mtime == one.path(video).stat().st_mtime, "equal times make equal ETags"
 
 
-def test_a_job_goes_on_from_the_newest_snapshot_of_any_machine(machines: tuple[BucketStorage, BucketStorage]) -> None:
+def test_a_job_resumes_from_the_newest_snapshot_of_any_machine(machines: tuple[BucketStorage, BucketStorage]) -> None:
     one, other = machines
     for storage, content in ((one, b"step 3"), (other, b"step 7")):
-        _write(storage.snapshot_path(JOB), content)
-        storage.keep_snapshot(JOB)
-    one.bring(JOB, [])
-    assert one.snapshot_path(JOB).read_bytes() == b"step 7"
-    later = one.output_folder(JOB, 2)
+        _write(storage.work.snapshot_path(JOB), content)
+        storage.publish_snapshot(JOB)
+    one.fetch_job(JOB, [])
+    assert one.work.snapshot_path(JOB).read_bytes() == b"step 7"
+    later = one.work.output_folder(JOB, 2)
     later.mkdir()
-    one.leave(JOB, 1)
-    assert not one.snapshot_path(JOB).exists()
-    assert later.exists(), "another claim may be at work"
+    one.remove_work_files(JOB, 1)
+    assert not one.work.snapshot_path(JOB).exists()
+    assert later.exists(), "another claim may be running here"
     one.remove_outputs(JOB)
-    other.bring(JOB, [])
-    assert not other.snapshot_path(JOB).exists(), "the job was done, and begins anew"
+    other.fetch_job(JOB, [])
+    assert not other.work.snapshot_path(JOB).exists(), "the job has ended, so a new claim starts over"
 
 
-def test_a_preview_is_seen_elsewhere_until_the_job_ends(machines: tuple[BucketStorage, BucketStorage]) -> None:
+def test_a_preview_is_visible_on_other_machines_until_the_job_ends(
+    machines: tuple[BucketStorage, BucketStorage],
+) -> None:
     one, other = machines
     assert other.read_preview(JOB) is None
     for content in (b"blurred", b"clearer"):
-        _write(one.preview_path(JOB), content)
-        one.show_preview(JOB)
+        _write(one.work.preview_path(JOB), content)
+        one.publish_preview(JOB)
         assert other.read_preview(JOB) == content
     video = _make_output(one, 2, b"")
-    other.remove_outputs(JOB, keep=one.output_key(JOB, 2))
+    other.remove_outputs(JOB, keep=output_key(JOB, 2))
     assert one.read_preview(JOB) is None
     assert one.path(video).exists()
 
 
-def test_claims_are_removed_one_by_one(machines: tuple[BucketStorage, BucketStorage]) -> None:
+def test_each_claim_is_removed_on_its_own(machines: tuple[BucketStorage, BucketStorage]) -> None:
     one, other = machines
     videos = [_make_output(one, token, b"") for token in (1, 2, 12)]
     one.remove_claim(JOB, 1)
@@ -103,7 +105,7 @@ def _is_there(storage: Storage, key: str) -> bool:
     return True
 
 
-def test_inputs_that_nobody_needs_go(machines: tuple[BucketStorage, BucketStorage]) -> None:
+def test_old_unused_inputs_are_removed(machines: tuple[BucketStorage, BucketStorage]) -> None:
     one, other = machines
     needed, unused = one.put_input(b"needed"), one.put_input(b"unused")
     assert other.remove_old_inputs(keep=[needed], older_than_seconds=60) == 0
@@ -111,7 +113,7 @@ def test_inputs_that_nobody_needs_go(machines: tuple[BucketStorage, BucketStorag
     assert (_is_there(other, needed), _is_there(other, unused)) == (True, False)
 
 
-def test_copies_that_nobody_asks_for_make_room(machines: tuple[BucketStorage, BucketStorage]) -> None:
+def test_unused_local_copies_are_removed(machines: tuple[BucketStorage, BucketStorage]) -> None:
     one, _ = machines
     keys = [one.put_input(content) for content in (b"old", b"young", b"new")]
     old, young = (one.path(key) for key in keys[:2])
@@ -123,12 +125,12 @@ def test_copies_that_nobody_asks_for_make_room(machines: tuple[BucketStorage, Bu
 
 @pytest.mark.parametrize("key", ["../secret", "inputs/../../secret", "/etc/passwd"])
 def test_a_key_never_leads_out_of_the_storage(key: str, machines: tuple[BucketStorage, BucketStorage]) -> None:
-    (machines[0].root.parent / "secret").touch()
+    (machines[0].work.root.parent / "secret").touch()
     with pytest.raises(NotFound):
         machines[0].path(key)
 
 
-def test_a_bucket_that_is_not_there_is_told(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inaccessible_bucket_is_reported(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     BucketStorage(tmp_path, url).check()
     with pytest.raises(StorageFailed, match="bucket does not exist"):
         BucketStorage(tmp_path, "s3://no-such-bucket").check()
@@ -138,18 +140,18 @@ def test_a_bucket_that_is_not_there_is_told(url: str, tmp_path: Path, monkeypatc
         silent.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         away = BucketStorage(tmp_path, url, patience_seconds=1)
-        with pytest.raises(StorageFailed, match="could not be"):
+        with pytest.raises(StorageFailed, match="Cannot access the bucket"):
             away.check()
-        away.remove_outputs(JOB)  # tidying finds what is left
+        away.remove_outputs(JOB)  # only logs the failure
 
 
-def test_a_bucket_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
+def test_requests_are_repeated_while_a_bucket_is_unreachable(tmp_path: Path) -> None:
     with serving_bucket() as url:
         storage = BucketStorage(tmp_path, url)
         endpoint = os.environ["AWS_ENDPOINT_URL"]
     with ThreadPoolExecutor() as thread:
         put = thread.submit(storage.put_input, b"an image")
-        assert wait([put], timeout=AWAY_SECONDS).not_done, "it gives up"
+        assert wait([put], timeout=AWAY_SECONDS).not_done, "the storage gives up too early"
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(endpoint.rpartition(":")[2]), verbose=False)
         server.start()
         try:
@@ -157,7 +159,3 @@ def test_a_bucket_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None
             assert storage.path(key).read_bytes() == b"an image"
         finally:
             server.stop()
-
-
-def test_without_a_url_the_folder_is_the_storage(tmp_path: Path) -> None:
-    assert type(open_storage(tmp_path, None)) is Storage

@@ -1,4 +1,4 @@
-"""Who holds what: each generator's replica tells what it has loaded, for as long as it lives."""
+"""The registry of live generator replicas: each one regularly reports its device, its job and its loaded models."""
 
 import json
 import time
@@ -10,63 +10,63 @@ from sqlalchemy import delete, insert, select, update
 from deployments.jobs.database import Database
 from deployments.jobs.schema import replicas
 
-TELL_SECONDS = 10.0
-"""How often a replica tells that it is there."""
-SILENT_SECONDS = 45.0
-"""One that has told nothing for so long is gone."""
+REPORT_SECONDS = 10.0
+"""Time between two reports of a replica."""
+EXPIRY_SECONDS = 45.0
+"""A replica counts as gone when its last report is older than this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedInfo:
-    """A model in a replica."""
+    """A model that a replica has loaded."""
 
     model: str
     plan: list[str]
-    """What is done to make it fit, in words."""
+    """The optimizations that make the model fit, described in words."""
     load_seconds: float
     vram_mb: float
-    """On the device as it was loaded; 0 on a CPU."""
+    """Device memory of the weights right after loading; 0 on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaInfo:
-    """A generator's replica."""
+    """The report of a generator replica. The database holds it as JSON, so its field names must stay."""
 
     id: str
     deployment: str
     node: str
     process_id: int
     device: str
-    """As its maker calls it."""
+    """The manufacturer's name of the device."""
     job_id: str | None
-    """What it runs."""
+    """Id of the running job; None while the replica is idle."""
     models: list[LoadedInfo]
-    """What it has loaded; the one that was used last is the last."""
+    """The loaded models, least recently used first."""
 
 
-class Holdings:
-    """What replicas tell, in the database of the jobs."""
+class ReplicaRegistry:
+    """Stores the reports of replicas in the job database."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database, self._clock = database, clock
 
-    def tell(self, info: ReplicaInfo) -> None:
-        """Writes what a replica holds now, and forgets those that have gone."""
+    def report(self, info: ReplicaInfo) -> None:
+        """Stores a replica's report and removes the replicas that are gone."""
         values = {"data": json.dumps(asdict(info)), "seen_at": self._clock()}
         with self._database.writing() as connection:
-            connection.execute(delete(replicas).where(replicas.c.seen_at < self._clock() - SILENT_SECONDS))
+            connection.execute(delete(replicas).where(replicas.c.seen_at < self._clock() - EXPIRY_SECONDS))
             changed = connection.execute(update(replicas).where(replicas.c.id == info.id).values(**values))
             if not changed.rowcount:
                 connection.execute(insert(replicas).values(id=info.id, **values))
 
     def remove(self, replica_id: str) -> None:
-        """A replica ends."""
+        """Removes a replica that is shutting down."""
         with self._database.writing() as connection:
             connection.execute(delete(replicas).where(replicas.c.id == replica_id))
 
     def all(self) -> list[ReplicaInfo]:
-        """The replicas that are there, by their ids."""
-        alive = select(replicas.c.data).where(replicas.c.seen_at >= self._clock() - SILENT_SECONDS)
+        """Returns the live replicas, ordered by id."""
+        alive = select(replicas.c.data).where(replicas.c.seen_at >= self._clock() - EXPIRY_SECONDS)
         with self._database.reading() as connection:
             found = [json.loads(data) for data in connection.execute(alive.order_by(replicas.c.id)).scalars()]
         return [ReplicaInfo(**data | {"models": [LoadedInfo(**model) for model in data["models"]]}) for data in found]

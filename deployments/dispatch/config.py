@@ -1,0 +1,24 @@
+"""The dispatcher's configuration."""
+
+from dataclasses import dataclass
+
+from deployments.scheduling.policy import Policy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DispatcherConfig:
+    """Settings of the dispatcher."""
+
+    slots: int
+    """Number of jobs that may run at once."""
+    loaded_models: int
+    """Number of models that a generator's replica keeps loaded."""
+    shared: bool
+    """Whether one deployment generates for all model types."""
+    policy: Policy
+    lease_seconds: float
+    """A job whose lease was not renewed for this long is claimed by another dispatcher."""
+    max_attempts: int
+    """A job fails after this many attempts that ended with the death of a process."""
+    start_timeout_seconds: float
+    """Limit on the time until a generator begins a claimed job, including the start of a replica."""

@@ -1,0 +1,85 @@
+"""Ending one claim of a job: in the store first, then in the storage."""
+
+from typing import Any
+
+from deployments.jobs.job import Job, JobNotFound, JobState
+from deployments.jobs.store import JobStore
+from deployments.messages import Completed, Failed, Message, Preempted
+from deployments.storage.keys import output_key
+from deployments.storage.protocol import Storage
+
+
+class ClaimEnding:
+    """Writes the end of a claim and removes the files that nobody needs afterwards.
+
+    The methods block. Each may be repeated when the database does not answer, because it writes to the store first.
+    """
+
+    def __init__(self, job: Job, store: JobStore, storage: Storage, *, max_attempts: int) -> None:
+        self.outcome = "interrupted"
+        """The claim's outcome for the metrics."""
+        self.timings: dict[str, float] = {}
+        """The seconds of each stage, if the job was completed."""
+        self._job = job
+        self._store, self._storage = store, storage
+        self._max_attempts = max_attempts
+
+    def end(self, message: Message) -> None:
+        """Ends the claim as the generator's last message says.
+
+        Raises:
+            LeaseLost: the claim no longer holds the job.
+        """
+        job_id, token, runner = self._job.id, self._job.fencing_token, self._store.runner
+        if isinstance(message, Completed):
+            runner.complete(job_id, token, output=message.output, result=message.result)
+            self.outcome, self.timings = "completed", message.result.get("timings", {})
+            self._storage.remove_outputs(job_id, keep=message.output["folder"])
+        elif isinstance(message, Preempted):
+            runner.release(job_id, token, count_attempt=False)
+            self.outcome = "yielded"  # dashboards know this name
+            self._storage.remove_claim(job_id, token)
+        elif isinstance(message, Failed):
+            runner.fail(job_id, token, message.error)
+            self.outcome = "failed"
+            self._storage.remove_outputs(job_id)
+        else:
+            runner.mark_cancelled(job_id, token)
+            self.outcome = "cancelled"
+            self._storage.remove_outputs(job_id)
+
+    def release(self) -> None:
+        """Puts the job back into the queue without counting an attempt. Its files stay for the next claim.
+
+        Raises:
+            LeaseLost: the claim no longer holds the job.
+        """
+        self._store.runner.release(self._job.id, self._job.fencing_token, count_attempt=False)
+
+    def give_back(self, error: dict[str, Any]) -> None:
+        """Puts the job back into the queue, or fails it with `error` if this was its last attempt.
+
+        Raises:
+            LeaseLost: the claim no longer holds the job.
+        """
+        job_id, token = self._job.id, self._job.fencing_token
+        if self._job.attempt >= self._max_attempts:
+            self._store.runner.fail(job_id, token, error)
+            self._storage.remove_outputs(job_id)
+        else:
+            self._store.runner.release(job_id, token, count_attempt=True)
+            self._storage.remove_claim(job_id, token)
+
+    def discard(self) -> None:
+        """Removes the files of a lost claim, unless they are the job's video.
+
+        The job may have been completed by this very claim, if the database committed but its answer was lost.
+        """
+        try:
+            job = self._store.reader.get(self._job.id)
+        except JobNotFound:
+            self._storage.remove_outputs(self._job.id)
+            return
+        own = output_key(self._job.id, self._job.fencing_token)
+        if job.state is not JobState.COMPLETED or job.output is None or job.output["folder"] != own:
+            self._storage.remove_claim(self._job.id, self._job.fencing_token)

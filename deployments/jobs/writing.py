@@ -1,0 +1,137 @@
+"""Writes to jobs that do not run: submission, cancellation, reordering, deletion and the waiting for a model.
+
+Each method is one short transaction.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from deployments.jobs.database import Database
+from deployments.jobs.events import EventLog
+from deployments.jobs.job import JOB_ID_PREFIX, IdempotencyConflict, Job, JobEnded, JobState, NewJob
+from deployments.jobs.rows import change_job, ended_values, find_row, is_storable, read_jobs, to_job
+from deployments.jobs.schema import jobs
+from wan22_bridge.types import Progress
+
+
+class JobWriter:
+    """Writes jobs on behalf of clients, and the pending jobs of a model on behalf of the dispatcher."""
+
+    def __init__(self, database: Database, events: EventLog, clock: Callable[[], float]) -> None:
+        self._database, self._events, self._clock = database, events, clock
+
+    def submit(self, new: NewJob) -> Job:
+        """Stores a pending job. It is on the disk when this returns.
+
+        With an idempotency key that was used before, this stores nothing and returns the earlier job.
+
+        Raises:
+            IdempotencyConflict: the key was used before with another request.
+        """
+        try:
+            with self._database.writing() as connection:
+                job = to_job(connection.execute(insert(jobs).values(self._new_row(new)).returning(jobs)).one())
+                self._events.append(connection, job)
+                return job
+        except IntegrityError:
+            if new.idempotency_key is None:
+                raise
+            return self._find_same_request(new)
+
+    def _new_row(self, new: NewJob) -> dict[str, Any]:
+        return {
+            "id": f"{JOB_ID_PREFIX}{secrets.token_hex(12)}",
+            "state": JobState.PENDING,
+            "model": new.params.model,
+            "params": new.params.to_dict(),
+            "priority": int(new.priority),
+            "metadata": new.metadata,
+            "idempotency_key": new.idempotency_key,
+            "request_hash": new.request_hash,
+            "source_job_id": new.source_job_id,
+            "owner": new.owner,
+            "attempt": 0,
+            "fencing_token": 0,
+            "cancel_requested": False,
+            "stage": "queued",
+            "progress": 0.0,
+            "current_step": 0,
+            "total_steps": new.params.steps_to_run,
+            "created_at": self._clock(),
+        }
+
+    def _find_same_request(self, new: NewJob) -> Job:
+        """Returns the job that was submitted with the idempotency key of `new`."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == new.idempotency_key)).one()
+        if row.request_hash != new.request_hash:
+            raise IdempotencyConflict(
+                "This idempotency key was already used with another request.",
+                suggestions=["Use a new key for a new request."],
+            ) from None
+        return to_job(row)
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Cancels a pending job at once, and asks the generator of a running job to stop it.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobEnded: the job has already ended.
+        """
+        with self._database.writing() as connection:
+            job = to_job(find_row(connection, job_id, lock=True))
+            if job.state.ended:
+                raise JobEnded(f"The job is already {job.state}.", suggestions=["There is nothing left to cancel."])
+            if job.state is JobState.PENDING:
+                values = ended_values(JobState.CANCELLED, self._clock())
+            else:
+                values = {"cancel_requested": True}
+            return change_job(connection, self._events, job_id, values)
+
+    def reorder(self, job_ids: Sequence[str]) -> None:
+        """Reorders pending jobs among the places that they hold now; all other jobs keep their places.
+
+        Ids of jobs that are not pending are ignored. Priorities still come before this order.
+        """
+        with self._database.writing() as connection:
+            asked = [job_id for job_id in job_ids if is_storable(job_id)]
+            query = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.id.in_(asked))
+            found = {job.id: job for job in read_jobs(connection, query.with_for_update())}
+            pending = [job_id for job_id in dict.fromkeys(job_ids) if job_id in found]
+            for job_id, place in zip(pending, sorted(job.queue_order for job in found.values()), strict=True):
+                if found[job_id].queue_order != place:
+                    change_job(connection, self._events, job_id, {"rank": place})
+
+    def delete(self, job_id: str) -> None:
+        """Deletes a job. The generator of a running job notices the lost claim and stops.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+        """
+        with self._database.writing() as connection:
+            job = to_job(find_row(connection, job_id, lock=True))
+            connection.execute(delete(jobs).where(jobs.c.number == job.number))
+            self._events.append(connection, job, "deleted")
+
+    def record_download(self, model: str, progress: Progress) -> None:
+        """Writes the progress of a model's download to the pending jobs of the model."""
+        values = {"stage": progress.stage.value, "progress": progress.percent, "eta_seconds": progress.eta_seconds}
+        self._change_pending(model, values)
+
+    def end_download(self, model: str) -> None:
+        """Resets the pending jobs of a model to waiting for a generator, because the model is available."""
+        self._change_pending(model, {"stage": "queued", "progress": 0.0, "eta_seconds": None})
+
+    def fail_pending(self, model: str, error: Mapping[str, Any]) -> None:
+        """Fails all pending jobs of a model that could not be downloaded."""
+        self._change_pending(model, ended_values(JobState.FAILED, self._clock()) | {"error": dict(error)})
+
+    def _change_pending(self, model: str, values: Mapping[str, Any]) -> None:
+        pending = select(jobs.c.id).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
+        with self._database.writing() as connection:
+            for job_id in connection.execute(pending.with_for_update(skip_locked=True)).scalars().all():
+                change_job(connection, self._events, job_id, values)
