@@ -46,7 +46,9 @@ def serve(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's and the replicas' logs.")] = False,
 ) -> None:
     """Start the service: `serve run` with the configuration checked first. Ctrl-C stops it."""
-    from serve_app.running import check_machine, load_config, run
+    from serve_app.running.config import load_config
+    from serve_app.running.machine import check_machine
+    from serve_app.running.service import run
     from wan22_bridge.errors import ConfigurationError
 
     try:

@@ -162,7 +162,7 @@ def _read(config: Path, models_dir: Path | None) -> "tuple[dict[str, ModelSpec],
     """The models by id: those of the config and of the catalogue; where they are kept; which are served; whether what
     is fetched is cast to bf16.
     """
-    from serve_app.running import load_config
+    from serve_app.running.config import load_config
     from wan22_bridge.catalogue import load_catalogue
 
     specs, served, folder, cast = load_catalogue(), set[str](), Path("data/models"), False

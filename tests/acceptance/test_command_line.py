@@ -85,7 +85,7 @@ def test_a_default_name_is_the_jobs(service: Service, tmp_path: Path) -> None:
         (["generate"], 2, "Missing argument"),
         (["cancel", "nope"], 2, "no job 'nope'"),
         (["jobs", "--status", "asleep"], 2, "status"),
-        (["serve", "--config", "/nonexistent.yaml"], 2, "can't be read"),
+        (["serve", "--config", "/nonexistent.yaml"], 2, "cannot be read"),
         (["serve", "--port", "0"], 2, "port"),
     ],
 )
