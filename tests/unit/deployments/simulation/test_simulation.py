@@ -173,7 +173,7 @@ def test_the_command_tells_and_draws(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("trace", "reason"),
-    [("nowhere", "neither steady, burst, tenant"), ("sqlite:///new.db", "no database"), ("x://y", "not supported")],
+    [("nowhere", "expected steady, burst, tenant"), ("sqlite:///new.db", "no database"), ("x://y", "not supported")],
 )
 def test_the_command_tells_what_is_wrong_and_leaves_nothing(
     trace: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -146,4 +146,4 @@ def test_the_command_says_where_it_can_not_write(models_dir: Path, tmp_path: Pat
     result = CliRunner().invoke(app, command)
 
     assert result.exit_code == 1
-    assert "can't be written to: Is a directory" in result.stderr
+    assert "Is a directory" in result.stderr
