@@ -30,6 +30,11 @@ def serve(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of Ray and the replicas.")] = False,
 ) -> None:
     """Start the service: check the config, then do what `serve run` does. Ctrl-C stops it."""
+    from serve_app.running.interruption import Interruption
+
+    interruption = Interruption()
+    interruption.listen()
+    # These imports and the checks take seconds, and Ctrl-C can come at any time.
     from serve_app.running.config import load_config
     from serve_app.running.machine import check_machine
     from serve_app.running.service import run
@@ -40,7 +45,7 @@ def serve(
         check_machine(checked, settings)
     except ConfigurationError as exc:
         fail(exc.message, code=2)
-    raise typer.Exit(run(checked, verbose=verbose, say=say, say_error=show_error))
+    raise typer.Exit(run(checked, interruption, verbose=verbose, say=say, say_error=show_error))
 
 
 app.command()(generate)

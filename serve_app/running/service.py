@@ -34,11 +34,19 @@ class _StartFailed(Exception):
     """The service could not start."""
 
 
-def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None], say_error: Callable[[str], None]) -> int:
+def run(
+    config: dict[str, Any],
+    interruption: Interruption,
+    *,
+    verbose: bool,
+    say: Callable[[str], None],
+    say_error: Callable[[str], None],
+) -> int:
     """Serves until SIGINT or SIGTERM. When it returns, every process that it started has ended.
 
     Args:
         config: a checked Serve config.
+        interruption: the signals, which it already listens to.
         verbose: whether the terminal shows the logs of Ray and the replicas.
         say: prints a line for the user.
         say_error: prints the reason for a failed start.
@@ -48,8 +56,6 @@ def run(config: dict[str, Any], *, verbose: bool, say: Callable[[str], None], sa
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    interruption = Interruption()
-    interruption.listen()
     try:
         _start(config, verbose, interruption, say)
         interruption.wait()
@@ -68,6 +74,8 @@ def _start(config: dict[str, Any], verbose: bool, interruption: Interruption, sa
     """Starts Ray and the application, and waits until the service is ready or a signal arrives."""
     from ray.exceptions import RayError
 
+    if interruption.wait(0):
+        return
     try:
         dashboard = _start_ray(verbose, interruption)
         if interruption.wait(0):
