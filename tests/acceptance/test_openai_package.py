@@ -1,4 +1,4 @@
-"""The official `openai` package works against the service as it is."""
+"""The official `openai` package works with the service unchanged."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 _EXTRA = {"num_frames": 5, "steps": 2}
 _ONE_SECOND: Any = "1"
 _BY_ID: Any = openai.omit
-"""The package's own `{"id": …}` is refused by the package (3.54) before it is sent: it goes into the extra body."""
+"""The package (3.54) rejects its own `{"id": …}` before sending it, so the id is sent in the extra body."""
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def client(service: Service) -> Iterator[openai.OpenAI]:
         yield opened
 
 
-def test_it_creates_polls_and_downloads_a_video(client: openai.OpenAI, tmp_path: Path) -> None:
+def test_the_package_creates_polls_and_downloads_a_video(client: openai.OpenAI, tmp_path: Path) -> None:
     video = client.videos.create_and_poll(
         prompt="a red circle", model="tiny-t2v", extra_body={"seconds": "1", "size": "96x64", "steps": 2}
     )
@@ -40,14 +40,14 @@ def test_it_creates_polls_and_downloads_a_video(client: openai.OpenAI, tmp_path:
     assert thumbnail[8:12] == b"WEBP"
 
 
-def test_it_sends_an_image(client: openai.OpenAI) -> None:
+def test_the_package_sends_an_image(client: openai.OpenAI) -> None:
     video = client.videos.create_and_poll(
         prompt="it moves", model="I2V-A14B", input_reference=("a.png", png(), "image/png"), extra_body=_EXTRA
     )
     assert (video.status, video.model) == ("completed", "tiny-i2v")
 
 
-def test_it_edits_extends_and_remixes_its_videos(client: openai.OpenAI) -> None:
+def test_the_package_edits_extends_and_remixes_its_videos(client: openai.OpenAI) -> None:
     video = client.videos.create_and_poll(prompt="a red circle", extra_body=_EXTRA | {"size": "96x64"})
     by_id = {"video": {"id": video.id}, "steps": 4}
     made = [
@@ -65,7 +65,7 @@ def test_it_edits_extends_and_remixes_its_videos(client: openai.OpenAI) -> None:
     assert (remixed.model, remixed.seconds, remixed.size) == (video.model, video.seconds, video.size)
 
 
-def test_it_edits_and_extends_a_file(client: openai.OpenAI, tmp_path: Path) -> None:
+def test_the_package_edits_and_extends_a_file(client: openai.OpenAI, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(mp4(ramp(9), fps=8))
     edited = client.videos.edit(prompt="in snow", video=tmp_path / "a.mp4", extra_body={"steps": 4})
     with (tmp_path / "a.mp4").open("rb") as file:
@@ -80,7 +80,7 @@ def test_it_edits_and_extends_a_file(client: openai.OpenAI, tmp_path: Path) -> N
     assert (extended.status, extended.seconds, extended.model) == ("completed", "1", "tiny-ti2v")
 
 
-def test_it_pages_through_its_videos(client: openai.OpenAI) -> None:
+def test_the_package_pages_through_its_videos(client: openai.OpenAI) -> None:
     made = [client.videos.create_and_poll(prompt=str(index), extra_body=_EXTRA).id for index in range(3)]
     first = client.videos.list(limit=2)
     assert [video.id for video in first.data] == made[:0:-1]
@@ -92,7 +92,7 @@ def test_it_pages_through_its_videos(client: openai.OpenAI) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_it_deletes_a_running_video(client: openai.OpenAI) -> None:
+def test_the_package_deletes_a_running_video(client: openai.OpenAI) -> None:
     video = client.videos.create(prompt="long", extra_body={"size": "192x192", "num_frames": 33, "steps": 100})
     assert video.status in ("queued", "in_progress")
     assert client.videos.delete(video.id).deleted
@@ -100,7 +100,7 @@ def test_it_deletes_a_running_video(client: openai.OpenAI) -> None:
         client.videos.retrieve(video.id)
 
 
-def test_it_reads_a_cancelled_job_as_failed(client: openai.OpenAI, service: Service) -> None:
+def test_the_package_reads_a_cancelled_job_as_failed(client: openai.OpenAI, service: Service) -> None:
     task_id = service.submit(**LONG)
     with service.client() as http:
         http.post(f"/api/v1/queue/{task_id}/cancel")
@@ -111,7 +111,7 @@ def test_it_reads_a_cancelled_job_as_failed(client: openai.OpenAI, service: Serv
     assert video.error.code == "cancelled"
 
 
-def test_it_raises_its_own_errors_with_our_message(client: openai.OpenAI) -> None:
+def test_the_package_raises_its_own_errors_with_the_services_message(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="at most 2000") as caught:
         client.videos.create(prompt="x" * 3000)
     assert (caught.value.code, caught.value.param) == ("prompt_too_long", "prompt")
@@ -126,6 +126,6 @@ def test_it_raises_its_own_errors_with_our_message(client: openai.OpenAI) -> Non
         client.videos.create(prompt="x", seconds="soon")  # type: ignore[arg-type]
 
 
-def test_it_lists_the_models(client: openai.OpenAI) -> None:
+def test_the_package_lists_the_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["tiny-t2v", "tiny-i2v", "tiny-ti2v"]
     assert client.models.retrieve("tiny-t2v").owned_by == "wan22-serve"

@@ -1,11 +1,14 @@
-"""Nothing is lost: not by a kill of any process, not by Ctrl-C."""
+"""Jobs survive the death of any process, and a stop of the service."""
 
+import os
+import signal
 import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.service import LONG, WAN22, Service, environment, running_service, wait_until
 from wan22_bridge.media.writer import read_video_info
@@ -28,11 +31,11 @@ def test_a_killed_service_finishes_its_jobs_after_a_restart(tmp_path: Path) -> N
         assert (task["status"], task["attempt"], task["seed"]) == ("completed", 2, 5)
         assert service.wait_for(waiting, "completed", "failed")["attempt"] == 1
         folders = list((service.data_dir / "outputs" / running).iterdir())
-        assert len(folders) == 1, "the killed attempt left files behind"
+        assert len(folders) == 1, "the killed attempt leaves no files"
         assert read_video_info(folders[0] / "video.mp4").num_frames == 33
 
 
-def test_a_killed_generator_is_followed_by_another_that_makes_the_same_video(tmp_path: Path) -> None:
+def test_another_generator_resumes_the_job_of_a_killed_one_with_the_same_video(tmp_path: Path) -> None:
     with running_service(tmp_path, generator={"checkpoint_interval_seconds": 0.5}) as service:
         task_id = service.submit(**LONG | {"steps": 30}, seed=9)
         snapshot = service.data_dir / "outputs" / task_id / "snapshot.safetensors"
@@ -54,23 +57,57 @@ def _video(service: Service, task_id: str) -> bytes:
         return client.get(service.task(task_id)["output_path"]).content
 
 
-def test_ctrl_c_ends_every_process_at_once_and_gives_the_running_job_back(tmp_path: Path) -> None:
-    with running_service(tmp_path) as service:
-        task_id = service.submit(**LONG | {"steps": 30})
-        wait_until(lambda: _begun(service, task_id))
-        processes = service.processes()
-        assert service.interrupt() == 0
-        assert [process for process in processes if process.is_running()] == []
-        with sqlite3.connect(service.data_dir / "jobs.db") as database:
-            row = database.execute("SELECT state, attempt FROM jobs").fetchone()
-        assert row == ("pending", 0)
-        assert not list((service.data_dir / "outputs").rglob("*.mp4"))
-        service.start()
-        task = service.wait_for(task_id, "completed", "failed")
-        assert task["result"]["resumed_from_step"] >= 3, "what was done before Ctrl-C is lost"
+def test_ctrl_c_ends_every_process_silently_and_keeps_the_step_of_the_running_job(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    _start_without_logs(service)
+    task_id = service.submit(**LONG | {"steps": 30})
+    wait_until(lambda: _begun(service, task_id))
+    _stop_silently(service, signal.SIGINT)
+    with sqlite3.connect(service.data_dir / "jobs.db") as database:
+        row = database.execute("SELECT state, attempt FROM jobs").fetchone()
+    assert row == ("pending", 0)
+    assert not list((service.data_dir / "outputs").rglob("*.mp4"))
+
+    _start_without_logs(service)
+    task = service.wait_for(task_id, "completed", "failed")
+    assert task["result"]["resumed_from_step"] >= 3, "the job resumes from a step that it had reached"
+    _stop_silently(service, signal.SIGTERM)
 
 
-def test_a_command_that_waits_outlives_every_replica_of_the_service(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_start_ends_every_process_silently(number: signal.Signals, tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    _launch_without_logs(service)
+    wait_until(lambda: len(service.processes()) > 1, seconds=60)
+    _stop_silently(service, number)
+
+
+def _launch_without_logs(service: Service) -> None:
+    """Starts the command as a shell does, in a process group of its own."""
+    command = [WAN22, "serve", "--config", str(service.config), "--port", str(service.port)]
+    with service.log.open("wb") as log:
+        service.process = subprocess.Popen(
+            [*command, "--data-dir", str(service.data_dir)], stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _start_without_logs(service: Service) -> None:
+    _launch_without_logs(service)
+    wait_until(lambda: "Ready: " in service.log.read_text(), seconds=120)
+
+
+def _stop_silently(service: Service, number: signal.Signals) -> None:
+    """Stops the service and reads what the command prints. Ctrl-C in a terminal reaches the whole process group."""
+    assert service.process is not None
+    printed = service.log.read_text()
+    processes = service.processes()
+    (os.killpg if number is signal.SIGINT else os.kill)(service.process.pid, number)
+    assert service.process.wait(60) == 0, service.log.read_text()
+    assert service.log.read_text().removeprefix(printed) == "Stopped.\n"
+    assert [process for process in processes if process.is_running()] == []
+
+
+def test_generate_keeps_waiting_while_every_replica_is_killed(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     with running_service(tmp_path, lease_seconds=3) as service:
         command = [WAN22, "generate", "long", "-o", str(out), "--size", "192x192", "--frames", "33", "--steps", "40"]
@@ -94,7 +131,7 @@ def test_a_command_that_waits_outlives_every_replica_of_the_service(tmp_path: Pa
 
 
 def _current(service: Service) -> Any:
-    """The id of the job that runs."""
+    """Returns the id of the running job."""
     with service.client() as client:
         task = client.get("/api/v1/queue").json()["current_task"]
     return task and task["id"]
@@ -108,7 +145,7 @@ def _answers(service: Service) -> bool:
 
 
 def _kill_replica(service: Service, deployment: str) -> None:
-    """SIGKILL to the replica of a deployment, by the name that Ray gives its process."""
+    """Kills the only replica of a deployment."""
     found = service.replicas(deployment)
     assert len(found) == 1, f"{len(found)} replicas of {deployment}"
     found[0].kill()

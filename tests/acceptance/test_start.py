@@ -1,5 +1,6 @@
-"""Starting the service in every way, and being told why it can't start."""
+"""Ways to start the service, the reasons why it cannot start, and access to Ray's dashboard."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def _is_ready(service: Service) -> bool:
         return False
 
 
-def test_an_application_that_can_not_be_deployed_ends_the_start_with_the_reason(tmp_path: Path) -> None:
+def test_an_application_that_cannot_be_deployed_is_reported(tmp_path: Path) -> None:
     service = Service(tmp_path)
     config = yaml.safe_load(service.config.read_text())
     config["applications"][0]["deployments"] = [{"name": "no-such-deployment", "num_replicas": 2}]
@@ -54,22 +55,45 @@ def test_an_application_that_can_not_be_deployed_ends_the_start_with_the_reason(
     assert "no-such-deployment" in done.stderr
 
 
-def test_a_wrong_config_ends_the_start_at_once_with_one_message(tmp_path: Path) -> None:
+def test_a_wrong_config_is_reported_before_anything_starts(tmp_path: Path) -> None:
     done = _serve(Service(tmp_path, modles=["tiny-t2v"]))
     assert (done.returncode, done.stdout) == (2, "")
     assert "applications[0].args.modles: unknown key" in done.stderr
     assert not (tmp_path / "data").exists()
 
 
-def test_a_second_service_on_the_same_port_is_told_so(service: Service) -> None:
+def test_a_second_service_on_the_same_port_is_rejected(service: Service) -> None:
     command = [WAN22, "serve", "--config", str(service.config), "--port", str(service.port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert f"{service.port} can't be opened: Address already in use" in done.stderr
-    assert service.finished()["status"] == "completed", "the first service suffered"
+    assert f"cannot listen on 127.0.0.1:{service.port}: Address already in use" in done.stderr
+    assert service.finished()["status"] == "completed", "the first service still works"
 
 
 def _serve(service: Service) -> "subprocess.CompletedProcess[str]":
     command = [WAN22, "serve", "--config", str(service.config), "--port", str(service.port)]
     command += ["--data-dir", str(service.data_dir)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_dashboard_opens_with_the_printed_url_and_token_and_not_without(service: Service) -> None:
+    service.finished()
+    printed = re.search(r"Ray's dashboard: (\S+) - it asks for this token: (\S+)", service.log.read_text())
+    assert printed is not None
+    url, token = printed.groups()
+    applications = f"{url}/api/serve/applications/"
+    assert httpx.get(url).is_success, "the page that asks for the token"
+    assert httpx.get(applications).status_code == 401
+    assert httpx.get(applications, headers={"Authorization": f"Bearer {token[::-1]}"}).status_code == 403
+
+    login = httpx.post(f"{url}/api/authenticate", headers={"Authorization": f"Bearer {token}"})
+    for headers in ({"Authorization": f"Bearer {token}"}, {"Cookie": _cookie(login)}):
+        answer = httpx.get(applications, headers=headers, timeout=30)
+        assert answer.status_code == 200
+        deployments = answer.json()["applications"]["wan22"]["deployments"]
+        assert deployments["ingress"]["replicas"][0]["state"] == "RUNNING"
+
+
+def _cookie(login: httpx.Response) -> str:
+    """Returns the cookie that the dashboard's form gets."""
+    return str(login.headers["Set-Cookie"]).partition(";")[0]

@@ -9,7 +9,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.autoscaling import FollowDemand
 from serve_app.app import build_app
-from serve_app.running import POLICY, load_config
+from serve_app.running.config import POLICY, load_config
 from tests.service import ROOT
 from wan22_bridge.errors import ConfigurationError
 

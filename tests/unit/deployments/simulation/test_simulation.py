@@ -172,7 +172,7 @@ def test_the_command_prints_json_and_draws_a_plot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("trace", "reason"),
-    [("nowhere", "neither steady, burst, tenant"), ("sqlite:///new.db", "no database"), ("x://y", "not supported")],
+    [("nowhere", "expected steady, burst, tenant"), ("sqlite:///new.db", "no database"), ("x://y", "not supported")],
 )
 def test_the_command_reports_a_bad_trace_and_creates_no_file(
     trace: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

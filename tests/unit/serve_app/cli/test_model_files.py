@@ -1,4 +1,4 @@
-"""`wan22 models`: the files of models from a terminal."""
+"""`wan22 models` downloads, verifies, converts and removes the files of models."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def listed(config: Path) -> dict[str, dict[str, object]]:
     return {row["id"]: row for row in json.loads(run(config, "list", "--json").stdout)}
 
 
-def test_a_model_is_fetched_checked_mended_and_removed(hub: HubServer, config: Path, tmp_path: Path) -> None:
+def test_a_model_is_downloaded_verified_repaired_and_removed(hub: HubServer, config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "models" / "from-hub"
     assert not listed(config)["from-hub"]["available"]
     assert listed(config)["from-hub"]["served"]
@@ -78,7 +78,7 @@ def test_a_model_is_fetched_checked_mended_and_removed(hub: HubServer, config: P
 
 def test_fp32_weights_are_cast_once(config: Path, tmp_path: Path) -> None:
     text = tmp_path / "data" / "models" / "from-hub" / "text_encoder" / "model.safetensors"
-    assert run(config, "convert", "from-hub").exit_code == 1, "it is not there"
+    assert run(config, "convert", "from-hub").exit_code == 1, "the model is not downloaded yet"
     assert run(config, "pull", "--bf16", "from-hub").exit_code == 0
     size = text.stat().st_size
     done = run(config, "convert", "from-hub")
@@ -95,27 +95,27 @@ def test_fp32_weights_are_cast_once(config: Path, tmp_path: Path) -> None:
         (["verify", "from-hub"], 1, "wan22 models pull from-hub"),
     ],
 )
-def test_what_cannot_be_done_is_told(arguments: list[str], code: int, said: str, config: Path) -> None:
+def test_a_command_that_cannot_work_says_why(arguments: list[str], code: int, said: str, config: Path) -> None:
     done = run(config, *arguments)
     assert done.exit_code == code
     assert said in done.stderr.replace("\n", " ")
 
 
-def test_a_hub_that_does_not_have_it_is_told_in_a_line(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_the_hub_lacks_is_reported(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(config, "pull", "wan2.2-ti2v-5b")
     assert done.exit_code == 1
     assert "has no model Wan-AI/Wan2.2-TI2V-5B-Diffusers" in done.stderr.replace("\n", " ")
 
 
-def test_ctrl_c_stops_a_fetch_at_once_and_the_next_one_goes_on_there(hub: HubServer, config: Path) -> None:
+def test_ctrl_c_stops_a_download_at_once_and_the_next_pull_resumes_it(hub: HubServer, config: Path) -> None:
     hub.faults[BIG].append(Fault(drip_seconds=0.003))
     command = [WAN22, "models", "pull", "from-hub", "--config", str(config)]
     pulling = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     parts = config.parent / "data" / "models" / "from-hub" / ".parts"
     wait_until(lambda: any(path.stat().st_size >= 1 << 20 for path in parts.glob("transformer--diff*")))
     pulling.send_signal(signal.SIGINT)
-    _, said = pulling.communicate(timeout=8)  # the file alone would take twice as long
+    _, said = pulling.communicate(timeout=8)  # the file alone takes twice as long
     assert pulling.returncode == 1
-    assert "Stopped; what came is kept." in said
+    assert "Stopped. The downloaded part is kept." in said
     assert run(config, "pull", "from-hub").exit_code == 0
     assert any(name == BIG and start >= 1 << 20 for name, start in hub.ranges)

@@ -1,4 +1,4 @@
-"""`wan22 plan`, as it is typed."""
+"""`wan22 plan` on machines that exist only in its options."""
 
 import json
 
@@ -12,7 +12,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_it_tells_what_goes_where_and_why() -> None:
+def test_a_plan_says_where_each_part_is_kept_and_why() -> None:
     code, text = run("--model", "wan2.2-t2v-a14b", "--size", "832x480", "--gpu", "24", "--ram", "64")
 
     assert code == 0
@@ -21,13 +21,13 @@ def test_it_tells_what_goes_where_and_why() -> None:
     assert "The estimated peak is 18.0 GB of GPU memory" in text
 
 
-def test_programs_get_json() -> None:
+def test_json_has_the_plan_and_the_estimate() -> None:
     code, text = run("--model", "wan2.2-ti2v-5b", "--gpu", "48", "--ram", "64", "--json")
 
-    told = json.loads(text)
+    printed = json.loads(text)
     assert code == 0
-    assert told["plan"]["experts"] == "resident"
-    assert told["estimate"]["vram_bytes"] == max(told["estimate"]["stages"].values())
+    assert printed["plan"]["experts"] == "resident"
+    assert printed["estimate"]["vram_bytes"] == max(printed["estimate"]["stages"].values())
 
 
 def test_several_gpus_share_each_pass() -> None:
@@ -38,7 +38,7 @@ def test_several_gpus_share_each_pass() -> None:
     assert "8 of 8 GPUs share each pass" in text
 
 
-def test_what_does_not_fit_is_told_with_what_does() -> None:
+def test_a_request_that_does_not_fit_is_rejected_with_one_that_fits() -> None:
     code, text = run("--model", "wan2.2-t2v-a14b", "--gpu", "8", "--ram", "32")
 
     assert code == 1
@@ -46,7 +46,7 @@ def test_what_does_not_fit_is_told_with_what_does() -> None:
     assert "with 81 frames fits." in text
 
 
-def test_bad_input_is_refused() -> None:
+def test_a_wrong_request_exits_with_status_2() -> None:
     assert run("--model", "nothing")[0] == 2
     assert run("--model", "tiny-t2v", "--size", "1x1")[0] == 2
     assert run("--model", "tiny-t2v", "--frames", "0")[0] == 2

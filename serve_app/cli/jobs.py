@@ -1,0 +1,165 @@
+"""Commands for jobs of a running service: `wan22 generate`, `wan22 jobs` and `wan22 cancel`."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from serve_app.cli.client import DEFAULT_URL, Client, ClientError
+from serve_app.cli.following import follow_job
+from serve_app.cli.options import AsJson, Url
+from serve_app.cli.output_file import UnusableOutput, check_folder, check_output, describe_failure, open_output
+from serve_app.cli.terminal import fail, print_json, print_rows, reporting_errors, say, warn
+from wan22_bridge.options import DEFAULT_STRENGTH
+
+_OWN_OPTIONS = {"output", "as_json", "url"}
+"""Options of `generate` that are not fields of the request."""
+
+
+def _input_file(option: str, description: str) -> Any:
+    """Declares an option that names an existing file."""
+    return typer.Option(option, exists=True, dir_okay=False, readable=True, help=description)
+
+
+def _parse_lora(text: str) -> dict[str, Any]:
+    name, given, strength = text.partition("=")
+    try:
+        return {"name": name} | ({"strength": float(strength)} if given else {})
+    except ValueError:
+        raise typer.BadParameter(f"{text}: expected NAME or NAME=STRENGTH, such as {name}=0.8.") from None
+
+
+def generate(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="Description of the video, 1 to 2000 characters.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="File to save to. Default: JOB_ID.mp4.")
+    ] = None,
+    image: Annotated[
+        Path | None,
+        _input_file("--image", "First frame: a PNG, JPEG or WebP image, or an mp4 to continue from its last frame."),
+    ] = None,
+    end_image: Annotated[Path | None, _input_file("--last-image", "Last frame: a PNG, JPEG or WebP image.")] = None,
+    video: Annotated[Path | None, _input_file("--video", "An mp4 to regenerate with the prompt.")] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help=f"With --video: share of the steps to run, above 0, at most 1. Default: {DEFAULT_STRENGTH}."),
+    ] = None,
+    model_type: Annotated[
+        str, typer.Option("--model", help="A model's id or type; see `wan22 models served`.")
+    ] = "auto",
+    resolution: Annotated[
+        str | None, typer.Option("--size", help="Width and height in pixels, such as 832x480. Default: the model's.")
+    ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option("--frames", help="Number of frames, rounded down to 4k+1. Default: the model's.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 100. Default: the model's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise. Default: random.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Named set of defaults, such as lightning; see `wan22 models served`.")
+    ] = None,
+    loras: Annotated[
+        list[Any] | None,
+        typer.Option("--lora", parser=_parse_lora, metavar="NAME[=STRENGTH]", help="A LoRA to apply; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Generate a video: submit a job, show its progress and save the mp4. Ctrl-C cancels the job."""
+    path = _check_output(output)
+    # The other parameters are named like the request's fields, and sent as they are.
+    given = {name: value for name, value in context.params.items() if name not in _OWN_OPTIONS}
+    inputs = {name: value for name, value in given.items() if isinstance(value, Path)}
+    fields = {name: value for name, value in given.items() if name not in inputs and value not in (None, ())}
+    with reporting_errors(), Client(url) as client:
+        task_id = client.submit(fields, inputs)
+        task = _follow(client, task_id)
+        if task["status"] != "completed":
+            _fail_job(task, as_json)
+        path = path or Path(f"{task_id}.mp4")
+        _save(client, task_id, path)
+    if as_json:
+        print_json(task | {"file": str(path)})
+        return
+    say(
+        f"Saved {path}: {task['resolution']}, {task['num_frames']} frames at {task['fps']} fps, seed {task['seed']}, "
+        f"generated in {task['result']['generation_time_seconds']:.1f} s."
+    )
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs to list.")] = 20,
+    status: Annotated[
+        str | None, typer.Option(help="List only pending, processing, completed, failed or cancelled jobs.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List the newest jobs."""
+    with reporting_errors(), Client(url) as client:
+        tasks = client.tasks(limit=limit, status=status)
+    if as_json:
+        print_json(tasks)
+        return
+    rows = [(task["id"], _describe_status(task), task["model"], task["resolution"], task["prompt"]) for task in tasks]
+    print_rows(("job", "status", "model", "size", "prompt"), rows)
+
+
+def cancel(
+    job_id: Annotated[str, typer.Argument(help="The job's id; see `wan22 jobs`.")], url: Url = DEFAULT_URL
+) -> None:
+    """Cancel a pending or running job."""
+    with reporting_errors(), Client(url) as client:
+        say(client.cancel(job_id))
+
+
+def _check_output(name: str | None) -> Path | None:
+    """Ends the command if the video could not be saved, before the service spends time on the job."""
+    try:
+        if name is not None:
+            return check_output(name)
+        check_folder(Path.cwd())
+        return None
+    except UnusableOutput as exc:
+        fail(str(exc), code=2)
+
+
+def _save(client: Client, task_id: str, path: Path) -> None:
+    """Downloads a job's video. When saving fails, the error says how to fetch the video again."""
+    again = (
+        "The video is kept on the server. Fetch it again with: "
+        f"curl --fail --output {task_id}.mp4 {shlex.quote(client.video_url(task_id))}"
+    )
+    try:
+        with open_output(path) as file:
+            client.download(task_id, file)
+    except OSError as exc:
+        fail(f"Cannot save the video as {str(path)!r}: {describe_failure(exc)}.", suggestions=[again])
+    except ClientError as exc:
+        fail(str(exc), suggestions=[*exc.suggestions, again])
+
+
+def _follow(client: Client, task_id: str) -> dict[str, Any]:
+    """Follows a job to its end. Ctrl-C cancels the job and ends the command."""
+    try:
+        return follow_job(client, task_id)
+    except KeyboardInterrupt:
+        try:
+            message = client.cancel(task_id)
+        except ClientError as exc:
+            message = str(exc)
+        warn(f"Interrupted. {message}")
+        raise typer.Exit(130) from None
+
+
+def _describe_status(task: dict[str, Any]) -> str:
+    return f"{task['progress']:.0f} %" if task["status"] == "processing" else task["status"]
+
+
+def _fail_job(task: dict[str, Any], as_json: bool) -> NoReturn:
+    if as_json:
+        print_json(task)
+    error = task["error"] or {"message": "The job was cancelled.", "suggestions": []}
+    fail(error["message"], suggestions=error["suggestions"])

@@ -1,0 +1,1 @@
+"""`wan22 serve`: checks the config and the machine, runs the service, and stops everything it started."""

@@ -1,0 +1,71 @@
+"""Checks of the machine before the service starts."""
+
+import socket
+import tempfile
+from typing import Any
+
+from serve_app.running.config import find_address
+from serve_app.settings import Settings
+from wan22_bridge.errors import ConfigurationError, StorageFailed
+
+_BUCKET_SECONDS = 5
+"""Maximum time for the bucket to answer."""
+
+
+def check_machine(config: dict[str, Any], settings: Settings) -> None:
+    """Checks that the port is free, the data folder and the bucket can be written to, and the database answers.
+
+    Raises:
+        ConfigurationError: a check failed; the message names the key in the config.
+    """
+    _check_port(*find_address(config))
+    _check_data_folder(settings)
+    _check_bucket(settings)
+    _check_database(settings)
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as exc:
+            raise ConfigurationError(
+                f"http_options.port: cannot listen on {host}:{port}: {exc.strerror}. Choose another port with --port.",
+                param="http_options.port",
+            ) from exc
+
+
+def _check_data_folder(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=settings.data_dir).close()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"data_dir: cannot write to {settings.data_dir}: {exc.strerror}. Choose another folder with --data-dir.",
+            param="data_dir",
+        ) from exc
+
+
+def _check_bucket(settings: Settings) -> None:
+    from deployments.storage.bucket import BucketStorage
+
+    if settings.storage_url is None:
+        return
+    try:
+        BucketStorage(settings.data_dir, settings.storage_url, patience_seconds=_BUCKET_SECONDS).check()
+    except StorageFailed as exc:
+        raise ConfigurationError(f"storage_url: {exc.message} {exc.suggestions[0]}", param="storage_url") from exc
+
+
+def _check_database(settings: Settings) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from deployments.jobs.database import Database
+
+    assert settings.database_url is not None
+    try:
+        Database(settings.database_url).close()
+    except (SQLAlchemyError, OSError) as exc:
+        reason = str(exc).partition("\n")[0]
+        raise ConfigurationError(f"database_url: cannot open the database: {reason}", param="database_url") from exc

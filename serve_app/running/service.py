@@ -1,0 +1,138 @@
+"""Running the service in the foreground until a signal stops it."""
+
+import json
+import logging
+import os
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serve_app.running.config import find_url
+from serve_app.running.dashboard import describe_dashboard
+from serve_app.running.interruption import Interruption
+from serve_app.running.stopping import stop_ray, stop_serve
+from serve_app.settings import GENERATOR_STARTS
+
+_READY_SECONDS = 300.0
+"""Maximum time from the deployment of the application until it is ready."""
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # On a busy machine Serve's proxy takes longer to start than Serve's default of 5 s.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # Serve takes the smaller of this number, 3 by default, and the deployment's own.
+    "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": str(GENERATOR_STARTS),
+}
+
+
+class _StartFailed(Exception):
+    """The service could not start."""
+
+
+def run(
+    config: dict[str, Any],
+    interruption: Interruption,
+    *,
+    verbose: bool,
+    say: Callable[[str], None],
+    say_error: Callable[[str], None],
+) -> int:
+    """Serves until SIGINT or SIGTERM. When it returns, every process that it started has ended.
+
+    Args:
+        config: a checked Serve config.
+        interruption: the signals, which it already listens to.
+        verbose: whether the terminal shows the logs of Ray and the replicas.
+        say: prints a line for the user.
+        say_error: prints the reason for a failed start.
+
+    Returns:
+        The exit status: 0 after a signal, 1 if the application could not start.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        _start(config, verbose, interruption, say)
+        interruption.wait()
+    except _StartFailed as exc:
+        say_error(str(exc))
+        return 1
+    finally:
+        interruption.ignore()
+        stop_serve()
+        stop_ray()
+    say("Stopped.")
+    return 0
+
+
+def _start(config: dict[str, Any], verbose: bool, interruption: Interruption, say: Callable[[str], None]) -> None:
+    """Starts Ray and the application, and waits until the service is ready or a signal arrives."""
+    from ray.exceptions import RayError
+
+    if interruption.wait(0):
+        return
+    try:
+        dashboard = _start_ray(verbose, interruption)
+        if interruption.wait(0):
+            return
+        say(f"Starting. {describe_dashboard(dashboard)}")
+        _deploy(config)
+        _wait_until_ready(config, interruption, say)
+    except (SystemExit, RayError, TimeoutError) as exc:
+        reason = str(exc).partition("\n")[0]
+        raise _StartFailed(
+            f"Ray Serve could not start: {reason}. Start the service with --verbose to see why."
+        ) from exc
+
+
+def _start_ray(verbose: bool, interruption: Interruption) -> str:
+    """Starts Ray; returns the address of its dashboard, which is empty after an interruption."""
+    import ray
+
+    try:
+        context = ray.init(
+            namespace="serve", log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR
+        )
+    except SystemExit:  # raised by the handler of SIGTERM that ray.init installs
+        interruption.request()
+        return ""
+    interruption.listen()
+    return str(context.dashboard_url)
+
+
+def _deploy(config: dict[str, Any]) -> None:
+    from ray.serve.scripts import cli
+
+    with tempfile.TemporaryDirectory(prefix="wan22-") as folder:
+        path = Path(folder) / "serve_config.yaml"
+        path.write_text(yaml.safe_dump(config), "utf-8")
+        cli.main(["run", "--non-blocking", str(path)], standalone_mode=False)
+
+
+def _wait_until_ready(config: dict[str, Any], interruption: Interruption, say: Callable[[str], None]) -> None:
+    from ray import serve
+
+    url = find_url(config)
+    deadline = time.monotonic() + _READY_SECONDS
+    while not interruption.wait(0.2):
+        if _is_ready(url):
+            say(f"Ready: {url}   API: {url}/docs   Ctrl-C stops it.")
+            return
+        for name, application in serve.status().applications.items():
+            if application.status == "DEPLOY_FAILED":
+                raise _StartFailed(f"The application {name} could not start: {application.message}")
+        if time.monotonic() > deadline:
+            raise _StartFailed(f"The service was not ready within {_READY_SECONDS:.0f} s. Start it with --verbose.")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return bool(json.load(answer).get("status") == "ready")
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
