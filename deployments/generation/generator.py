@@ -4,10 +4,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
@@ -17,7 +17,7 @@ from deployments.generation.device import Device, Stop
 from deployments.generation.heartbeat import Heartbeat, own_id
 from deployments.generation.multiplexing import Loaded, Models
 from deployments.generation.prefetching import Prefetching
-from deployments.jobs.job import ClaimState, Job
+from deployments.jobs.job import ClaimState, Job, JobNotFound
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Begun, Failed, Message
@@ -26,6 +26,9 @@ from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
 from wan22_bridge.plans import Offload, OptimizationPlan, PlanConstraints
 from wan22_bridge.types import Progress, Stage
+
+if TYPE_CHECKING:
+    from wan22_bridge.models.loaded import LoadedModel
 
 logger = logging.getLogger("ray.serve")
 
@@ -72,8 +75,9 @@ class Generator:
     ) -> None:
         self._store = JobStore(store_url, migrate=False)
         self._config = config
+        self._storage = open_storage(data_dir, storage_url)
         self._device = Device(
-            open_storage(data_dir, storage_url),
+            self._storage,
             config.constraints,
             checkpoint_seconds=config.checkpoint_interval_seconds,
             preview_seconds=config.preview_interval_seconds,
@@ -151,7 +155,7 @@ class Generator:
             loop.call_soon_threadsafe(progress.put_nowait, message)
 
         assert loaded.model is not None
-        running = loop.run_in_executor(self._device.thread, self._device.run, loaded.model, job, stop, send)
+        running = loop.run_in_executor(self._device.thread, self._run_on_device, loaded.model, job, stop, send)
         prefetch = asyncio.create_task(self._prefetch(loaded.model.plan))
         try:
             while not running.done() or not progress.empty():
@@ -164,6 +168,21 @@ class Generator:
             yield running.result()
         finally:
             prefetch.cancel()
+
+    def _run_on_device(self, model: "LoadedModel", job: Job, stop: Stop, send: Callable[[Message], None]) -> Message:
+        """Runs the job, and removes its files if the job was deleted meanwhile.
+
+        The deletion removes the files too, but the step that was running may have written a preview since.
+        """
+        try:
+            return self._device.run(model, job, stop, send)
+        finally:
+            try:
+                self._store.reader.get(job.id)
+            except JobNotFound:
+                self._storage.remove_outputs(job.id)
+            except SQLAlchemyError:
+                logger.exception("The database did not answer", extra={"action": "store_failed"})
 
     async def _prefetch(self, plan: OptimizationPlan) -> None:
         """Prefetches the next model, unless the running model is streamed from the page cache and would be evicted."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,9 +12,13 @@ from deployments.generation.device import Stop
 from deployments.generation.generator import Generator, GeneratorConfig
 from deployments.jobs.job import ClaimState
 from deployments.jobs.store import JobStore
-from deployments.messages import Message, Preempted, Stopped
+from deployments.messages import Advanced, Message, Preempted, Stopped
+from deployments.storage.folder import FolderStorage
 from tests.jobs import make_job
+from wan22_bridge.builtin import ensure_tiny_model
+from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.plans import PlanConstraints
+from wan22_bridge.types import Stage
 
 CONFIG = GeneratorConfig(
     loaded_models=1,
@@ -55,3 +60,28 @@ def test_the_end_of_a_claim_stops_the_job_and_names_the_reason(how: str, tmp_pat
 
     assert stop.is_set()
     assert (stop.claim, stop.message) == (claim, message)
+
+
+def test_a_job_deleted_while_it_runs_leaves_no_files(tmp_path: Path, models_dir: Path) -> None:
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    store = JobStore(url)
+    submitted = store.writer.submit(make_job())
+    job = store.runner.claim(submitted.id, lease_seconds=60)
+    assert job is not None
+    generator = Generator(url, tmp_path, None, [], cast(Any, None), replace(CONFIG, preview_interval_seconds=1e-6))
+    spec = load_catalogue()["tiny-t2v"]
+    model = generator._device.load(spec, ensure_tiny_model(models_dir, "t2v"))
+    outputs, written_later = tmp_path / "outputs" / job.id, list[bool]()
+
+    def delete_during_the_run(message: Message) -> None:
+        assert isinstance(message, Advanced)
+        if message.progress.stage is Stage.GENERATING and message.progress.current_step == 0:
+            store.writer.delete(job.id)
+            FolderStorage(tmp_path).remove_outputs(job.id)
+        if message.progress.stage is Stage.POST_PROCESSING:
+            written_later.append(outputs.exists())
+
+    generator._run_on_device(model, job, Stop(), delete_during_the_run)
+    generator.__del__()
+    assert any(written_later), "no step wrote a preview after the deletion"
+    assert not outputs.exists()
