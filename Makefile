@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup run check test test-gpu bench reference
+.PHONY: setup run check test test-fast test-gpu bench reference
 
 setup: $(READY)
 
@@ -32,6 +32,10 @@ PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)
+
+# The unit tests that start no service and run no model for long.
+test-fast: setup
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not gpu and not slow' tests/unit
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu

@@ -1,4 +1,4 @@
-"""What every kind of test shares: the built-in models, and one running service for the whole session."""
+"""Fixtures for all kinds of tests, and their distribution over the processes of a parallel run."""
 
 import os
 import signal
@@ -41,15 +41,17 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests stay together in one worker: those of the shared service, and those of each unit test module.
+    """Says which tests stay together in one worker: those of the shared service, and those of a module that shares.
 
     A test that starts services of its own goes to whichever worker is free.
     """
     for item in items:
+        shares = isinstance(item, pytest.Function) and "service" in item.fixturenames
         if UNIT in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(item.path.name))
-        elif isinstance(item, pytest.Function) and "service" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("service"))
+        elif shares:
+            own = hasattr(item.getparent(pytest.Module).obj, "service")  # type: ignore[union-attr]
+            item.add_marker(pytest.mark.xdist_group(item.path.name if own else "service"))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +15,48 @@ from tests.service import LONG, WAN22, Service, environment, running_service, wa
 from wan22_bridge.media.writer import read_video_info
 
 
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for the tests that kill it, or parts of it, and leave it running."""
+    generator = {"checkpoint_interval_seconds": 0.5}
+    with running_service(tmp_path_factory.mktemp("restarted"), lease_seconds=3, generator=generator) as service:
+        yield service
+
+
 def _begun(service: Service, task_id: str, attempt: int = 1) -> bool:
     task = service.task(task_id)
     return bool(task["attempt"] == attempt and task["current_step"] >= 3)
 
 
-def test_a_killed_service_finishes_its_jobs_after_a_restart(tmp_path: Path) -> None:
-    with running_service(tmp_path, lease_seconds=5) as service:
-        running = service.submit(**LONG | {"steps": 30}, seed=5)
-        waiting = service.submit(seed=6)
-        wait_until(lambda: _begun(service, running))
-        service.kill()
+def test_a_killed_service_finishes_its_jobs_after_a_restart(service: Service) -> None:
+    running = service.submit(**LONG | {"steps": 30}, seed=5)
+    waiting = service.submit(seed=6)
+    wait_until(lambda: _begun(service, running))
+    service.kill()
 
-        service.start()
-        task = service.wait_for(running, "completed", "failed", "cancelled")
-        assert (task["status"], task["attempt"], task["seed"]) == ("completed", 2, 5)
-        assert service.wait_for(waiting, "completed", "failed")["attempt"] == 1
-        folders = list((service.data_dir / "outputs" / running).iterdir())
-        assert len(folders) == 1, "the killed attempt leaves no files"
-        assert read_video_info(folders[0] / "video.mp4").num_frames == 33
+    service.start()
+    task = service.wait_for(running, "completed", "failed", "cancelled")
+    assert (task["status"], task["attempt"], task["seed"]) == ("completed", 2, 5)
+    assert service.wait_for(waiting, "completed", "failed")["attempt"] == 1
+    folders = list((service.data_dir / "outputs" / running).iterdir())
+    assert len(folders) == 1, "the killed attempt leaves no files"
+    assert read_video_info(folders[0] / "video.mp4").num_frames == 33
 
 
-def test_another_generator_resumes_the_job_of_a_killed_one_with_the_same_video(tmp_path: Path) -> None:
-    with running_service(tmp_path, generator={"checkpoint_interval_seconds": 0.5}) as service:
-        task_id = service.submit(**LONG | {"steps": 30}, seed=9)
-        snapshot = service.data_dir / "outputs" / task_id / "snapshot.safetensors"
-        wait_until(snapshot.exists)
-        kept = service.task(task_id)["current_step"]
-        _kill_replica(service, "generator")
-        task = service.wait_for(task_id, "completed", "failed")
-        assert (task["status"], task["attempt"]) == ("completed", 2)
-        assert task["result"]["resumed_from_step"] >= max(1, kept - 1)
-        assert not snapshot.exists()
+def test_another_generator_resumes_the_job_of_a_killed_one_with_the_same_video(service: Service) -> None:
+    task_id = service.submit(**LONG | {"steps": 30}, seed=9)
+    snapshot = service.data_dir / "outputs" / task_id / "snapshot.safetensors"
+    wait_until(snapshot.exists)
+    kept = service.task(task_id)["current_step"]
+    _kill_replica(service, "generator")
+    task = service.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 2)
+    assert task["result"]["resumed_from_step"] >= max(1, kept - 1)
+    assert not snapshot.exists()
 
-        whole = service.finished(**LONG | {"steps": 30}, seed=9)
-        assert whole["result"]["resumed_from_step"] == 0
-        assert _video(service, task_id) == _video(service, whole["id"])
+    whole = service.finished(**LONG | {"steps": 30}, seed=9)
+    assert whole["result"]["resumed_from_step"] == 0
+    assert _video(service, task_id) == _video(service, whole["id"])
 
 
 def _video(service: Service, task_id: str) -> bytes:
@@ -107,27 +114,26 @@ def _stop_silently(service: Service, number: signal.Signals) -> None:
     assert [process for process in processes if process.is_running()] == []
 
 
-def test_generate_keeps_waiting_while_every_replica_is_killed(tmp_path: Path) -> None:
+def test_generate_keeps_waiting_while_every_replica_is_killed(service: Service, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    with running_service(tmp_path, lease_seconds=3) as service:
-        command = [WAN22, "generate", "long", "-o", str(out), "--size", "192x192", "--frames", "33", "--steps", "40"]
-        waiting = subprocess.Popen(command, env=environment(WAN22_URL=service.url), stderr=subprocess.PIPE, text=True)
-        task_id = str(wait_until(lambda: _current(service)))
-        wait_until(lambda: _begun(service, task_id))
+    command = [WAN22, "generate", "long", "-o", str(out), "--size", "192x192", "--frames", "33", "--steps", "40"]
+    waiting = subprocess.Popen(command, env=environment(WAN22_URL=service.url), stderr=subprocess.PIPE, text=True)
+    task_id = str(wait_until(lambda: _current(service)))
+    wait_until(lambda: _begun(service, task_id))
 
-        _kill_replica(service, "ingress")
-        wait_until(lambda: _answers(service))
-        assert service.task(task_id)["attempt"] == 1
+    _kill_replica(service, "ingress")
+    wait_until(lambda: _answers(service))
+    assert service.task(task_id)["attempt"] == 1
 
-        _kill_replica(service, "dispatcher")
-        wait_until(lambda: _begun(service, task_id, attempt=2), seconds=90)
-        _kill_replica(service, "generator")
-        _, said = waiting.communicate(timeout=120)
-        assert waiting.returncode == 0, said
-        task = service.task(task_id)
-        assert (task["status"], task["attempt"]) == ("completed", 3)
-        assert read_video_info(out).num_frames == 33
-        assert len(list((service.data_dir / "outputs" / task_id).iterdir())) == 1
+    _kill_replica(service, "dispatcher")
+    wait_until(lambda: _begun(service, task_id, attempt=2), seconds=90)
+    _kill_replica(service, "generator")
+    _, said = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0, said
+    task = service.task(task_id)
+    assert (task["status"], task["attempt"]) == ("completed", 3)
+    assert read_video_info(out).num_frames == 33
+    assert len(list((service.data_dir / "outputs" / task_id).iterdir())) == 1
 
 
 def _current(service: Service) -> Any:

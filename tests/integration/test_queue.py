@@ -1,13 +1,11 @@
 """The queue: its order, and cancelling and deleting jobs."""
 
-import sqlite3
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.service import LONG, Service, running_service, wait_until
+from tests.service import LONG, Service, wait_until
 
 
 @pytest.fixture
@@ -46,25 +44,6 @@ def test_a_job_whose_model_is_loaded_overtakes_an_older_job(service: Service, ru
         client.post(f"/api/v1/queue/{running}/cancel")
     tasks = [service.wait_for(task_id, "completed") for task_id in (loaded, older)]
     assert tasks[0]["started_at"] < tasks[1]["started_at"]
-
-
-def test_a_job_completes_although_claiming_the_next_one_fails(tmp_path: Path) -> None:
-    """A trigger makes the database fail between two claims of one scheduling round."""
-    refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON jobs WHEN NEW.state = 'processing' {} "
-    refuse += "BEGIN SELECT RAISE(ABORT, 'refused'); END"
-    with (
-        running_service(tmp_path, max_running_jobs=2) as service,
-        sqlite3.connect(service.data_dir / "jobs.db") as jobs,
-    ):
-        jobs.execute(refuse.format(""))
-        jobs.commit()
-        first, second = service.submit(), service.submit(model_type="TI2V-5B")
-        jobs.executescript("DROP TRIGGER refuse;" + refuse.format("AND NEW.model = 'tiny-ti2v'"))
-        assert service.wait_for(first, "completed")["attempt"] == 1
-        assert service.task(second)["status"] == "pending"
-        jobs.executescript("DROP TRIGGER refuse")
-        service.wait_for(second, "completed")
-    jobs.close()
 
 
 def test_pending_jobs_are_reordered(service: Service, running: str) -> None:

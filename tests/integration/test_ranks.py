@@ -17,7 +17,7 @@ def test_a_job_resumes_when_a_rank_dies(tmp_path: Path) -> None:
     with running_service(tmp_path, generator={"parallel_degree": 2}) as service:
         assert service.finished()["result"]["optimizations_applied"] == ["context parallel over 2"]
         [follower] = followers(service)
-        job = service.submit(**LONG)
+        job = service.submit(**LONG | {"steps": 40})
         wait_until(lambda: service.task(job)["progress"] > 5)
         follower.kill()
         done = service.wait_for(job, "completed")

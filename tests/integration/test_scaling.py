@@ -1,6 +1,10 @@
 """Generators scale with the jobs, and a preempted job resumes from the step that it had reached."""
 
-from pathlib import Path
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
 
 from tests.page_cache import folder_on_disk, is_cached, is_evicted
 from tests.service import LONG, Service, running_service, wait_until
@@ -54,19 +58,40 @@ def _prefetch_next_model(service: Service) -> None:
         service.wait_for(task_id, "completed")
 
 
-def test_a_busy_replica_that_serve_stops_hands_its_job_over(tmp_path: Path) -> None:
-    # 0.8 CPUs for each replica leave no room for a third one on two cores, as on a machine with two GPUs.
-    with running_service(tmp_path, generator=ONE_OF_EACH | {"num_cpus": 0.8}, max_running_jobs=2) as service:
-        first = service.submit(**MIDDLING | {"steps": 50}, model_type=T2V)
-        wait_until(lambda: _is_at_step(service, first, 1))
-        second = service.submit(**MIDDLING | {"steps": 80, "num_frames": 33}, model_type=T2V)
-        wait_until(lambda: _is_at_step(service, second, 1))
-        assert service.wait_for(first, "completed", "failed")["status"] == "completed"
-        left_at = service.task(second)["current_step"]
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with two slots. 0.8 CPUs for each replica leave no room for a third one on two cores."""
+    generator = ONE_OF_EACH | {"num_cpus": 0.8}
+    with running_service(tmp_path_factory.mktemp("two"), generator=generator, max_running_jobs=2) as running:
+        yield running
 
-        other = service.wait_for(service.submit(model_type=TI2V), "completed", "failed")
-        assert other["status"] == "completed"
-        task = service.wait_for(second, "completed", "failed")
-        assert (task["status"], task["attempt"]) == ("completed", 1)
-        assert task["result"]["resumed_from_step"] >= left_at
-        assert "Serve is stopping its replica" in service.log.read_text()
+
+def test_a_busy_replica_that_serve_stops_hands_its_job_over(service: Service) -> None:
+    first = service.submit(**MIDDLING | {"steps": 50}, model_type=T2V)
+    wait_until(lambda: _is_at_step(service, first, 1))
+    second = service.submit(**MIDDLING | {"steps": 80, "num_frames": 33}, model_type=T2V)
+    wait_until(lambda: _is_at_step(service, second, 1))
+    assert service.wait_for(first, "completed", "failed")["status"] == "completed"
+    left_at = service.task(second)["current_step"]
+
+    other = service.wait_for(service.submit(model_type=TI2V), "completed", "failed")
+    assert other["status"] == "completed"
+    task = service.wait_for(second, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 1)
+    assert task["result"]["resumed_from_step"] >= left_at
+    assert "Serve is stopping its replica" in service.log.read_text()
+
+
+def test_a_job_completes_although_claiming_the_next_one_fails(service: Service) -> None:
+    """A trigger makes the database fail between two claims of one scheduling round."""
+    reject = "CREATE TRIGGER reject BEFORE UPDATE ON jobs WHEN NEW.state = 'processing' {} "
+    reject += "BEGIN SELECT RAISE(ABORT, 'rejected'); END"
+    with closing(sqlite3.connect(service.data_dir / "jobs.db")) as jobs:
+        jobs.execute(reject.format(""))
+        jobs.commit()
+        first, second = service.submit(), service.submit(model_type=TI2V)
+        jobs.executescript("DROP TRIGGER reject;" + reject.format("AND NEW.model = 'tiny-ti2v'"))
+        assert service.wait_for(first, "completed")["attempt"] == 1
+        assert service.task(second)["status"] == "pending"
+        jobs.executescript("DROP TRIGGER reject")
+        service.wait_for(second, "completed")

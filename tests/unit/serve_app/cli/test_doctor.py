@@ -3,9 +3,12 @@
 import json
 import math
 
+import pytest
 from typer.testing import CliRunner
 
 from serve_app.cli.main import app
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_trial_works_on_a_cpu_and_reports_its_likeness() -> None:

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from serve_app.cli.main import app
+
+pytestmark = pytest.mark.slow
 
 
 def run(*arguments: str) -> tuple[int, str]:

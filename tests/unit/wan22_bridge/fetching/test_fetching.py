@@ -22,6 +22,8 @@ from wan22_bridge.fetching import FetchProgress, FetchStopped, FileState, check_
 from wan22_bridge.fetching import hub as hub_module
 from wan22_bridge.fetching import retrying as retrying_module
 
+pytestmark = pytest.mark.slow
+
 BIG = "transformer/diffusion_pytorch_model.safetensors"
 SMALL = "model_index.json"
 

@@ -13,6 +13,8 @@ import pytest
 
 from wan22_bridge.builtin import ensure_tiny_model
 
+pytestmark = pytest.mark.slow
+
 _PROGRAM = """
 import json, resource, signal, sys
 from dataclasses import replace

@@ -28,6 +28,8 @@ from wan22_bridge.plans import Offload, PlanConstraints, Quantization, Residence
 from wan22_bridge.tuning.trials import list_trials
 from wan22_bridge.types import LoraUse
 
+pytestmark = pytest.mark.slow
+
 SPEC = load_catalogue()["tiny-t2v"]
 PARAMS = make_params(steps=6, width=96, height=64)
 LoadAs = Callable[..., LoadedModel]

@@ -30,6 +30,8 @@ from wan22_bridge.plans import Offload, Quantization, Residence
 from wan22_bridge.tiny_training.scenes import NEON
 from wan22_bridge.types import LoraUse
 
+pytestmark = pytest.mark.slow
+
 PARAMS = make_params(steps=6, width=96, height=64)
 
 

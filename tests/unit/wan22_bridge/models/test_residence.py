@@ -36,6 +36,8 @@ from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, OptimizationPlan, PlanConstraints, Quantization, Residence
 from wan22_bridge.types import GenerationResult
 
+pytestmark = pytest.mark.slow
+
 PARAMS = make_params(steps=6, width=96, height=64)
 LoadAs = Callable[..., LoadedModel]
 

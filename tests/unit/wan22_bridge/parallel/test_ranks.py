@@ -37,6 +37,8 @@ from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import Offload, PlanConstraints, Residence
 from wan22_bridge.types import GenerationParams, GenerationResult, LoraUse, ModelType, Progress
 
+pytestmark = pytest.mark.slow
+
 ROUNDING_DB = 100
 """Minimum likeness of two ranks to one process. A CPU's kernels may sum fewer tokens in another order."""
 PARAMS = make_params(steps=6, width=96, height=64)

@@ -25,6 +25,8 @@ from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import RequestShape
 
+pytestmark = pytest.mark.slow
+
 PARAMS = make_params(steps=16, width=96, height=64)
 CACHES = [kind for kind in StepCache if kind is not StepCache.NONE]
 # A layer that each cache skips at some steps.

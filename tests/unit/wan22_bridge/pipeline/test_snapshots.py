@@ -25,6 +25,8 @@ from wan22_bridge.pipeline.snapshots import Snapshot, fingerprint, read_snapshot
 from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, LoraUse, ModelType, Progress
 
+pytestmark = pytest.mark.slow
+
 _STEPS = 6
 _KINDS: dict[str, dict[str, Any]] = {
     "text": {"model": "tiny-t2v"},

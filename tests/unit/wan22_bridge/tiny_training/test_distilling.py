@@ -23,6 +23,8 @@ from wan22_bridge.tiny_training.scenes import NEON
 from wan22_bridge.tiny_training.trained import load_text_encoder, load_transformer, load_vae
 from wan22_bridge.types import LoraUse
 
+pytestmark = pytest.mark.slow
+
 SPEC = replace(load_catalogue()["tiny-ti2v"], steps=3)
 
 

@@ -29,6 +29,8 @@ from wan22_bridge.tiny_training.scenes import describe, draw_scene, is_held_out,
 from wan22_bridge.tiny_training.trained import load_vae
 from wan22_bridge.tiny_training.training import train_part, widen
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def text() -> TextReader:

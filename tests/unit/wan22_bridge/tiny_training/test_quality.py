@@ -19,6 +19,8 @@ from benchmarks.support.tiny_scores import (
 from tests.unit.wan22_bridge.conftest import LoadModel
 from wan22_bridge.types import LoraUse
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:

@@ -17,6 +17,8 @@ from wan22_bridge.tiny_training.trained import load_vae
 from wan22_bridge.tiny_training.vae_training import RECIPES, Phase, scale_recipe, train_vae
 from wan22_bridge.tiny_training.world import render
 
+pytestmark = pytest.mark.slow
+
 SHORT = (
     Phase(steps=2, num_frames=1, side=32, batch=2, seconds_per_step=0.1),
     Phase(steps=2, num_frames=5, side=32, batch=1, seconds_per_step=0.1),

@@ -28,6 +28,8 @@ from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.tuning.calibrating import calibrate
 
+pytestmark = pytest.mark.slow
+
 PARAMS = make_params(steps=16, width=96, height=64)
 CACHED = replace(PARAMS, step_cache=StepCache.MAGCACHE)
 
