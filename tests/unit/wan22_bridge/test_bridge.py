@@ -151,7 +151,9 @@ def test_a_video_of_a_single_color_fails(
 
 def test_a_folder_of_another_model_type_is_rejected(bridge: ModelIntegrationBridge, models_dir: Path) -> None:
     folder = ensure_tiny_model(models_dir, "ti2v")
-    with pytest.raises(ModelCorrupted, match="1 experts with 24 input channels, where T2V-A14B has 2 with 24"):
+    with pytest.raises(
+        ModelCorrupted, match="1 experts with 24 input channels. Expected for T2V-A14B: 2 experts with 24 input"
+    ):
         bridge.load(load_catalogue()["tiny-t2v"], folder)
 
 
@@ -190,7 +192,7 @@ _WRONG_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a class that does not fit": (
         lambda folder: _change_json(folder / "model_index.json", vae=["diffusers", "AutoencoderKL"]),
-        "'AutoencoderKL'\\] as its vae, where AutoencoderKLWan is expected",
+        "'AutoencoderKL'\\] as vae. Expected is AutoencoderKLWan",
     ),
     "an unknown scheduler": (
         lambda folder: _change_json(folder / "model_index.json", scheduler=["diffusers", "FooScheduler"]),
