@@ -24,7 +24,7 @@ def check_combination(request: GenerationRequest) -> None:
             )
     if request.video is None and request.strength is not None:
         raise InvalidRequest(
-            "strength applies to video-to-video only, and the request has no video.",
+            "strength applies to video-to-video only, but no video was sent.",
             code="video_required",
             param="strength",
             suggestions=["Send a video, or leave strength out."],
@@ -50,7 +50,7 @@ def check_support(request: GenerationRequest, spec: ModelSpec) -> None:
         )
     if request.image is None and spec.image is ImageInput.REQUIRED:
         raise InvalidRequest(
-            f"{model} needs an image as the first frame, and the request has none.",
+            f"{model} needs an image as the first frame, but none was sent.",
             code="image_required",
             param="image",
             suggestions=["Send an image, or use a text-to-video model."],

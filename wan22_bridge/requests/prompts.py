@@ -35,7 +35,7 @@ def check_text(text: str, param: str) -> str:
     text = text.strip()
     if len(text) > MAX_TEXT_CHARACTERS:
         raise InvalidRequest(
-            f"{param} has {len(text)} characters, more than the limit of {MAX_TEXT_CHARACTERS}.",
+            f"{param} has {len(text)} characters: expected at most {MAX_TEXT_CHARACTERS}.",
             code="prompt_too_long",
             param=param,
             suggestions=[f"Shorten {param} to {MAX_TEXT_CHARACTERS} characters."],
