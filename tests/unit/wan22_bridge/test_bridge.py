@@ -152,7 +152,7 @@ def test_a_video_of_a_single_color_fails(
 def test_a_folder_of_another_model_type_is_rejected(bridge: ModelIntegrationBridge, models_dir: Path) -> None:
     folder = ensure_tiny_model(models_dir, "ti2v")
     with pytest.raises(
-        ModelCorrupted, match="1 experts with 24 input channels. Expected for T2V-A14B: 2 experts with 24 input"
+        ModelCorrupted, match=r"1 experts with 24 input channels\. Expected for T2V-A14B: 2 experts with 24 input"
     ):
         bridge.load(load_catalogue()["tiny-t2v"], folder)
 

@@ -180,6 +180,6 @@ def test_the_command_reports_a_bad_trace_and_creates_no_file(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["simulate", "--trace", trace])
     assert done.exit_code == 2
-    assert reason in " ".join(done.stderr.split())
+    assert reason in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

@@ -45,7 +45,7 @@ def test_later_lines_of_an_error_are_indented(capsys: pytest.CaptureFixture[str]
     ("error", "code"),
     [
         (InvalidRequest("wrong", suggestions=["do this"]), 2),
-        (ConfigurationError("wrong", suggestions=["do this"]), 1),
+        (ConfigurationError("wrong", suggestions=["do this"]), 2),
         (ClientError("wrong", suggestions=["do this"]), 1),
         (ClientError("wrong", suggestions=["do this"], invalid=True), 2),
     ],
@@ -66,9 +66,9 @@ def test_pipes_get_whole_rows(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows(("job", "prompt"), ROWS)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "job            prompt",
-        f"video_1        {('a red circle ' * 20).rstrip()}",
-        f"video_12       {'日本語' * 40}",
+        "job           prompt",
+        f"video_1       {('a red circle ' * 20).rstrip()}",
+        f"video_12      {'日本語' * 40}",
         "video_\\x1b[2J short",
     ]
 

@@ -58,7 +58,7 @@ def _run(what: str, limit: int, models_dir: Path, work: Path) -> dict[str, Any]:
     return error
 
 
-@pytest.mark.parametrize("limit", [0, 20_000])
+@pytest.mark.parametrize("limit", [0, 8_000])
 def test_a_video_that_cannot_be_written_reports_the_disk_and_leaves_no_files(
     limit: int, models_dir: Path, tmp_path: Path
 ) -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from PIL import Image
 
 from tests.jobs import make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
@@ -234,10 +234,9 @@ def finish(run: Any) -> GenerationResult:
             return end.value  # type: ignore[no-any-return]
 
 
-def read_frames(video: Path) -> torch.Tensor:
-    with av.open(video) as opened:
-        frames = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
-    return torch.from_numpy(np.stack(frames)).float()
+def _read_last_frame(result: GenerationResult) -> torch.Tensor:
+    """Reads the last frame, which no lossy codec has changed, as [height, width, 3] in 0..255."""
+    return torch.from_numpy(np.array(Image.open(result.last_frame), dtype=np.float32))
 
 
 def test_generation_that_ran_out_of_memory_resumes_at_the_same_step_with_the_same_result(
@@ -248,7 +247,7 @@ def test_generation_that_ran_out_of_memory_resumes_at_the_same_step_with_the_sam
         constraints=PlanConstraints(quantization=Quantization.NONE), scratch=tmp_path / "scratch"
     )
     model = bridge.load(spec, folder)
-    expected = read_frames(finish(bridge.generate(model, PARAMS, tmp_path / "expected")).video)
+    expected = _read_last_frame(finish(bridge.generate(model, PARAMS, tmp_path / "expected")))
     forward, calls = WanTransformer3DModel.forward, 0
 
     def run_out_once(self: WanTransformer3DModel, hidden_states: torch.Tensor, **given: Any) -> Any:
@@ -265,7 +264,7 @@ def test_generation_that_ran_out_of_memory_resumes_at_the_same_step_with_the_sam
 
     assert calls == 2 * PARAMS.steps + 2
     # Pixels differ by rounding, because CPU kernels sum weights at other addresses in another order.
-    assert psnr(read_frames(result.video), expected) > 50
+    assert psnr(_read_last_frame(result), expected) > 50
     assert result.optimizations_applied == ["experts streamed", "text encoder streamed", "offload to disk"]
     assert result.offload_used
     assert result.quantization_used is None

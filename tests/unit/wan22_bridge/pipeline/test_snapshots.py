@@ -217,7 +217,10 @@ def test_every_parameter_is_in_the_fingerprint(item: Field[Any]) -> None:
         "loras": (LoraUse(name="style", low_noise_strength=0.5),),
     }
     value = getattr(params, item.name)
-    changed = other.get(item.name, "other" if value is None or isinstance(value, str) else value / 2)
+    if item.name in other:
+        changed = other[item.name]
+    else:
+        changed = "other" if value is None or isinstance(value, str) else value / 2
     assert fingerprint("w", replace(params, **{item.name: changed})) != fingerprint("w", params)
 
 
