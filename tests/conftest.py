@@ -40,6 +40,7 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[index::count])
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Says which tests stay together in one worker: those of the shared service, and those of a module that shares.
 

@@ -101,6 +101,8 @@ def _start_ray(verbose: bool, interruption: Interruption) -> str:
     except SystemExit:  # raised by the handler of SIGTERM that ray.init installs
         interruption.request()
         return ""
+    except Exception as exc:  # Ray raises a bare Exception, for example on a machine too busy to start in 30 s
+        raise _StartFailed(f"Ray could not start: {str(exc).partition(chr(10))[0]}") from exc
     interruption.listen()
     return str(context.dashboard_url)
 
