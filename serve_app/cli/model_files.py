@@ -31,7 +31,7 @@ def pull(
         models = read_models(config, models_dir)
         spec = models.find(model)
         progress = FetchProgress()
-        with _showing(f"fetching {spec.id}", progress):
+        with _showing(f"downloading {spec.id}", progress):
             found = ensure_model(spec, models.folder, progress, cast=models.cast_to_bf16 if bf16 is None else bf16)
     say(f"{spec.id} is in {found}")
 
@@ -67,7 +67,7 @@ def verify(
             )
         if wrong:
             progress = FetchProgress()
-            with _showing(f"fetching {spec.id}", progress):
+            with _showing(f"downloading {spec.id}", progress):
                 ensure_model(spec, models.folder, progress, cast=models.cast_to_bf16, check_content=True)
     say(f"{spec.id}: all {len(states)} files are correct.")
 
@@ -142,10 +142,10 @@ def _showing(description: str, progress: "FetchProgress") -> Iterator[None]:
 
 @contextmanager
 def _reporting_stops() -> Iterator[None]:
-    """Ends the command with the message of an error, or on Ctrl-C with a note that downloaded data is kept."""
+    """Ends the command with the message of an error, or on Ctrl-C with a note that the next pull resumes."""
     try:
         with reporting_errors():
             yield
     except KeyboardInterrupt:
-        warn("Stopped. The downloaded part is kept.")
+        warn("Stopped. The next pull resumes from the downloaded part.")
         raise typer.Exit(1) from None
