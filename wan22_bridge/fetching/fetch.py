@@ -133,7 +133,7 @@ class _Fetch:
                     fsync_directory(path.parent)
                     self._cast_file(file)
                     return
-                logger.warning("%s has a wrong checksum; the file is fetched again", file.path)
+                logger.warning("%s has a wrong checksum; the file is downloaded again", file.path)
                 self._progress.add(-part.stat().st_size)
                 part.unlink()
         except OSError as exc:
