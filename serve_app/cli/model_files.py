@@ -40,7 +40,7 @@ def verify(
     model: Model,
     config: Config = DEFAULT_CONFIG,
     models_dir: ModelsDir = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Download the wrong files again, and no others.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Download the missing and corrupted files again.")] = False,
 ) -> None:
     """Check the size and the hash of every file of a downloaded model."""
     from wan22_bridge.fetching import FetchProgress, FileState, check_files, read_manifest
@@ -62,7 +62,7 @@ def verify(
             say(f"{path}: {state.value.replace('_', ' ')}")
         if wrong and not repair:
             fail(
-                f"{len(wrong)} of {len(states)} files of {spec.id} are wrong.",
+                f"{len(wrong)} of {len(states)} files of {spec.id} are missing or corrupted.",
                 suggestions=[f"Download them again with `wan22 models verify --repair {spec.id}`."],
             )
         if wrong:
