@@ -1,4 +1,4 @@
-"""Measures model changes: from a job's submission to its first step, while the only slot holds another model."""
+"""Measures model swaps: from a job's submission to its first step, while the only slot holds another model."""
 
 import json
 import sqlite3
@@ -33,20 +33,20 @@ _GENERATOR = {"num_gpus": 0, "preview_interval_seconds": 0}
 
 
 def main() -> None:
-    """Measures changes and loads, and reports the rows."""
-    arguments = parse_arguments("Measure model changes and model loads.")
+    """Measures swaps and loads, and reports the rows."""
+    arguments = parse_arguments("Measure model swaps and model loads.")
     changes = 2 if arguments.quick else 6
     rows = []
     with tempfile.TemporaryDirectory(prefix="wan22-bench-") as name:
         apart = _measure_swaps(Path(name) / "apart", changes, shared=False, loaded_models=1)
         one = _measure_swaps(Path(name) / "one", changes, shared=True, loaded_models=1)
-        kept = _measure_swaps(Path(name) / "kept", changes, shared=True, loaded_models=2)
+        both = _measure_swaps(Path(name) / "both", changes, shared=True, loaded_models=2)
         rows += [Row(f"another replica: {part}", seconds, "s") for part, seconds in apart.items() if part != "all"]
         rows.append(Row("another replica: submission to first step", apart["all"], "s", 6.0))
-        rows.append(Row("in one replica, one model kept: load", one["load"], "s"))
-        rows.append(Row("in one replica, one model kept: submission to first step", one["all"], "s", 0.5))
-        rows.append(Row("in one replica, both models kept: submission to first step", kept["all"], "s", 0.5))
-        rows.append(Row("in one replica / another replica", one["all"] / apart["all"], "×"))
+        rows.append(Row("one replica, one loaded model: load", one["load"], "s"))
+        rows.append(Row("one replica, one loaded model: submission to first step", one["all"], "s", 0.5))
+        rows.append(Row("one replica, both models loaded: submission to first step", both["all"], "s", 0.5))
+        rows.append(Row("one replica, one loaded model / another replica", one["all"] / apart["all"], "×"))
         imports = _measure_imports(2 if arguments.quick else 5)
         rows.append(Row("importing torch and diffusers in a new process", imports, "s"))
         rows.append(Row("another replica: submission to first step / imports", apart["all"] / imports, "×"))

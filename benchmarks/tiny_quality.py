@@ -16,7 +16,7 @@ from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.tiny_scores import (
     HELD_OUT_SEED,
     Case,
-    Judgement,
+    Judgment,
     draw_cases,
     draw_frames,
     end_likeness,
@@ -37,7 +37,7 @@ from wan22_bridge.tiny_training.trained import load_vae
 from wan22_bridge.types import LoraUse
 
 SIDE, FRAMES = 96, 17
-COLOUR, SHAPE, MOTION = 95.0, 85.0, 90.0
+COLOR, SHAPE, MOTION = 95.0, 85.0, 90.0
 NEON_STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -66,7 +66,7 @@ def _load(member: str, scratch: Path) -> LoadedModel:
 
 @torch.no_grad()
 def _measure_vae(version: str, scenes: int) -> list[Row]:
-    """Scenes through a VAE and back: the likeness, and whether the detectors still see what there was."""
+    """Measures the reconstruction of scenes by a VAE: its PSNR, and what the detectors still see correctly."""
     vae = load_vae(version)
     use_fast_kernels(vae)
     chance, psnrs, seen = random.Random(HELD_OUT_SEED), [], dict.fromkeys(("color", "shape", "motion"), 0)
@@ -92,7 +92,7 @@ def _measure_text(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
     title, some = model.spec.id, cases[: len(cases) // 2]
     videos = make_videos(model, cases)
     return [
-        *_score_rows(f"{title}", cases, videos, (COLOUR, SHAPE, MOTION)),
+        *_score_rows(f"{title}", cases, videos, (COLOR, SHAPE, MOTION)),
         *_score_rows(f"{title}, prompts shuffled", shuffle(cases), videos),
         *_score_rows(f"{title}, guidance 1", some, make_videos(model, some, **_unguided(model))),
         Row(f"{title}: seconds per video", _seconds(videos), "s", target=6.0),
@@ -101,7 +101,7 @@ def _measure_text(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
 
 
 def _measure_lightning(
-    model: LoadedModel, cases: Sequence[Case], usual: Sequence[Judgement], images: Path | None = None
+    model: LoadedModel, cases: Sequence[Case], usual: Sequence[Judgment], images: Path | None = None
 ) -> list[Row]:
     """Compares four steps without guidance with the default settings on the same cases."""
     title = f"{model.spec.id}, lightning" + (" from the first frame" if images else "")
@@ -126,7 +126,7 @@ def _measure_neon(model: LoadedModel, cases: Sequence[Case]) -> list[Row]:
     scores = score(cases, videos)
     return [
         *rows,
-        Row(f"{title} at 1: colour", scores.color, "%"),
+        Row(f"{title} at 1: color", scores.color, "%"),
         Row(f"{title} at 1: motion", scores.motion, "%"),
     ]
 
@@ -153,7 +153,7 @@ def _measure_images(model: LoadedModel, cases: Sequence[Case], scratch: Path, *,
 def _score_rows(
     title: str,
     cases: Sequence[Case],
-    videos: Sequence[Judgement],
+    videos: Sequence[Judgment],
     least: Sequence[float | None] = (None, None, None),
 ) -> list[Row]:
     names = ("color", "shape", "motion")
@@ -161,12 +161,12 @@ def _score_rows(
     return [Row(f"{title}: {name}", value, "%", least=target) for name, value, target in found]
 
 
-def _values(cases: Sequence[Case], videos: Sequence[Judgement]) -> tuple[float, float, float]:
+def _values(cases: Sequence[Case], videos: Sequence[Judgment]) -> tuple[float, float, float]:
     scores = score(cases, videos)
     return scores.color, scores.shape, scores.motion
 
 
-def _seconds(videos: Sequence[Judgement]) -> float:
+def _seconds(videos: Sequence[Judgment]) -> float:
     return statistics.median(video.seconds for video in videos)
 
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.support.middle_models import HUNDRED_MILLION, make_middle_model
 from benchmarks.support.reporting import Row, parse_arguments, report
-from benchmarks.support.tiny_scores import Case, Judgement, draw_cases, frames_psnr, make_videos, score
+from benchmarks.support.tiny_scores import Case, Judgment, draw_cases, frames_psnr, make_videos, score
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.models.architecture import find_architecture
@@ -65,7 +65,7 @@ def _try_all(folder: Path, params: GenerationParams, scratch: Path) -> list[Row]
 def _judge_all(cases: list[Case], scratch: Path) -> list[Row]:
     """Runs the trained tiny model in each way, and compares its videos with the plain run and with their prompts."""
     rows: list[Row] = []
-    folder, plain = ensure_tiny_model(scratch, SPEC.source_ref), list[Judgement]()
+    folder, plain = ensure_tiny_model(scratch, SPEC.source_ref), list[Judgment]()
     params = resolve_params(GenerationRequest(prompt="a red circle", model=SPEC.id), [SPEC])
     for trial in list_trials("cpu", params):
         title = f"{SPEC.id}, {trial.name}"
@@ -88,7 +88,7 @@ def _judge_all(cases: list[Case], scratch: Path) -> list[Row]:
     return rows
 
 
-def _frames(videos: list[Judgement], others: list[Judgement]) -> list[tuple[Frames, Frames]]:
+def _frames(videos: list[Judgment], others: list[Judgment]) -> list[tuple[Frames, Frames]]:
     return [(video.frames, other.frames) for video, other in zip(videos, others, strict=True)]
 
 

@@ -117,7 +117,7 @@ class SchedulingSettings(_Strict):
     """
 
     age_seconds: float = Field(default=600, gt=0)
-    """Time after which a waiting job moves ahead of the next higher priority, if no job of its own priority was started
+    """Time after which a waiting job rises to the next higher priority, if no job of its own priority was started
     meanwhile."""
     patience_seconds: float = Field(default=300, ge=0)
     """Maximum time by which a job whose model is loaded may be younger than a job that it overtakes, whose model is not

@@ -10,12 +10,12 @@ from hypothesis import settings
 
 from tests.service import Service, running_service
 
-# The same examples each time, and however slow the machine is.
+# Hypothesis tries the same examples in each run, without a time limit that a slow machine would exceed.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As in the background of a shell: what tests start and interrupt would ignore it, too.
+    # A shell starts background jobs with SIGINT ignored. Processes that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -42,7 +42,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests stay together in one worker: those of the shared service, and those of a module that shares.
+    """Groups the tests that run in the same worker: those of one service, and those of one unit test module.
 
     A test that starts services of its own goes to whichever worker is free.
     """
@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service, started once."""
+    """The service that most integration tests share, started once."""
     with running_service(tmp_path_factory.mktemp("service")) as running:
         yield running
 

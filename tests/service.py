@@ -1,4 +1,4 @@
-"""A real service for tests: `wan22 serve` as a process of its own, on its own port and folder."""
+"""A real service for tests: `wan22 serve` in its own process, with its own port and folder."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ _STOP_SECONDS = 60
 
 
 def wait_until(probe: Callable[[], Any], *, seconds: float = 60, every: float = 0.1) -> Any:
-    """Asks until the answer is true; fails with the last answer when time is up."""
+    """Calls `probe` until it returns a true value, and returns that value. Fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (answer := probe()):
         assert time.monotonic() < deadline, f"not within {seconds} s; the last answer was {answer!r}"
@@ -31,7 +31,7 @@ def wait_until(probe: Callable[[], Any], *, seconds: float = 60, every: float = 
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """Returns a port that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -39,10 +39,10 @@ def free_port() -> int:
 
 
 class Service:
-    """A service that can be started, stopped, killed and started again on the same data."""
+    """A service that a test can start, stop, kill and restart on the same data."""
 
     def __init__(self, folder: Path, **args: Any) -> None:
-        """Writes the project's own config with other `args:`."""
+        """Writes the project's default config, with `args` in place of the values in its `args:`."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data_dir = folder / "data"
@@ -54,7 +54,7 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it and waits until it is ready."""
+        """Starts the service and waits until it is ready."""
         command = [WAN22, "serve", "--config", str(self.config), "--port", str(self.port), "--verbose"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -71,17 +71,17 @@ class Service:
             return False
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that belongs to it."""
+        """Returns all processes of the service."""
         assert self.process is not None
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
     def replicas(self, deployment: str) -> list[psutil.Process]:
-        """The processes of a deployment, by the names that Ray gives them."""
+        """Returns the replica processes of a deployment, found by the names that Ray gives them."""
         return [found for found in self.processes() if f"ServeReplica:wan22:{deployment}" in _command(found)]
 
     def interrupt(self) -> int:
-        """Ctrl-C; returns the exit status once it has ended. One that does not end is killed, and the test fails."""
+        """Sends SIGINT, as Ctrl-C does, and returns the exit status. Kills a service that does not end, and raises."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         try:
@@ -91,7 +91,7 @@ class Service:
             raise
 
     def kill(self) -> None:
-        """SIGKILL to everything at once."""
+        """Kills all processes of the service at once with SIGKILL."""
         processes = self.processes()
         for process in processes:
             process.suspend()
@@ -102,11 +102,11 @@ class Service:
         self.process.wait(_STOP_SECONDS)
 
     def client(self) -> httpx.Client:
-        """An HTTP client for it."""
+        """Returns an HTTP client for the service."""
         return httpx.Client(base_url=self.url, timeout=60)
 
     def submit(self, **fields: Any) -> str:
-        """Submits a small job; returns its id."""
+        """Submits a small job and returns its id."""
         with self.client() as client:
             answer = client.post("/api/v1/generation/submit", json=SMALL | fields)
         assert answer.status_code == 200, answer.text
@@ -119,7 +119,7 @@ class Service:
         return found
 
     def wait_for(self, task_id: str, *statuses: str, seconds: float = 120) -> dict[str, Any]:
-        """Waits until a job has one of the statuses."""
+        """Waits until a job has one of the statuses, and returns the job."""
 
         def look() -> dict[str, Any] | None:
             task = self.task(task_id)
@@ -129,7 +129,7 @@ class Service:
         return task
 
     def finished(self, **fields: Any) -> dict[str, Any]:
-        """Submits a small job and waits for its end, which must be good."""
+        """Submits a small job, waits until it is completed, and returns it. A failed job fails the test."""
         task = self.wait_for(self.submit(**fields), "completed", "failed")
         assert task["status"] == "completed", task["error"]
         return task
@@ -143,15 +143,15 @@ def _command(process: psutil.Process) -> str:
 
 
 SMALL: dict[str, Any] = {"prompt": "a red circle moving right", "resolution": "64x64", "num_frames": 5, "steps": 2}
-"""A job of a fraction of a second."""
+"""Fields of a job that takes a fraction of a second."""
 
 LONG: dict[str, Any] = {"resolution": "128x128", "num_frames": 33, "steps": 100}
-"""A job of a quarter of a minute, to be caught while it runs."""
+"""Changes to `SMALL` for a job of about 15 seconds, which a test can observe while it runs."""
 
 
 @contextmanager
 def running_service(folder: Path, **args: Any) -> Iterator[Service]:
-    """A service that is there for the time of the context."""
+    """Runs a service while the context is open."""
     service = Service(folder, **args)
     try:
         service.start()
@@ -162,5 +162,5 @@ def running_service(folder: Path, **args: Any) -> Iterator[Service]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment with changes, for a command that is run."""
+    """Returns this process's environment with changes, for a subprocess."""
     return os.environ | changes

@@ -7,7 +7,7 @@ Wan22Error
 ├── Conflict              The resource's state does not allow the operation
 ├── PayloadTooLarge       An upload or a request body exceeds the limit
 ├── ModelMissing          A model's files are not on this machine
-├── DownloadFailed        A model's files could not be fetched
+├── DownloadFailed        A model's files could not be downloaded
 ├── ModelCorrupted        A model's files are on this machine, but can't be loaded
 ├── OutOfMemory           The device has too little memory for the request
 ├── NotReady              The service is temporarily unavailable
@@ -119,7 +119,7 @@ class ModelMissing(Wan22Error):
 
 
 class DownloadFailed(Wan22Error):
-    """The model's files could not be fetched."""
+    """The model's files could not be downloaded."""
 
     category = "network"
     default_code = "download_failed"

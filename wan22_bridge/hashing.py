@@ -10,9 +10,9 @@ from typing import Any
 def hash_values(scheme: str, *values: Any) -> str:
     """Returns the SHA-256 of values: equal for equal values under the same scheme.
 
-    Fields of dataclasses that equal their declared defaults are left out, because a field that a later version adds
-    with a default must not change the hash of what was stored before. Two values that differ only in fields left out
-    are equal as long as the declared defaults stay the same: a changed default needs a new scheme.
+    Fields of dataclasses that equal their declared defaults are left out. A later version can therefore add a field
+    with a default without changing the hashes of stored values. A changed default needs a new scheme, because the hash
+    does not show which default a left-out field had.
 
     Args:
         scheme: the version of the hash; a new one makes all earlier hashes differ.

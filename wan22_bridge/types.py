@@ -129,7 +129,7 @@ class Checkpoint:
     """The snapshot's file. If it holds a snapshot of the same generation, the generation resumes from there."""
     interval_seconds: float
     """Minimum time between two snapshots; each is written at the end of a step."""
-    kept: Callable[[float], None] = lambda seconds: None
+    written: Callable[[float], None] = lambda seconds: None
     """Called after each snapshot with the seconds that writing it took."""
 
 

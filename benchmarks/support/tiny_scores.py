@@ -36,7 +36,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judgement:
+class Judgment:
     """Content of one video, as the detectors see it."""
 
     sight: Sight | None
@@ -77,7 +77,7 @@ def draw_cases(count: int, seed: int = HELD_OUT_SEED, *, neon: bool = False) -> 
 
 def make_videos(
     model: LoadedModel, cases: Sequence[Case], *, images: Path | None = None, last: bool = False, **request: Any
-) -> list[Judgement]:
+) -> list[Judgment]:
     """Generates and judges a video for each case.
 
     Args:
@@ -87,7 +87,7 @@ def make_videos(
         last: whether the model also gets the last frame.
         request: other fields of the requests.
     """
-    spec, texts, judgements = model.spec, TextCache(), []
+    spec, texts, judgments = model.spec, TextCache(), []
     for case in cases:
         given: dict[str, Any] = {}
         if images is not None:
@@ -104,8 +104,8 @@ def make_videos(
         parts = decode_frames(model.bring("vae"), run.latents_BCTHW, model.plan.vae_tile)
         frames = np.concatenate([part for part in parts if len(part)])
         seconds = time.perf_counter() - started
-        judgements.append(
-            Judgement(
+        judgments.append(
+            Judgment(
                 sight=next(iter(see_things(frames)), None),
                 ground=see_ground(frames),
                 hollowness=see_hollowness(frames),
@@ -114,16 +114,16 @@ def make_videos(
                 denoise_seconds=denoise_seconds,
             )
         )
-    return judgements
+    return judgments
 
 
-def score(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Scores:
+def score(cases: Sequence[Case], judgments: Sequence[Judgment]) -> Scores:
     """Compares the videos with their cases."""
 
     def percent(right: list[bool]) -> float:
         return 100 * sum(right) / len(right) if right else float("nan")
 
-    pairs = list(zip(cases, judgements, strict=True))
+    pairs = list(zip(cases, judgments, strict=True))
     parts = {
         name: percent([_part(found.sight, name) == getattr(case.scene.things[0], name) for case, found in pairs])
         for name in ("color", "shape", "motion")
@@ -137,10 +137,10 @@ def shuffle(cases: Sequence[Case]) -> list[Case]:
     return [*cases[1:], cases[0]]
 
 
-def end_likeness(cases: Sequence[Case], judgements: Sequence[Judgement], index: int) -> float:
+def end_likeness(cases: Sequence[Case], judgments: Sequence[Judgment], index: int) -> float:
     """Returns the mean PSNR in dB of the frames at an index against the scenes' frames."""
     psnrs = []
-    for case, found in zip(cases, judgements, strict=True):
+    for case, found in zip(cases, judgments, strict=True):
         num_frames, height, width, _ = found.frames.shape
         psnrs.append(frames_psnr(found.frames[index], draw_frames(case.scene, width, height, num_frames)[index]))
     return statistics.mean(psnrs)

@@ -40,7 +40,7 @@ class QueueMetrics:
 
         Args:
             model: the job's model.
-            outcome: completed, failed, cancelled, yielded (preempted), or interrupted (the job will be tried again).
+            outcome: completed, failed, cancelled, yielded (preempted), or interrupted (the job returns to the queue).
             timings: the seconds of each stage of a completed job.
         """
         self._ended.inc(1, {"model": model, "outcome": outcome})

@@ -121,7 +121,7 @@ class Device:
         checkpoint = Checkpoint(
             path=work.snapshot_path(job.id),
             interval_seconds=self._checkpoint_seconds,
-            kept=partial(self._publish_snapshot, job),
+            written=partial(self._publish_snapshot, job),
         )
         preview = Preview(
             path=work.preview_path(job.id),

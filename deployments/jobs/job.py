@@ -9,7 +9,7 @@ from wan22_bridge.types import GenerationParams
 
 
 class JobState(StrEnum):
-    """The state of a job. The store keeps the values; the API shows them."""
+    """The state of a job. The store holds the values, and the API shows them."""
 
     PENDING = "pending"
     """The job waits for a generator."""

@@ -30,7 +30,9 @@ class LoadedInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaInfo:
-    """The report of a generator replica. The database holds it as JSON, so its field names must stay."""
+    """The report of a generator replica."""
+
+    # The database stores reports as JSON, so the field names must not change.
 
     id: str
     deployment: str
@@ -39,7 +41,7 @@ class ReplicaInfo:
     device: str
     """The manufacturer's name of the device."""
     job_id: str | None
-    """Id of the running job; None while the replica is idle."""
+    """Id of the running job, if any."""
     models: list[LoadedInfo]
     """The loaded models, least recently used first."""
 

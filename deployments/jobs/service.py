@@ -20,9 +20,9 @@ from wan22_bridge.types import INPUTS
 Source = bytes | str
 """An input: a file's content, the id of an upload, or the id of a completed job, which stands for its video."""
 
-EVENTS_KEPT_SECONDS = 24 * 3600.0
+EVENT_RETENTION_SECONDS = 24 * 3600.0
 """Retention of the event log."""
-UNUSED_INPUTS_KEPT_SECONDS = 24 * 3600.0
+UNUSED_INPUT_RETENTION_SECONDS = 24 * 3600.0
 """Retention of inputs that no job uses."""
 
 _REQUEST_HASH = "wan22-request-1"
@@ -30,7 +30,7 @@ _REQUEST_HASH = "wan22-request-1"
 
 
 class JobService:
-    """Submits and deletes jobs, keeps uploads, and removes what has expired."""
+    """Submits and deletes jobs, stores uploads, and removes expired data."""
 
     def __init__(self, store: JobStore, storage: Storage, served: Sequence[ModelSpec]) -> None:
         self._store = store
@@ -77,7 +77,7 @@ class JobService:
             end_image=self._examine_image(contents["end_image"], "end_image") if "end_image" in contents else None,
             video=self._examine_video(contents["video"], "video") if "video" in contents else None,
         )
-        return self._keep(
+        return self._store_job(
             contents.values(),
             NewJob(
                 params=resolve_params(request, self._served),
@@ -102,7 +102,7 @@ class JobService:
         job = self.completed(job_id)
         params = change_prompt(job.params, prompt, self._served)
         keys = [key for name in INPUTS if (key := getattr(params, name))]
-        return self._keep(
+        return self._store_job(
             [self._storage.path(key).read_bytes() for key in keys],
             NewJob(
                 params=params,
@@ -155,9 +155,9 @@ class JobService:
 
     def tidy(self) -> None:
         """Removes old events, unused inputs, and the output files of deleted jobs and interrupted attempts."""
-        self._store.events.prune(older_than_seconds=EVENTS_KEPT_SECONDS)
+        self._store.events.prune(older_than_seconds=EVENT_RETENTION_SECONDS)
         self._storage.remove_old_inputs(
-            keep=self._store.reader.input_keys(), older_than_seconds=UNUSED_INPUTS_KEPT_SECONDS
+            keep=self._store.reader.input_keys(), older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS
         )
         for job_id in self._storage.output_jobs():
             try:
@@ -168,12 +168,12 @@ class JobService:
             if job.state.ended:
                 self._storage.remove_outputs(job_id, keep=job.output["folder"] if job.output else None)
 
-    def _keep(self, contents: Iterable[bytes], new: NewJob) -> Job:
+    def _store_job(self, contents: Iterable[bytes], new: NewJob) -> Job:
         """Stores a job's inputs, then the job."""
         for use in new.params.loras:
             find_lora(self._storage.work.loras, use.name)
         for content in contents:
-            self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` keeps it
+            self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` spares it
         return self._store.writer.submit(new)
 
     def _read(self, source: Source, param: str) -> bytes:
@@ -203,7 +203,7 @@ class JobService:
             ) from None
 
     def _examine(self, data: bytes, param: str) -> InputImage | InputVideo:
-        """Checks an image or a video, and describes it with the key under which the storage keeps it."""
+        """Checks an image or a video, and describes it with its key in the storage."""
         if is_video(data):
             return self._examine_video(data, param)
         try:

@@ -52,7 +52,7 @@ class Policy:
     A job whose model a slot already holds may overtake the job whose turn it is:
 
     - a job of the same owner, if it was submitted at most the patience later;
-    - a job of another owner, if that owner has had at most the patience more.
+    - a job of another owner, if that owner has had at most the patience more work.
 
     The patience is shorter if the overtaken job needs less loaded: a third of it for other LoRAs, two thirds for
     another model of the same type.

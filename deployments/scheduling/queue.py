@@ -6,8 +6,8 @@ A slot runs one job at a time. These rules decide, in this order:
    class last began.
 2. The order that a user gave the jobs, if any.
 3. The holdings of the slot. A job that needs little loaded may overtake the job whose turn it is, within limits.
-4. Fair shares. It is the turn of the owner who has had the least, by start-time fair queueing (Goyal, Vin and Cheng,
-   1996), and of this owner's first job.
+4. Fair shares. It is the turn of the owner who has had the least work, by start-time fair queueing (Goyal, Vin and
+   Cheng, 1996), and of this owner's first job.
 
 No slot stays free while a job waits, with one exception: a job may wait for a slot that holds its model type and is
 about to become free.

@@ -35,7 +35,7 @@ logger = logging.getLogger("ray.serve")
 _COPIES = "copies"
 _MAX_RETRIES = 10_000
 """More retries than fit into any timeout, because obstore's default of ten ends after two seconds."""
-UNUSED_COPIES_KEPT_SECONDS = 24 * 3600.0
+UNUSED_COPY_RETENTION_SECONDS = 24 * 3600.0
 """Retention of local copies that nobody reads."""
 PATIENCE_SECONDS = 180.0
 """Default time for which a failed request is repeated. It is long, because the output of a job is costly."""
@@ -188,7 +188,7 @@ class BucketStorage:
 
     def _remove_unused_copies(self) -> None:
         """Removes local copies that nobody has read lately, to free disk space. They can be downloaded again."""
-        before = time.time() - UNUSED_COPIES_KEPT_SECONDS
+        before = time.time() - UNUSED_COPY_RETENTION_SECONDS
         for path in self.inputs_root.rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # another process may remove the same copy
                 if path.is_file() and path.stat().st_atime < before:

@@ -12,7 +12,7 @@ from deployments.storage.work_folder import WorkFolder
 
 
 class Storage(Protocol):
-    """Keeps the inputs and outputs of jobs. Generators work in a local folder and publish their files to it."""
+    """Stores the inputs and outputs of jobs. Generators work in a local folder and publish their files to it."""
 
     @property
     def work(self) -> WorkFolder:

@@ -66,9 +66,9 @@ def _render_http() -> Iterator[str]:
     yield from (
         "# HTTP reference",
         "",
-        "The running service answers the same information at `/docs` (interactive) and `/openapi.json` (for programs).",
+        "The running service has the same information at `/docs` (interactive) and `/openapi.json` (for programs).",
         "[Events](events.md) describes the WebSocket and the Server-Sent Events. [Errors](errors.md) describes the one",
-        "error body that all routes share. A field in **bold** is required in a request and present in every answer.",
+        "error body that all routes share. A field in **bold** is required in a request and present in every response.",
         "",
         "| route | purpose |",
         "|---|---|",
@@ -116,7 +116,7 @@ def _render_route(path: str, method: str, operation: Schema) -> Iterator[str]:
             yield from _render_fields(first)
     answer = operation["responses"].get("200", {}).get("content", {}).get("application/json", {}).get("schema")
     if answer:
-        yield from ("", f"Answer: {_type(answer)}.")
+        yield from ("", f"Response: {_type(answer)}.")
 
 
 def _render_fields(schema: Schema) -> Iterator[str]:

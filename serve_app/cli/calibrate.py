@@ -24,7 +24,7 @@ def calibrate(
     frames: Frames = None,
     steps: Annotated[int | None, typer.Option(min=2, max=100, help="Denoising steps. Default: the model's.")] = None,
 ) -> None:
-    """Run a model once, and write what MagCache needs to know about it to mag_ratios.json in the model's folder."""
+    """Measure a model in one run for the step cache MagCache, and write mag_ratios.json into the model's folder."""
     from wan22_bridge.bridge import ModelIntegrationBridge
     from wan22_bridge.models.sidecars import write_ratios
     from wan22_bridge.tuning.calibrating import calibrate as find_ratios

@@ -62,7 +62,12 @@ def generate(
     ] = None,
     loras: Annotated[
         list[Any] | None,
-        typer.Option("--lora", parser=_parse_lora, metavar="NAME[=STRENGTH]", help="A LoRA to apply; repeatable."),
+        typer.Option(
+            "--lora",
+            parser=_parse_lora,
+            metavar="NAME[=STRENGTH]",
+            help="A LoRA to apply, as NAME or NAME=STRENGTH; repeatable.",
+        ),
     ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -127,9 +132,9 @@ def _check_output(name: str | None) -> Path | None:
 
 
 def _save(client: Client, task_id: str, path: Path) -> None:
-    """Downloads a job's video. When saving fails, the error says how to fetch the video again."""
+    """Downloads a job's video. When saving fails, the error says how to download the video again."""
     again = (
-        "The video is kept on the server. Fetch it again with: "
+        "The video is still on the server. Download it with: "
         f"curl --fail --output {task_id}.mp4 {shlex.quote(client.video_url(task_id))}"
     )
     try:

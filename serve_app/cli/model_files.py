@@ -31,7 +31,7 @@ def pull(
         models = read_models(config, models_dir)
         spec = models.find(model)
         progress = FetchProgress()
-        with _showing(f"fetching {spec.id}", progress):
+        with _showing(f"downloading {spec.id}", progress):
             found = ensure_model(spec, models.folder, progress, cast=models.cast_to_bf16 if bf16 is None else bf16)
     say(f"{spec.id} is in {found}")
 
@@ -40,7 +40,7 @@ def verify(
     model: Model,
     config: Config = DEFAULT_CONFIG,
     models_dir: ModelsDir = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Download the wrong files again, and no others.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Download the missing and corrupted files again.")] = False,
 ) -> None:
     """Check the size and the hash of every file of a downloaded model."""
     from wan22_bridge.fetching import FetchProgress, FileState, check_files, read_manifest
@@ -62,12 +62,12 @@ def verify(
             say(f"{path}: {state.value.replace('_', ' ')}")
         if wrong and not repair:
             fail(
-                f"{len(wrong)} of {len(states)} files of {spec.id} are wrong.",
+                f"{len(wrong)} of {len(states)} files of {spec.id} are missing or corrupted.",
                 suggestions=[f"Download them again with `wan22 models verify --repair {spec.id}`."],
             )
         if wrong:
             progress = FetchProgress()
-            with _showing(f"fetching {spec.id}", progress):
+            with _showing(f"downloading {spec.id}", progress):
                 ensure_model(spec, models.folder, progress, cast=models.cast_to_bf16, check_content=True)
     say(f"{spec.id}: all {len(states)} files are correct.")
 
@@ -142,10 +142,10 @@ def _showing(description: str, progress: "FetchProgress") -> Iterator[None]:
 
 @contextmanager
 def _reporting_stops() -> Iterator[None]:
-    """Ends the command with the message of an error, or on Ctrl-C with a note that downloaded data is kept."""
+    """Ends the command with the message of an error, or on Ctrl-C with a note that the next pull resumes."""
     try:
         with reporting_errors():
             yield
     except KeyboardInterrupt:
-        warn("Stopped. The downloaded part is kept.")
+        warn("Stopped. The next pull resumes from the downloaded part.")
         raise typer.Exit(1) from None

@@ -37,7 +37,7 @@ def plan(
     path: ModelFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a model would run on a machine: where its parts are kept, how much memory they take, and why."""
+    """Show the memory plan of a model on a machine: where each component is, its memory, and the reasons."""
     from wan22_bridge.models.architecture import find_architecture
     from wan22_bridge.planning.footprint import FootprintMeter
     from wan22_bridge.planning.hardware import detect_hardware

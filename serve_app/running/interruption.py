@@ -9,8 +9,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """Remembers Ctrl-C and SIGTERM until the main thread asks for them.
 
-    A signal raises no exception, because an exception in the middle of a call to Ray leaves the call unfinished, and
-    Ray then prints errors and starts again what it lost.
+    A signal raises no exception, because an exception would interrupt a call to Ray. Ray would then print errors and
+    restart what the call had begun.
     """
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.pictures import png
-from tests.refusals import check_refusal
+from tests.rejections import check_rejection
 from tests.service import SMALL, Service
 
 _SUBMIT = "/api/v1/generation/submit"
@@ -70,7 +70,7 @@ def test_a_bad_field_is_named(
     fields: dict[str, Any], code: str, param: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
-        error = check_refusal(client.post(_SUBMIT, json=SMALL | fields), 400, code)
+        error = check_rejection(client.post(_SUBMIT, json=SMALL | fields), 400, code)
     assert error["param"] == param
     assert error["type"] == "invalid_request"
 
@@ -95,14 +95,14 @@ def test_errors_name_openai_fields_as_the_client_did(
     fields: dict[str, Any], code: str, param: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
-        error = check_refusal(client.post("/v1/videos", json={"prompt": "a cat"} | fields), 400, code)
+        error = check_rejection(client.post("/v1/videos", json={"prompt": "a cat"} | fields), 400, code)
     assert error["param"] == param
 
 
 def test_a_missing_prompt_is_named(service: Service, nothing_left: None) -> None:
     with service.client() as client:
-        assert check_refusal(client.post(_SUBMIT, json={}), 400, "invalid_value")["param"] == "prompt"
-        assert check_refusal(client.post("/v1/videos", json={}), 400, "invalid_value")["param"] == "prompt"
+        assert check_rejection(client.post(_SUBMIT, json={}), 400, "invalid_value")["param"] == "prompt"
+        assert check_rejection(client.post("/v1/videos", json={}), 400, "invalid_value")["param"] == "prompt"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_bad_image_is_rejected(data: bytes, code: str, where: str, service: Se
     if where == "input_reference":
         fields = {"prompt": "a cat"}
     with service.client() as client:
-        check_refusal(client.post(path, data=fields, files=files | {where: ("b.png", data, "image/png")}), 400, code)
+        check_rejection(client.post(path, data=fields, files=files | {where: ("b.png", data, "image/png")}), 400, code)
 
 
 @pytest.mark.parametrize(
@@ -143,19 +143,19 @@ def test_an_unreadable_body_is_rejected(
     content: bytes, content_type: str, code: str, service: Service, nothing_left: None
 ) -> None:
     with service.client() as client:
-        check_refusal(client.post(_SUBMIT, content=content, headers={"content-type": content_type}), 400, code)
+        check_rejection(client.post(_SUBMIT, content=content, headers={"content-type": content_type}), 400, code)
 
 
 def test_a_file_in_an_unknown_field_is_rejected(service: Service, nothing_left: None) -> None:
     with service.client() as client:
         answer = client.post(_SUBMIT, data={"prompt": "x"}, files={"picture": ("a.png", png(), "image/png")})
-    assert check_refusal(answer, 400, "unknown_field")["param"] == "picture"
+    assert check_rejection(answer, 400, "unknown_field")["param"] == "picture"
 
 
 def test_an_upload_is_rejected_by_its_declared_length(service: Service, nothing_left: None) -> None:
     with service.client() as client:
         answer = client.post("/api/v1/uploads", files={"file": ("a.png", bytes(40_000_000), "image/png")})
-    assert "32 MB" in check_refusal(answer, 413, "payload_too_large")["message"]
+    assert "32 MB" in check_rejection(answer, 413, "payload_too_large")["message"]
 
 
 def test_an_upload_without_a_length_is_rejected_once_it_passes_the_limit(service: Service, nothing_left: None) -> None:
@@ -216,12 +216,12 @@ def test_unknown_resources_and_parameters_are_rejected(
     method: str, path: str, status: int, code: str, service: Service
 ) -> None:
     with service.client() as client:
-        check_refusal(client.request(method, path), status, code)
+        check_rejection(client.request(method, path), status, code)
 
 
 def test_cancelling_an_ended_job_is_a_conflict(service: Service) -> None:
     task = service.finished()
     with service.client() as client:
         answer = client.post(f"/api/v1/queue/{task['id']}/cancel")
-    assert "already completed" in check_refusal(answer, 409, "job_ended")["message"]
+    assert "already completed" in check_rejection(answer, 409, "job_ended")["message"]
     assert answer.headers["x-should-retry"] == "false"

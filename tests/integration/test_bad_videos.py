@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.pictures import png
-from tests.refusals import check_refusal
+from tests.rejections import check_rejection
 from tests.service import LONG, Service, wait_until
 from tests.videos import cut_off, mp4, ramp, sound
 from wan22_bridge.media.videos import MAX_FRAMES
@@ -33,7 +33,7 @@ def test_a_bad_video_is_rejected(kind: str, path: str, service: Service, nothing
     data, code = BAD[kind]
     with service.client() as client:
         answer = client.post(path, data={"prompt": "x"}, files={"video": ("a.mp4", data, "video/mp4")})
-    error = check_refusal(answer, 400, code)
+    error = check_rejection(answer, 400, code)
     assert error["param"] == "video"
     assert error["suggestions"]
 
@@ -47,7 +47,7 @@ def test_a_bad_video_in_an_image_field_is_rejected(
     fields = {} if path == _UPLOADS else {"prompt": "x"}
     with service.client() as client:
         answer = client.post(path, data=fields, files={field: ("a.mp4", data, "video/mp4")})
-    assert check_refusal(answer, 400, code)["param"] == field
+    assert check_rejection(answer, 400, code)["param"] == field
 
 
 def test_a_file_that_is_no_image_is_rejected_with_the_hint_to_send_a_video(
@@ -55,7 +55,7 @@ def test_a_file_that_is_no_image_is_rejected_with_the_hint_to_send_a_video(
 ) -> None:
     with service.client() as client:
         answer = client.post(_UPLOADS, files={"file": ("a.webm", b"\x1aE\xdf\xa3 and so on", "video/webm")})
-    assert "Or send a video, as an mp4." in check_refusal(answer, 400, "invalid_image")["suggestions"]
+    assert "Or send a video, as an mp4." in check_rejection(answer, 400, "invalid_image")["suggestions"]
 
 
 @pytest.mark.parametrize(
@@ -96,19 +96,19 @@ def test_an_unsupported_use_of_a_video_is_rejected_by_field(
             files={name: (None, value) for name, value in ({"prompt": "x"} | fields).items()}
             | {name: ("a.mp4", mp4(), "video/mp4") for name in files},
         )
-    assert check_refusal(answer, 400, code)["param"] == param
+    assert check_rejection(answer, 400, code)["param"] == param
 
 
 def test_an_unknown_job_is_rejected_as_an_input(service: Service, nothing_left: None) -> None:
     with service.client() as client:
         for field in ("video_path", "image_path"):
             answer = client.post(_SUBMIT, json={"prompt": "x", field: _UNKNOWN})
-            assert check_refusal(answer, 404, "job_not_found")["param"] == field
+            assert check_rejection(answer, 404, "job_not_found")["param"] == field
         for path in (_EDITS, _EXTENSIONS):
             for video_id in (_UNKNOWN, "nope", "", _ID):
                 answer = client.post(path, json={"prompt": "x", "video": {"id": video_id}})
-                assert check_refusal(answer, 404, "job_not_found")["param"] == "video"
-        check_refusal(client.post(f"/v1/videos/{_UNKNOWN}/remix", json={"prompt": "x"}), 404, "job_not_found")
+                assert check_rejection(answer, 404, "job_not_found")["param"] == "video"
+        check_rejection(client.post(f"/v1/videos/{_UNKNOWN}/remix", json={"prompt": "x"}), 404, "job_not_found")
 
 
 def _requests(video_id: str) -> list[tuple[str, dict[str, Any]]]:
@@ -127,12 +127,12 @@ def test_running_and_cancelled_jobs_are_rejected_as_inputs(service: Service) -> 
     wait_until(lambda: service.task(task_id)["current_step"] >= 1)
     with service.client() as client:
         for path, body in _requests(task_id):
-            error = check_refusal(client.post(path, json=body), 409, "video_not_ready")
+            error = check_rejection(client.post(path, json=body), 409, "video_not_ready")
             assert error["can_retry"] is True
         client.post(f"/api/v1/queue/{task_id}/cancel")
         service.wait_for(task_id, "cancelled")
         for path, body in _requests(task_id):
-            check_refusal(client.post(path, json=body), 404, "video_not_available")
+            check_rejection(client.post(path, json=body), 404, "video_not_available")
 
 
 @pytest.mark.parametrize(
@@ -148,4 +148,4 @@ def test_a_remix_accepts_only_a_prompt(body: dict[str, Any], code: str, param: s
     task = service.finished()
     with service.client() as client:
         answer = client.post(f"/v1/videos/{task['id']}/remix", json=body)
-    assert check_refusal(answer, 400, code)["param"] == param
+    assert check_rejection(answer, 400, code)["param"] == param

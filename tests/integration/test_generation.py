@@ -76,12 +76,12 @@ def test_images_are_sent_by_multipart(
 def test_the_image_determines_the_first_frames(service: Service) -> None:
     """TI2V keeps the encoded image as the first frame, so images of two colors give different frames."""
     thumbnails = []
-    for colour in ("red", "blue"):
+    for color in ("red", "blue"):
         with service.client() as client:
             answer = client.post(
                 "/api/v1/generation/submit",
                 data=_FORM | {"model_type": "ti2v", "seed": "1"},
-                files={"image": ("a.png", png(color=colour), "image/png")},
+                files={"image": ("a.png", png(color=color), "image/png")},
             )
         task = service.wait_for(answer.json()["task_id"], "completed")
         thumbnails.append(httpx.get(f"{service.url}/api/v1/outputs/{task['id']}/thumbnail").content)

@@ -52,8 +52,8 @@ def test_pending_jobs_are_reordered(service: Service, running: str) -> None:
         order = {"task_ids": [second, first, running, "video_none"]}
         assert client.post("/api/v1/queue/reorder", json=order).json() == {"message": "Reordered."}
         assert [service.task(task_id)["queue_position"] for task_id in (first, second)] == [2, 1]
-        refused = client.post("/api/v1/queue/reorder", json={"task_ids": []})
-        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "task_ids")
+        rejected = client.post("/api/v1/queue/reorder", json={"task_ids": []})
+        assert (rejected.status_code, rejected.json()["error"]["param"]) == (400, "task_ids")
         client.post(f"/api/v1/queue/{running}/cancel")
     tasks = [service.wait_for(task_id, "completed") for task_id in (second, first)]
     assert tasks[0]["started_at"] < tasks[1]["started_at"]

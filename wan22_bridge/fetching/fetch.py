@@ -133,7 +133,7 @@ class _Fetch:
                     fsync_directory(path.parent)
                     self._cast_file(file)
                     return
-                logger.warning("%s has a wrong checksum; the file is fetched again", file.path)
+                logger.warning("%s has a wrong checksum; the file is downloaded again", file.path)
                 self._progress.add(-part.stat().st_size)
                 part.unlink()
         except OSError as exc:
@@ -163,9 +163,9 @@ def _is_cast(path: str) -> bool:
 
 def _disk_full(folder: Path, problem: str) -> DownloadFailed:
     return DownloadFailed(
-        f"{problem}. {folder} has {shutil.disk_usage(folder).free / 1e9:.1f} GB free.",
+        f"{problem}. The disk of the models has {shutil.disk_usage(folder).free / 1e9:.1f} GB free.",
         code="disk_full",
         suggestions=[
-            "Free disk space and start the download again: it resumes. Or set data_dir to a folder on a larger disk."
+            "Free disk space and start the download again: it resumes. Or set models_dir to a folder on a larger disk."
         ],
     )

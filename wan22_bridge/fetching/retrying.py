@@ -31,7 +31,7 @@ def retry(
         request: Function that sends the request.
         progress: Progress of the fetch, which can stop the retries.
         what: Name of the file or model, for errors and log lines.
-        received: Returns the bytes received so far. The attempts are counted anew after each progress.
+        received: Returns the bytes received so far. Any progress resets the count of attempts.
 
     Raises:
         DownloadFailed: The hub rejected the request, or `MAX_ATTEMPTS` in a row made no progress.
@@ -48,11 +48,11 @@ def retry(
             if not _is_temporary(exc):
                 if isinstance(exc, HfHubHTTPError):
                     reason = f"the hub answered {exc.response.status_code}"
-                    raise DownloadFailed(f"{what} could not be fetched: {reason}.", code="hub_refused") from exc
+                    raise DownloadFailed(f"{what} could not be downloaded: {reason}.", code="hub_refused") from exc
                 raise
             if failures >= MAX_ATTEMPTS:
                 raise DownloadFailed(
-                    f"{what} could not be fetched: {str(exc).partition(chr(10))[0][:200]}",
+                    f"{what} could not be downloaded: {str(exc).partition(chr(10))[0][:200]}",
                     code="download_failed",
                     suggestions=["Start the download again: it resumes from the bytes already received."],
                     can_retry=True,

@@ -62,7 +62,7 @@ class VideoOutput:
             raise GenerationFailed(
                 f"{params.model} generated a video in which each frame has a single color.",
                 code="constant_frames",
-                suggestions=["Disable quantization, or use another dtype.", "Use another seed or more steps."],
+                suggestions=["Set generator.quantization to none.", "Use another seed or more steps."],
             )
 
     def finish(self) -> None:

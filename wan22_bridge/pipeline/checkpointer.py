@@ -87,4 +87,4 @@ class Checkpointer:
         except OSError as exc:
             logger.warning("Cannot write the snapshot: %s", exc, extra={"action": "snapshot_failed"})
         else:
-            checkpoint.kept(time.perf_counter() - started)
+            checkpoint.written(time.perf_counter() - started)

@@ -246,5 +246,5 @@ class Denoising:
                 f"The latents became NaN or infinite at step {self.steps_done} of {self._params.steps_to_run}, in the "
                 f"{self._expert.label.replace('_', '-')} expert of {self._params.model}.",
                 code="non_finite_latents",
-                suggestions=["Lower the guidance scale.", "Use no quantization, or another dtype."],
+                suggestions=["Lower the guidance scale.", "Set generator.quantization to none."],
             )

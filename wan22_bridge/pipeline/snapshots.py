@@ -35,7 +35,7 @@ class Snapshot:
     """The expert that ran the last step."""
     latents_BCTHW: torch.Tensor
     scheduler: dict[str, Any]
-    """State of the sampler, as `samplers.scheduler_state` returns it: plain values, tensors, and lists of them."""
+    """State of the sampler, as `samplers.sampler_state` returns it: plain values, tensors, and lists of them."""
 
 
 def fingerprint(weights: str, params: GenerationParams) -> str:

@@ -57,7 +57,7 @@ class ModelStatus(BaseModel):
     is_loaded: bool
     """Whether a replica has the model loaded."""
     is_valid: bool
-    """Whether all of the model's files are on this machine."""
+    """The same value as `is_cached`."""
     integrity_verified: bool
     """Whether the service downloaded or created the model's files itself, and so checked them."""
     size_mb: float | None

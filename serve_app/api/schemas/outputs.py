@@ -19,9 +19,9 @@ class VideoMetadata(BaseModel):
     filename: str
     """File name under which the video is downloaded."""
     file_path: str
-    """Path of the video on this server."""
+    """URL path of the mp4."""
     thumbnail_path: str
-    """Path of the thumbnail on this server."""
+    """URL path of the thumbnail."""
     prompt: str
     model_type: str
     resolution: str

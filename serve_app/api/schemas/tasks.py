@@ -63,7 +63,7 @@ class TaskInfo(BaseModel):
     started_at: datetime | None
     completed_at: datetime | None
     output_path: str | None
-    """Path of the video on this server, once the job is completed."""
+    """URL path of the mp4, once the job is completed."""
     error_message: str | None
     """Message of the error with which the job failed."""
     error: dict[str, Any] | None

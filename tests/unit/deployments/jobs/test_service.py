@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobState
-from deployments.jobs.service import UNUSED_INPUTS_KEPT_SECONDS, JobService
+from deployments.jobs.service import UNUSED_INPUT_RETENTION_SECONDS, JobService
 from deployments.jobs.store import JobStore
 from deployments.storage.folder import FolderStorage
 from deployments.storage.keys import output_key
@@ -115,7 +115,7 @@ def test_tidy_removes_only_unused_files(service: JobService, storage: Storage, s
     job = service.submit(_REQUEST, image=_png("red"))
     unused = service.upload(_png("blue"))
     fresh = service.upload(_png("green"))
-    long_ago = time.time() - UNUSED_INPUTS_KEPT_SECONDS - 1
+    long_ago = time.time() - UNUSED_INPUT_RETENTION_SECONDS - 1
     assert job.params.image is not None
     for key in (job.params.image, unused.key):
         os.utime(storage.path(key), (long_ago, long_ago))
@@ -162,14 +162,14 @@ def test_an_uploaded_video_is_regenerated_or_continued(service: JobService) -> N
     assert (regenerated.source_job_id, continued.source_job_id) == (None, None)
 
 
-def test_a_deleted_jobs_video_is_kept_as_the_input_of_others(
+def test_a_deleted_jobs_video_stays_as_the_input_of_other_jobs(
     service: JobService, storage: Storage, store: JobStore, earlier: Job
 ) -> None:
     regenerated = service.submit(_REGENERATE, video=earlier.id)
     continued = service.submit(_REQUEST, image=earlier.id)
     assert regenerated.source_job_id == continued.source_job_id == earlier.id
     assert regenerated.params.video == continued.params.image is not None
-    long_ago = time.time() - UNUSED_INPUTS_KEPT_SECONDS - 1
+    long_ago = time.time() - UNUSED_INPUT_RETENTION_SECONDS - 1
 
     service.delete(earlier.id)
     for path in (storage.work.root / "inputs").iterdir():

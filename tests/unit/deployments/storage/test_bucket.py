@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from deployments.storage.bucket import UNUSED_COPIES_KEPT_SECONDS, BucketStorage
+from deployments.storage.bucket import UNUSED_COPY_RETENTION_SECONDS, BucketStorage
 from deployments.storage.keys import output_key
 from deployments.storage.protocol import Storage
 from tests.bucket import serving_bucket
@@ -117,7 +117,7 @@ def test_unused_local_copies_are_removed(machines: tuple[BucketStorage, BucketSt
     one, _ = machines
     keys = [one.put_input(content) for content in (b"old", b"young", b"new")]
     old, young = (one.path(key) for key in keys[:2])
-    long_ago = old.stat().st_mtime - UNUSED_COPIES_KEPT_SECONDS - 60
+    long_ago = old.stat().st_mtime - UNUSED_COPY_RETENTION_SECONDS - 60
     os.utime(old, (long_ago, old.stat().st_mtime))
     one.path(keys[2])
     assert (old.exists(), young.exists()) == (False, True)

@@ -116,6 +116,6 @@ def test_ctrl_c_stops_a_download_at_once_and_the_next_pull_resumes_it(hub: HubSe
     pulling.send_signal(signal.SIGINT)
     _, said = pulling.communicate(timeout=8)  # the file alone takes twice as long
     assert pulling.returncode == 1
-    assert "Stopped. The downloaded part is kept." in said
+    assert "Stopped. The next pull resumes from the downloaded part." in said
     assert run(config, "pull", "from-hub").exit_code == 0
     assert any(name == BIG and start >= 1 << 20 for name, start in hub.ranges)

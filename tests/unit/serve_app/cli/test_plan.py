@@ -15,7 +15,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_a_plan_says_where_each_part_is_kept_and_why() -> None:
+def test_a_plan_says_where_each_component_is_and_why() -> None:
     code, text = run("--model", "wan2.2-t2v-a14b", "--size", "832x480", "--gpu", "24", "--ram", "64")
 
     assert code == 0

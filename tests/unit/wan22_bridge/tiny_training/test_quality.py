@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.support.tiny_scores import (
     Case,
-    Judgement,
+    Judgment,
     draw_cases,
     end_likeness,
     frames_psnr,
@@ -72,7 +72,7 @@ def test_the_lightning_preset_gives_similar_videos_in_four_unguided_steps(
     )
 
 
-def _likeness(videos: list[Judgement], others: list[Judgement]) -> float:
+def _likeness(videos: list[Judgment], others: list[Judgment]) -> float:
     pairs = zip(videos, others, strict=True)
     return statistics.mean(frames_psnr(video.frames, other.frames) for video, other in pairs)
 

@@ -1,4 +1,4 @@
-"""The one error body."""
+"""Checks of the error body that all routes share."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 
 
-def check_refusal(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Makes sure that a request was refused as it should be; returns the error."""
+def check_rejection(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Checks that a response rejects a request with this status and code, and returns its error."""
     assert answer.status_code == status, answer.text
     body = answer.json()
     assert set(body) == {"error", "detail"}
