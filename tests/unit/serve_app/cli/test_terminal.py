@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from serve_app.cli import terminal
 from serve_app.cli.client import ClientError
 from serve_app.cli.terminal import fail, print_rows, printable, reporting_errors, say
-from wan22_bridge.errors import ConfigurationError, InvalidRequest
+from wan22_bridge.errors import DownloadFailed, InvalidRequest
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_later_lines_of_an_error_are_indented(capsys: pytest.CaptureFixture[str]
     ("error", "code"),
     [
         (InvalidRequest("wrong", suggestions=["do this"]), 2),
-        (ConfigurationError("wrong", suggestions=["do this"]), 1),
+        (DownloadFailed("wrong", suggestions=["do this"]), 1),
         (ClientError("wrong", suggestions=["do this"]), 1),
         (ClientError("wrong", suggestions=["do this"], invalid=True), 2),
     ],
@@ -66,9 +66,9 @@ def test_pipes_get_whole_rows(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows(("job", "prompt"), ROWS)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "job            prompt",
-        f"video_1        {('a red circle ' * 20).rstrip()}",
-        f"video_12       {'日本語' * 40}",
+        "job           prompt",
+        f"video_1       {('a red circle ' * 20).rstrip()}",
+        f"video_12      {'日本語' * 40}",
         "video_\\x1b[2J short",
     ]
 
