@@ -27,8 +27,8 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# A service's tests, and each module's, stay in one process: see tests/conftest.py.
-PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
+# tests/conftest.py distributes the tests over the processes.
+PARALLEL := --numprocesses auto --no-loadscope-reorder
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)

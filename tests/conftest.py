@@ -4,9 +4,11 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.service import Service, running_service
 
@@ -19,40 +21,40 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-UNIT = Path(__file__).parent / "unit"
-_MOST_WORKERS = 4
-"""Each worker runs torch, and perhaps a service: more of them would need more memory than a small machine has."""
+_MAX_WORKERS = 4
+"""Each worker runs torch, and perhaps a service: more workers would need more memory than a small machine has."""
+_OWN_SERVICES = ("test_faults", "test_restart", "test_start", "test_downloads", "test_ranks", "test_scaling")
+"""Modules whose tests start services of their own."""
+
+
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Distributes the tests over the workers of a parallel run, in units that stay together.
+
+    All tests of the shared service are one unit, so that it starts once. Every other module is a unit of its own.
+    xdist's own groups (`--dist loadgroup`) do not work with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if "/unit/" in path or Path(path).stem in _OWN_SERVICES else "shared service"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    """Installs the distribution."""
+    return _Scheduling(config, log)
 
 
 def pytest_xdist_auto_num_workers() -> int:
     """Sets the number of workers of `pytest -n auto`: one for each core, up to a limit."""
-    return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    return min(len(os.sched_getaffinity(0)), _MAX_WORKERS)
 
 
 def pytest_configure() -> None:
-    """Gives each worker cores of its own, which its subprocesses inherit.
-
-    Threads of several processes on the same core make torch many times slower, because they wait for each other.
-    """
+    """Gives each worker cores of its own. Threads of several processes on one core make torch many times slower."""
     name = os.environ.get("PYTEST_XDIST_WORKER")
     if name is not None:
         index, count = int(name.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[index::count])
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups the tests that run in the same worker: those of one service, and those of one unit test module.
-
-    A test that starts services of its own goes to whichever worker is free.
-    """
-    for item in items:
-        shares = isinstance(item, pytest.Function) and "service" in item.fixturenames
-        if UNIT in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-        elif shares:
-            own = hasattr(item.getparent(pytest.Module).obj, "service")  # type: ignore[union-attr]
-            item.add_marker(pytest.mark.xdist_group(item.path.name if own else "service"))
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ import httpx
 import psutil
 import yaml
 
+from wan22_bridge.files import locked
+
 ROOT = Path(__file__).parent.parent
 WAN22 = str(Path(sys.executable).parent / "wan22")
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+_START_LOCK = Path(tempfile.gettempdir()) / "wan22-test-start.lock"
+"""Services of a parallel run start one after the other, because Ray gives up on a start that takes too long."""
 
 
 def wait_until(probe: Callable[[], Any], *, seconds: float = 60, every: float = 0.1) -> Any:
@@ -36,6 +41,13 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def launch(command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Starts a process that may use all cores, also where a parallel run gives the test itself only some of them."""
+    process = subprocess.Popen(command, **options)
+    os.sched_setaffinity(process.pid, range(os.cpu_count() or 1))
+    return process
 
 
 class Service:
@@ -56,11 +68,12 @@ class Service:
     def start(self) -> None:
         """Starts the service and waits until it is ready."""
         command = [WAN22, "serve", "--config", str(self.config), "--port", str(self.port), "--verbose"]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--data-dir", str(self.data_dir)], stdout=log, stderr=log, start_new_session=True
-            )
-        wait_until(self._ready_or_dead, seconds=_START_SECONDS)
+        with locked(_START_LOCK):
+            with self.log.open("ab") as log:
+                self.process = launch(
+                    [*command, "--data-dir", str(self.data_dir)], stdout=log, stderr=log, start_new_session=True
+                )
+            wait_until(self._ready_or_dead, seconds=_START_SECONDS)
         assert self.process.poll() is None, self.log.read_text()[-4000:]
 
     def _ready_or_dead(self) -> bool:

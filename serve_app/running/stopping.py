@@ -42,3 +42,4 @@ def stop_ray() -> None:
     _, alive = psutil.wait_procs(started, timeout=_PROCESS_SECONDS)
     for process in alive:
         process.kill()
+    psutil.wait_procs(alive, timeout=_PROCESS_SECONDS)

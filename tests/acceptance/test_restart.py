@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service import LONG, WAN22, Service, environment, running_service, wait_until
+from tests.service import LONG, WAN22, Service, environment, launch, running_service, wait_until
 from wan22_bridge.media.writer import read_video_info
 
 
@@ -93,7 +93,7 @@ def _launch_without_logs(service: Service) -> None:
     """Starts the command as a shell does, in a process group of its own."""
     command = [WAN22, "serve", "--config", str(service.config), "--port", str(service.port)]
     with service.log.open("wb") as log:
-        service.process = subprocess.Popen(
+        service.process = launch(
             [*command, "--data-dir", str(service.data_dir)], stdout=log, stderr=log, start_new_session=True
         )
 

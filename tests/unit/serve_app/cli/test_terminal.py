@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from serve_app.cli import terminal
 from serve_app.cli.client import ClientError
 from serve_app.cli.terminal import fail, print_rows, printable, reporting_errors, say
-from wan22_bridge.errors import ConfigurationError, InvalidRequest
+from wan22_bridge.errors import ConfigurationError, DownloadFailed, InvalidRequest
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,7 @@ def test_later_lines_of_an_error_are_indented(capsys: pytest.CaptureFixture[str]
     [
         (InvalidRequest("wrong", suggestions=["do this"]), 2),
         (ConfigurationError("wrong", suggestions=["do this"]), 2),
+        (DownloadFailed("wrong", suggestions=["do this"]), 1),
         (ClientError("wrong", suggestions=["do this"]), 1),
         (ClientError("wrong", suggestions=["do this"], invalid=True), 2),
     ],
