@@ -26,15 +26,10 @@ class Quantization(StrEnum):
     FP8 = "fp8"
     """float8_e4m3fn. Each layer's weights are cast to the compute dtype while the layer runs."""
     INT8 = "int8"
-    """8-bit integers in linear layers, with a scale for each output channel, by torchao.
-
-    Closer to the unquantized model than fp8 in the same memory. int8 weights can't be streamed from the disk.
-    """
+    """8-bit integers in linear layers, with a scale for each output channel, by torchao. Closer to the unquantized
+    model than fp8 in the same memory. int8 weights can't be streamed from the disk."""
     GGUF = "gguf"
-    """The format of the model's own .gguf files, one in each expert's folder.
-
-    Such a model supports no other quantization.
-    """
+    """The format of the model's own .gguf files, one in each expert's folder. It excludes any other quantization."""
 
 
 class Residence(StrEnum):

@@ -5,7 +5,7 @@ from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from deployments.buckets import SECONDS_BUCKETS
+from deployments.histograms import SECONDS_BUCKETS
 
 _BY_OUTCOME: Any = ("model", "outcome")
 _BY_STAGE: Any = ("model", "stage")

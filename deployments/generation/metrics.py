@@ -2,7 +2,7 @@
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from deployments.buckets import SECONDS_BUCKETS
+from deployments.histograms import SECONDS_BUCKETS
 
 
 class DeviceMetrics:

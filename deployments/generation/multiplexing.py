@@ -111,8 +111,7 @@ class Models:
 
     def _unload(self, model: "LoadedModel") -> None:
         self._infos.pop(model.spec.id, None)
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the thread has ended, so the process is about to end and free all memory
+        # After the thread's end, `submit` raises RuntimeError. The process then ends soon, which frees all memory.
+        with contextlib.suppress(RuntimeError):
             self._device.thread.submit(model.close).result()
         self._changed()

@@ -34,7 +34,7 @@ class FolderStorage:
                 file.write(b"check")
         except OSError as exc:
             raise StorageFailed(
-                f"{root} can't be written: {exc.strerror}.", suggestions=["Check its permissions and the disk."]
+                f"Cannot write to {root}: {exc.strerror}.", suggestions=["Check its permissions and the disk."]
             ) from exc
 
     def put_input(self, data: bytes) -> str:

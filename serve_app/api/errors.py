@@ -24,6 +24,8 @@ _STATUS = {
     "model_loading": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _STATUS_OF_CODE = {"payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+_WITHOUT_VALUE = ("missing", "json_invalid", "value_error")
+"""Pydantic's types of errors that have no invalid value, or whose message names it already."""
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -47,7 +49,7 @@ def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidRe
             param=param,
             suggestions=["Leave the field out. /docs lists all fields."],
         )
-    value = "" if item["type"] == "missing" else f", got {item['input']!r:.80}"
+    value = "" if item["type"] in _WITHOUT_VALUE else f", got {item['input']!r:.80}"
     return InvalidRequest(f"{param}: {item['msg']}{value}.", code="invalid_value", param=param)
 
 

@@ -1,7 +1,6 @@
 """Checks of the machine before the service starts."""
 
 import socket
-import tempfile
 from typing import Any
 
 from serve_app.running.config import find_address
@@ -37,13 +36,13 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _check_data_folder(settings: Settings) -> None:
+    from deployments.storage.folder import FolderStorage
+
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=settings.data_dir).close()
-    except OSError as exc:
+        FolderStorage(settings.data_dir).check()
+    except StorageFailed as exc:
         raise ConfigurationError(
-            f"data_dir: cannot write to {settings.data_dir}: {exc.strerror}. Choose another folder with --data-dir.",
-            param="data_dir",
+            f"data_dir: {exc.message} Choose another folder with --data-dir.", param="data_dir"
         ) from exc
 
 

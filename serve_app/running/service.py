@@ -84,10 +84,9 @@ def _start(config: dict[str, Any], verbose: bool, interruption: Interruption, sa
         _deploy(config)
         _wait_until_ready(config, interruption, say)
     except (SystemExit, RayError, TimeoutError) as exc:
-        reason = str(exc).partition("\n")[0]
-        raise _StartFailed(
-            f"Ray Serve could not start: {reason}. Start the service with --verbose to see why."
-        ) from exc
+        # `serve run` prints its errors itself, and then exits without a reason.
+        reason = "" if isinstance(exc, SystemExit) else f": {str(exc).partition(chr(10))[0]}"
+        raise _StartFailed(f"Ray Serve could not start{reason}. Start the service with --verbose to see why.") from exc
 
 
 def _start_ray(verbose: bool, interruption: Interruption) -> str:

@@ -1,8 +1,7 @@
 """A loaded model, which runs under a plan and can be reloaded under another plan."""
 
-import gc
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ from diffusers import WanImageToVideoPipeline, WanPipeline
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.experts import Expert, is_expert
-from wan22_bridge.models.identity import identify_model, identify_text_encoder
+from wan22_bridge.models.identity import identify_computation, identify_model, identify_text_encoder
 from wan22_bridge.models.loading import (
+    Load,
     build_pipelines,
     check_model_type,
     list_experts,
@@ -20,21 +20,10 @@ from wan22_bridge.models.loading import (
     set_tiling,
     translating_load_errors,
 )
-from wan22_bridge.models.residence import Residences
+from wan22_bridge.models.residence import Residences, free_memory
 from wan22_bridge.models.sidecars import MagRatios, PreviewFactors, find_factors, find_ratios
 from wan22_bridge.parallel import Division, Ranks
 from wan22_bridge.plans import OptimizationPlan, Residence
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Load:
-    """Message that makes a follower load a model's experts. The follower replies when they are loaded."""
-
-    spec: ModelSpec
-    folder: Path
-    plan: OptimizationPlan
-    exact: bool
-    scratch: Path | None
 
 
 class LoadedModel:
@@ -60,8 +49,7 @@ class LoadedModel:
             folder: The model's folder.
             plan: The plan to load the model under.
             exact: Whether to use diffusers' own kernels on the CPU instead of faster kernels that round differently.
-            scratch: Parent folder for weights that the plan offloads to the disk. None: the system's folder for
-                temporary files.
+            scratch: Parent folder for weights that are offloaded to the disk. None: the system's temporary folder.
             follows: This process's place in a group that another process leads. The process then loads the experts
                 only. None: this process leads, or is alone.
 
@@ -81,8 +69,7 @@ class LoadedModel:
         self.text: WanPipeline
         self.image: WanImageToVideoPipeline
         """Prepares the conditioning of an input image, with the same components as `text`."""
-        self._folder, self._exact, self._scratch = folder, exact, scratch
-        self._follows = follows
+        self._folder, self._exact, self._scratch, self._follows = folder, exact, scratch, follows
         self.ranks: Ranks | None = None
         """The group of processes that run the experts together, led by this process. None: this process is alone."""
         self.preview_factors: PreviewFactors | None = None
@@ -99,25 +86,18 @@ class LoadedModel:
     @property
     def weights(self) -> str:
         """Name for the weights and for how they are computed with. A snapshot is valid only for equal names."""
-        exact = " exact" if self._exact else ""
-        plan = self.plan
-        choices = f"{plan.quantization} {plan.batched_guidance} {plan.attention_backend} {plan.compiled}"
-        if plan.parallel_degree > 1:
-            # Another kernel may compute a part of the tokens.
-            choices += f" over {plan.parallel_degree}"
-        return f"{self.spec.id} {self._folder.name} {self._identity}{exact} {choices}"
+        computation = identify_computation(self.plan, exact=self._exact)
+        return f"{self.spec.id} {self._folder.name} {self._identity} {computation}"
 
     @property
     def text_encoder_id(self) -> str:
         """Name for the text encoder and its computation. Models with equal names share their text embeddings."""
-        dtypes = self.plan.dtypes
-        return f"{self._text_identity} {dtypes['text_encoder']} {dtypes['experts']} {self.device}"
+        return f"{self._text_identity} {self.plan.dtypes['text_encoder']} {self.plan.dtypes['experts']} {self.device}"
 
     @property
     def dtype(self) -> torch.dtype:
         """Compute dtype of the experts."""
-        dtype = getattr(torch, self.plan.dtypes["experts"])
-        assert isinstance(dtype, torch.dtype)
+        dtype: torch.dtype = getattr(torch, self.plan.dtypes["experts"])
         return dtype
 
     @property
@@ -167,7 +147,7 @@ class LoadedModel:
             ModelCorrupted: The component's files can't be loaded any more.
         """
         self._replace(name, None)
-        _free_memory(self.device)
+        free_memory(self.device)
         self._residences.discard(name)
         with translating_load_errors(self.spec, self._folder):
             component = self._read(name)
@@ -197,7 +177,7 @@ class LoadedModel:
         self._end_ranks()
         for name in self.components:
             self._replace(name, None)
-        _free_memory(self.device)
+        free_memory(self.device)
         self.is_loaded = False
         self._residences.close()
 
@@ -228,9 +208,8 @@ class LoadedModel:
             self.ranks = None
 
     def _load_components(self) -> Generator[None, None, None]:
-        self.components = [*list_experts(self._folder)]
-        if self._follows is None:
-            self.components += ["text_encoder", "vae"]
+        others = ["text_encoder", "vae"] if self._follows is None else []
+        self.components = [*list_experts(self._folder), *others]
         components: dict[str, torch.nn.Module] = {}
         for name in self.components:
             if not self._residences.is_reloaded(name):
@@ -261,18 +240,11 @@ class LoadedModel:
             del component
         else:
             component.to("cpu")
-        _free_memory(self.device)
+        free_memory(self.device)
 
     def _onload(self, name: str) -> None:
         """Moves a component to the device, from RAM or from its files."""
         if getattr(self.text, name) is None:
             with translating_load_errors(self.spec, self._folder):
-                component = self._read(name)
-            self._replace(name, component)
+                self._replace(name, self._read(name))
         getattr(self.text, name).to(self.device)
-
-
-def _free_memory(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ from wan22_bridge.types import ModelType
 
 _MAX_REASON_CHARACTERS = 240
 _EXPERT_COUNT = {ModelType.T2V: 2, ModelType.I2V: 2, ModelType.TI2V: 1}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """Message that makes a follower load a model's experts. The follower replies when they are loaded."""
+
+    spec: ModelSpec
+    folder: Path
+    plan: OptimizationPlan
+    exact: bool
+    scratch: Path | None
 
 
 def load_component(name: str, folder: Path, plan: OptimizationPlan, *, exact: bool) -> torch.nn.Module:

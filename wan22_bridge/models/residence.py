@@ -1,5 +1,6 @@
 """Residence of a model's components: where each component waits, and how streamed weights reach the device."""
 
+import gc
 import shutil
 import tempfile
 from pathlib import Path
@@ -81,3 +82,10 @@ class Residences:
         if self._offload_dir is None:
             self._offload_dir = OffloadDir(self._scratch)
         return str(self._offload_dir.folder / name)
+
+
+def free_memory(device: torch.device) -> None:
+    """Returns the memory of released components to the device, so that the next component fits."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -36,7 +36,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match="data_dir: cannot write to"):
+    with pytest.raises(ConfigurationError, match="data_dir: Cannot write to"):
         check_machine(*_load(tmp_path, data_dir=tmp_path / "file" / "data"))
 
 
