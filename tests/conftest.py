@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _MAX_WORKERS = 4
 """Each worker runs torch, and perhaps a service: more workers would need more memory than a small machine has."""
-_OWN_SERVICES = ("test_faults", "test_restart", "test_start", "test_downloads", "test_ranks", "test_scaling")
+_OWN_SERVICES = (
+    "test_faults",
+    "test_restart",
+    "test_start",
+    "test_stop",
+    "test_downloads",
+    "test_ranks",
+    "test_scaling",
+)
 """Modules whose tests start services of their own."""
 
 
@@ -35,8 +43,18 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        return path if "/unit/" in path or Path(path).stem in _OWN_SERVICES else "shared service"
+        return nodeid.partition("::")[0] if _is_alone(nodeid) else "shared service"
+
+
+def _is_alone(nodeid: str) -> bool:
+    """Returns whether a test does not use the shared service."""
+    path = nodeid.partition("::")[0]
+    return "/unit/" in path or Path(path).stem in _OWN_SERVICES
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of the shared service first, one after the other."""
+    items.sort(key=lambda item: _is_alone(item.nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
@@ -57,11 +75,24 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[index::count])
 
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service that most integration tests share, started once."""
-    with running_service(tmp_path_factory.mktemp("service")) as running:
-        yield running
+_shared = ExitStack()
+"""Stops the shared service, while it runs."""
+_running: list[Service] = []
+
+
+@pytest.fixture
+def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """The service that most integration tests share. It starts with the first test that needs it."""
+    if not _running:
+        _running.append(_shared.enter_context(running_service(tmp_path_factory.mktemp("service"))))
+    return _running[0]
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Stops the shared service as soon as the next test does not need it, because an idle service uses the CPU too."""
+    if nextitem is None or _is_alone(nextitem.nodeid):
+        _running.clear()
+        _shared.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,5 @@
 """Jobs survive the death of any process, and a stop of the service."""
 
-import os
-import signal
-import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service import LONG, WAN22, Service, environment, launch, running_service, wait_until
+from tests.service import LONG, WAN22, Service, environment, running_service, wait_until
 from wan22_bridge.media.writer import read_video_info
 
 
@@ -62,56 +59,6 @@ def test_another_generator_resumes_the_job_of_a_killed_one_with_the_same_video(s
 def _video(service: Service, task_id: str) -> bytes:
     with service.client() as client:
         return client.get(service.task(task_id)["output_path"]).content
-
-
-def test_ctrl_c_ends_every_process_silently_and_keeps_the_step_of_the_running_job(tmp_path: Path) -> None:
-    service = Service(tmp_path)
-    _start_without_logs(service)
-    task_id = service.submit(**LONG | {"steps": 30})
-    wait_until(lambda: _begun(service, task_id))
-    _stop_silently(service, signal.SIGINT)
-    with sqlite3.connect(service.data_dir / "jobs.db") as database:
-        row = database.execute("SELECT state, attempt FROM jobs").fetchone()
-    assert row == ("pending", 0)
-    assert not list((service.data_dir / "outputs").rglob("*.mp4"))
-
-    _start_without_logs(service)
-    task = service.wait_for(task_id, "completed", "failed")
-    assert task["result"]["resumed_from_step"] >= 3, "the job resumes from a step that it had reached"
-    _stop_silently(service, signal.SIGTERM)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_the_start_ends_every_process_silently(number: signal.Signals, tmp_path: Path) -> None:
-    service = Service(tmp_path)
-    _launch_without_logs(service)
-    wait_until(lambda: len(service.processes()) > 1, seconds=60)
-    _stop_silently(service, number)
-
-
-def _launch_without_logs(service: Service) -> None:
-    """Starts the command as a shell does, in a process group of its own."""
-    command = [WAN22, "serve", "--config", str(service.config), "--port", str(service.port)]
-    with service.log.open("wb") as log:
-        service.process = launch(
-            [*command, "--data-dir", str(service.data_dir)], stdout=log, stderr=log, start_new_session=True
-        )
-
-
-def _start_without_logs(service: Service) -> None:
-    _launch_without_logs(service)
-    wait_until(lambda: "Ready: " in service.log.read_text(), seconds=120)
-
-
-def _stop_silently(service: Service, number: signal.Signals) -> None:
-    """Stops the service and reads what the command prints. Ctrl-C in a terminal reaches the whole process group."""
-    assert service.process is not None
-    printed = service.log.read_text()
-    processes = service.processes()
-    (os.killpg if number is signal.SIGINT else os.kill)(service.process.pid, number)
-    assert service.process.wait(60) == 0, service.log.read_text()
-    assert service.log.read_text().removeprefix(printed) == "Stopped.\n"
-    assert [process for process in processes if process.is_running()] == []
 
 
 def test_generate_keeps_waiting_while_every_replica_is_killed(service: Service, tmp_path: Path) -> None:
