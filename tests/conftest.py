@@ -68,9 +68,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """Gives each worker cores of its own. Threads of several processes on one core make torch many times slower."""
+    """Prepares a worker of a parallel run: gives it cores of its own, and no width of a terminal.
+
+    Threads of several processes on one core make torch many times slower.
+    """
     name = os.environ.get("PYTEST_XDIST_WORKER")
     if name is not None:
+        os.environ.pop("COLUMNS", None)  # xdist sets 80, which commands that tests run would take for their width
         index, count = int(name.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[index::count])
 

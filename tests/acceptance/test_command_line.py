@@ -41,11 +41,9 @@ def _run_in_terminal(service: Service, *arguments: str, columns: int) -> list[st
     """Runs a command in a terminal of some width; returns the lines that it prints."""
     reader, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    variables = environment(WAN22_URL=service.url, TERM="xterm")
-    variables.pop("COLUMNS", None)  # pytest-xdist sets the width of its own terminal
     process = subprocess.Popen(
         [WAN22, *arguments],
-        env=variables,
+        env=environment(WAN22_URL=service.url, TERM="xterm"),
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,

@@ -11,7 +11,7 @@ from tests.service import LONG, Service, wait_until
 @pytest.fixture
 def running(service: Service) -> Iterator[str]:
     """A job that is being denoised."""
-    task_id = service.submit(**LONG)
+    task_id = service.submit(**LONG | {"resolution": "256x256"})
     wait_until(lambda: service.task(task_id)["current_step"] >= 1)
     yield task_id
     with service.client() as client:

@@ -1,9 +1,11 @@
 """Small JSON files beside a model's weights: MagCache's ratios and the preview factors."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -52,24 +54,16 @@ def find_factors(folder: Path, z_dim: int) -> PreviewFactors | None:
     if not own.is_file():
         published = yaml.safe_load(configs.previews_file().read_text("utf-8"))["factors"]
         return PreviewFactors(**published[_PUBLISHED[z_dim]]) if z_dim in _PUBLISHED else None
-    try:
+    with _reporting_damage(FACTORS_FILE, command="fit-preview"):
         factors = PreviewFactors(**json.loads(own.read_text("utf-8")))
         if np.shape(factors.channels) != (z_dim, 3) or np.shape(factors.bias) != (3,):
             raise ValueError(f"expected factors for {z_dim} latent channels")
-    except (OSError, ValueError, TypeError) as exc:
-        raise ModelCorrupted(
-            f"The model's {FACTORS_FILE} can't be used: {str(exc)[:200]}.",
-            suggestions=["Remove the file, or run wan22 fit-preview again."],
-        ) from exc
     return factors
 
 
 def write_factors(folder: Path, factors: PreviewFactors) -> Path:
     """Writes preview factors into a model's folder, and returns the file's path."""
-    path = folder / FACTORS_FILE
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(asdict(factors)), "utf-8")
-    return path
+    return _write(folder / FACTORS_FILE, asdict(factors))
 
 
 def find_ratios(folder: Path) -> MagRatios | None:
@@ -81,22 +75,32 @@ def find_ratios(folder: Path) -> MagRatios | None:
     path = folder / RATIOS_FILE
     if not path.is_file():
         return None
-    try:
+    with _reporting_damage(RATIOS_FILE, command="calibrate"):
         found = json.loads(path.read_text("utf-8"))
         ratios = {str(name): [float(ratio) for ratio in values] for name, values in found.items()}
         if not all(ratios.values()):
             raise ValueError("an expert has no ratios")
-    except (OSError, ValueError, TypeError, AttributeError) as exc:
-        raise ModelCorrupted(
-            f"The model's {RATIOS_FILE} can't be used: {str(exc)[:200]}.",
-            suggestions=["Remove the file, or run wan22 calibrate again."],
-        ) from exc
     return ratios
 
 
 def write_ratios(folder: Path, ratios: MagRatios) -> Path:
     """Writes MagCache ratios into a model's folder, and returns the file's path."""
-    path = folder / RATIOS_FILE
+    return _write(folder / RATIOS_FILE, ratios)
+
+
+@contextmanager
+def _reporting_damage(name: str, *, command: str) -> Iterator[None]:
+    """Raises ModelCorrupted for a file that can't be read. `command` is the one that writes the file again."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, AttributeError) as exc:
+        raise ModelCorrupted(
+            f"The model's {name} can't be used: {str(exc)[:200]}.",
+            suggestions=[f"Remove the file, or run wan22 {command} again."],
+        ) from exc
+
+
+def _write(path: Path, content: Any) -> Path:
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(ratios), "utf-8")
+        temporary.write_text(json.dumps(content), "utf-8")
     return path
