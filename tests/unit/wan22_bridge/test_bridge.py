@@ -22,6 +22,8 @@ from wan22_bridge.fetching.downloads import ensure_model
 from wan22_bridge.media.writer import read_video_info
 from wan22_bridge.types import GenerationResult, Progress, Stage
 
+pytestmark = pytest.mark.slow
+
 
 def _finish(run: Generator[Progress, None, GenerationResult]) -> tuple[list[Progress], GenerationResult]:
     reports = []

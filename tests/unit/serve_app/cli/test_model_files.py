@@ -16,6 +16,8 @@ from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import ROOT, WAN22, wait_until
 from wan22_bridge.builtin import ensure_tiny_model
 
+pytestmark = pytest.mark.slow
+
 BIG = "transformer/diffusion_pytorch_model.safetensors"
 
 

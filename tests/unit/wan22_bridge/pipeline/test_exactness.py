@@ -19,6 +19,8 @@ from wan22_bridge.pipeline.denoising import Denoising, DenoisingStep
 from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.types import GenerationParams, ModelType
 
+pytestmark = pytest.mark.slow
+
 _CASES: dict[str, dict[str, Any]] = {
     "text": {"model": "tiny-t2v"},
     "text, guidance off": {"model": "tiny-t2v", "guidance_scale": 1.0, "guidance_scale_2": 1.0},

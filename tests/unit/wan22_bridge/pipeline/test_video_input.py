@@ -25,6 +25,8 @@ from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot
 from wan22_bridge.pipeline.text_cache import TextCache
 
+pytestmark = pytest.mark.slow
+
 PARAMS = make_params(
     width=96, height=64, num_frames=9, steps=10, flow_shift=3.0, video="video.mp4", strength=0.4, guidance_scale_2=2.5
 )
