@@ -23,6 +23,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _MAX_WORKERS = 4
 """Each worker runs torch, and perhaps a service: more workers would need more memory than a small machine has."""
+_SERVICE_SECONDS = 600
+"""Time limit of a test with a service: on a slow machine, starting two services takes minutes."""
 _OWN_SERVICES = (
     "test_faults",
     "test_restart",
@@ -53,8 +55,11 @@ def _is_alone(nodeid: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of the shared service first, one after the other."""
+    """Puts the tests of the shared service first, one after the other. Tests of services get more time."""
     items.sort(key=lambda item: _is_alone(item.nodeid))
+    for item in items:
+        if "/unit/" not in item.nodeid:
+            item.add_marker(pytest.mark.timeout(_SERVICE_SECONDS))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
