@@ -1,4 +1,4 @@
-"""A signal stops the service without a message of Ray's, and keeps the step of the running job."""
+"""A signal stops the service without any message from Ray, and keeps the step of the running job."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def test_ctrl_c_ends_every_process_silently_and_keeps_the_step_of_the_running_jo
     _start_without_logs(service)
     task_id = service.submit(**LONG | {"steps": 30})
     wait_until(lambda: service.task(task_id)["current_step"] >= 3)
-    _stop_silently(service, signal.SIGINT)
+    _check_silent_stop(service, signal.SIGINT)
     with sqlite3.connect(service.data_dir / "jobs.db") as database:
         row = database.execute("SELECT state, attempt FROM jobs").fetchone()
     assert row == ("pending", 0)
@@ -24,7 +24,7 @@ def test_ctrl_c_ends_every_process_silently_and_keeps_the_step_of_the_running_jo
     _start_without_logs(service)
     task = service.wait_for(task_id, "completed", "failed")
     assert task["result"]["resumed_from_step"] >= 3, "the job resumes from a step that it had reached"
-    _stop_silently(service, signal.SIGTERM)
+    _check_silent_stop(service, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -32,7 +32,7 @@ def test_a_signal_during_the_start_ends_every_process_silently(number: signal.Si
     service = Service(tmp_path)
     _launch_without_logs(service)
     wait_until(lambda: len(service.processes()) > 1, seconds=60)
-    _stop_silently(service, number)
+    _check_silent_stop(service, number)
 
 
 def _launch_without_logs(service: Service) -> None:
@@ -49,7 +49,7 @@ def _start_without_logs(service: Service) -> None:
     wait_until(lambda: "Ready: " in service.log.read_text(), seconds=120)
 
 
-def _stop_silently(service: Service, number: signal.Signals) -> None:
+def _check_silent_stop(service: Service, number: signal.Signals) -> None:
     """Stops the service and reads what the command prints. Ctrl-C in a terminal reaches the whole process group."""
     assert service.process is not None
     printed = service.log.read_text()
