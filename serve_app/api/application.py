@@ -8,10 +8,13 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from serve_app.api import events, models, native, openai, operations, outputs, remakes
-from serve_app.api.bodies import BodyLimit
-from serve_app.api.errors import add_error_handlers
-from serve_app.api.feed import Feed
+from serve_app.api import operations
+from serve_app.api.http.bodies import BodyLimit
+from serve_app.api.http.errors import add_error_handlers
+from serve_app.api.live import events
+from serve_app.api.live.feed import Feed
+from serve_app.api.native import generation, models, outputs, queue, uploads
+from serve_app.api.openai import remakes, videos
 from serve_app.api.services import Services
 
 
@@ -35,7 +38,7 @@ def make_api(services: Services) -> FastAPI:
     app.state.feed = feed
     app.add_middleware(BodyLimit, max_bytes=int(services.settings.max_upload_mb * 1e6))
     add_error_handlers(app)
-    for module in (native, outputs, models, openai, remakes, events, operations):
+    for module in (generation, uploads, queue, outputs, models, videos, remakes, events, operations):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.api.bodies import put_field
+from serve_app.api.http.bodies import put_field
 from wan22_bridge.errors import InvalidRequest
 
 

@@ -6,7 +6,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from serve_app.api.errors import invalid_fields
+from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
 
 

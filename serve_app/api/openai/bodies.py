@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from deployments.jobs.job import Job
-from serve_app.api.bodies import Body
-from serve_app.api.native import SUBMIT_SCHEMA, describe_body, submit_body
+from serve_app.api.http.bodies import Body
 from serve_app.api.services import Services
+from serve_app.api.submission import SUBMIT_SCHEMA, describe_body, submit_body
 from wan22_bridge.errors import InvalidRequest, Wan22Error
 
 _OPENAI_NAMES = {"model_type": "model", "resolution": "size"}

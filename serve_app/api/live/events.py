@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from deployments.jobs.job import Event, Job, JobState
-from serve_app.api.feed import TOPICS, Feed, Message, Narrator, Subscription
+from serve_app.api.live.feed import TOPICS, Feed, Message, Narrator, Subscription
 from serve_app.api.schemas.tasks import TaskInfo
 from serve_app.api.services import Services, services
 

@@ -7,12 +7,12 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
-from serve_app.api.bodies import Body, read_body
-from serve_app.api.native import IdempotencyKey
-from serve_app.api.openai_bodies import describe_fields, read_input_reference, submit_openai_body
-from serve_app.api.outputs import output_file
+from serve_app.api.files import output_file
+from serve_app.api.http.bodies import Body, read_body
+from serve_app.api.openai.bodies import describe_fields, read_input_reference, submit_openai_body
 from serve_app.api.schemas.openai import Model, ModelList, Video, VideoDeleted, VideoList
 from serve_app.api.services import Services, Serving
+from serve_app.api.submission import IdempotencyKey
 from wan22_bridge.errors import InvalidRequest, NotFound
 
 router = APIRouter(prefix="/v1", tags=["openai"])

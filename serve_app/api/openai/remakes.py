@@ -5,13 +5,13 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
-from serve_app.api.bodies import Body, read_body
-from serve_app.api.errors import invalid_fields
-from serve_app.api.native import IdempotencyKey, describe_body
-from serve_app.api.openai import describe_job
-from serve_app.api.openai_bodies import describe_fields, submit_openai_body
+from serve_app.api.http.bodies import Body, read_body
+from serve_app.api.http.errors import invalid_fields
+from serve_app.api.openai.bodies import describe_fields, submit_openai_body
+from serve_app.api.openai.videos import describe_job
 from serve_app.api.schemas.openai import Remix, Video
 from serve_app.api.services import Services, Serving
+from serve_app.api.submission import IdempotencyKey, describe_body
 from wan22_bridge.errors import InvalidRequest, NotFound
 from wan22_bridge.media.videos import require_video
 

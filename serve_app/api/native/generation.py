@@ -1,0 +1,60 @@
+"""The native API's routes for one job: submission, status and previews."""
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from deployments.jobs.job import JobState
+from deployments.scheduling.costs import estimate_seconds
+from serve_app.api.http.bodies import read_body
+from serve_app.api.schemas.submissions import SubmitAnswer
+from serve_app.api.schemas.tasks import TaskInfo
+from serve_app.api.services import Services, Serving
+from serve_app.api.submission import SUBMIT_FILES, SUBMIT_SCHEMA, IdempotencyKey, describe_body, submit_body
+from wan22_bridge.errors import NotFound
+from wan22_bridge.types import GenerationParams
+
+router = APIRouter(prefix="/api/v1/generation", tags=["generation"])
+
+
+@router.post(
+    "/submit",
+    openapi_extra=describe_body(
+        SUBMIT_SCHEMA | {"properties": SUBMIT_SCHEMA["properties"] | SUBMIT_FILES}, json=SUBMIT_SCHEMA
+    ),
+)
+async def submit(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
+    """Submits a job. The job is stored durably before the response is sent.
+
+    With an `Idempotency-Key` header, a repeated request returns the first request's job.
+    """
+    body = await read_body(request)
+    job = await run_in_threadpool(submit_body, serving, body, idempotency_key)
+    return SubmitAnswer.of(job, estimated_seconds=await run_in_threadpool(_estimate_seconds, serving, job.params))
+
+
+def _estimate_seconds(serving: Services, params: GenerationParams) -> float | None:
+    return estimate_seconds(params, serving.store.reader.run_times(params.model))
+
+
+@router.get("/{task_id}")
+def read_task(task_id: str, serving: Serving) -> TaskInfo:
+    """Returns a job."""
+    job = serving.store.reader.get(task_id)
+    return TaskInfo.of(job, queue_position=serving.store.reader.queue_positions().get(job.id))
+
+
+@router.get("/{task_id}/preview", response_class=Response)
+def read_preview(task_id: str, serving: Serving) -> Response:
+    """Returns the newest live preview of a running job, an animated WebP.
+
+    Responds 404 before the first preview, and once the job has ended.
+    """
+    job = serving.store.reader.get(task_id)
+    content = serving.storage.read_preview(job.id) if job.state is JobState.PROCESSING else None
+    if content is None:
+        raise NotFound(
+            f"{job.id} has no preview: the job is {job.state}.",
+            code="preview_not_found",
+            suggestions=["Previews exist from a running job's first step until its end."],
+        )
+    return Response(content, media_type="image/webp", headers={"Cache-Control": "no-store"})

@@ -1,0 +1,33 @@
+"""The native API's route for uploads."""
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from serve_app.api.http.bodies import read_body
+from serve_app.api.schemas.uploads import Upload
+from serve_app.api.services import Serving
+from serve_app.api.submission import describe_body
+from wan22_bridge.errors import InvalidRequest
+
+router = APIRouter(prefix="/api/v1", tags=["uploads"])
+
+_UPLOAD_SCHEMA = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "format": "binary", "description": "PNG, JPEG, WebP or mp4."}},
+}
+
+
+@router.post("/uploads", openapi_extra=describe_body(_UPLOAD_SCHEMA))
+async def upload(request: Request, serving: Serving) -> Upload:
+    """Stores an image or a video for later requests. An upload that no job uses is removed after a day."""
+    body = await read_body(request)
+    data = body.files.get("file")
+    if data is None:
+        raise InvalidRequest(
+            "The request has no file.",
+            code="file_required",
+            param="file",
+            suggestions=["Send the image or video as file in multipart/form-data."],
+        )
+    return Upload.of(await run_in_threadpool(serving.jobs.upload, data), size_bytes=len(data))

@@ -1,0 +1,115 @@
+"""Sections of the settings: the entries of `models:`, `generator:` and `scheduling:`."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wan22_bridge.plans import PlanConstraints, Quantization
+
+
+class Strict(BaseModel):
+    """Base of all settings: unknown keys are rejected, and docstrings describe the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ModelEntry(Strict):
+    """A model to serve."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """Id of the model, as in the catalogue configs/models.yaml. With `like`, the id may be any other name."""
+    like: str | None = None
+    """Id of the model in the catalogue whose type, defaults and limits this model shares, as a variant of it."""
+    repository: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """Repository on the Hugging Face hub, in diffusers' format. By default the catalogue's repository."""
+    path: Path | None = None
+    """Folder that holds the model, in diffusers' format. By default a model that is not built in is downloaded for its
+    first job."""
+    revision: str | None = None
+    """Commit, tag or branch to download. By default the newest commit at the time of the first download; later commits
+    are not downloaded."""
+    quantization: Quantization | None = None
+    """Storage of this model's expert weights: `none`, `fp8`, `int8` or `gguf`. By default as in
+    `generator.quantization`."""
+
+
+def to_entry(value: Any) -> Any:
+    """Converts an id alone into the mapping of a model."""
+    return {"id": value} if isinstance(value, str) else value
+
+
+class GeneratorSettings(Strict):
+    """The generators, whose replicas load models and run jobs.
+
+    There is one deployment for each model type, or one for all types.
+    """
+
+    num_gpus: float = Field(default=0, ge=0)
+    """Number of GPUs that Ray assigns to each replica. 0 generates on the CPU."""
+    num_cpus: float = Field(default=0.5, ge=0)
+    """Number of CPUs that Ray reserves for each replica. It does not limit torch, which uses all cores."""
+    shared: bool = False
+    """Whether one deployment runs jobs of all model types. A job of another type then loads its model in a running
+    replica, instead of starting a replica of another deployment."""
+    loaded_models: int = Field(default=1, ge=1)
+    """Maximum number of models that a replica keeps loaded. Beyond it, the least recently used model is evicted."""
+    preload: list[str] = []
+    """Ids of models to load when the service starts. For each of their types, one replica is never stopped for being
+    idle, unless jobs of other types need its GPU."""
+    quantization: Quantization | None = None
+    """Storage of the experts' weights: `none`, `fp8`, `int8`, or `gguf` for a model whose files are in that format. By
+    default `none` if the weights fit into memory without quantization, else `fp8`."""
+    batched_guidance: bool = False
+    """Whether both guidance passes, with the prompt and with the negative prompt, run as one batch. That is faster on
+    GPUs that a single pass does not use fully, and needs more memory."""
+    attention_backend: str = "native"
+    """Name of one of diffusers' attention backends that is installed on this machine, such as `_flash_3_hub`."""
+    compiled: bool = False
+    """Whether the transformers' blocks are compiled. The first job of each video size waits for the compilation."""
+    parallel_degree: int | None = Field(default=None, ge=1)
+    """Number of a replica's GPUs that denoise one video together. By default the largest number, up to `num_gpus`, that
+    the model supports."""
+    checkpoint_interval_seconds: float = Field(default=20, ge=0)
+    """Minimum time between two snapshots of a running job. After a crash, the job resumes from its last snapshot."""
+    preview_interval_seconds: float = Field(default=2, ge=0)
+    """Minimum time between two live previews of a running job. 0 disables previews."""
+    hang_seconds: float = Field(default=1800, gt=0)
+    """Time without a completed step or decoded frame after which a job counts as hung. Its process is then ended, and
+    the job resumes in another process. Set it well above the duration of the slowest step."""
+    shutdown_timeout_seconds: float = Field(default=7200, gt=0)
+    """Time that a replica may take to finish its job before Ray Serve ends the process, when the replica is stopped.
+    Set it above the duration of the longest job."""
+
+    @model_validator(mode="after")
+    def _check_parallel_degree(self) -> Self:
+        if self.num_gpus >= 1 and (self.parallel_degree or 1) > self.num_gpus:
+            raise ValueError(
+                f"parallel_degree {self.parallel_degree} needs num_gpus of at least {self.parallel_degree}, "
+                f"got {self.num_gpus:g}"
+            )
+        return self
+
+    def plan_constraints(self) -> PlanConstraints:
+        """Returns the constraints that these settings put on every plan."""
+        return PlanConstraints(
+            quantization=self.quantization,
+            batched_guidance=self.batched_guidance,
+            attention_backend=self.attention_backend,
+            compiled=self.compiled,
+            parallel_degree=self.parallel_degree,
+        )
+
+
+class SchedulingSettings(Strict):
+    """Limits on overtaking in the job queue.
+
+    Jobs are ordered by priority, then by whether their model is loaded, then by equal shares for all owners.
+    """
+
+    age_seconds: float = Field(default=600, gt=0)
+    """Time after which a waiting job rises to the next higher priority, if no job of its own priority was started
+    meanwhile."""
+    patience_seconds: float = Field(default=300, ge=0)
+    """Maximum time by which a job whose model is loaded may be younger than a job that it overtakes, whose model is not
+    loaded. The maximum is at least the time that six such jobs take."""
