@@ -65,16 +65,20 @@ class Service:
         self.config.write_text(yaml.safe_dump(config))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *, verbose: bool = True) -> None:
         """Starts the service and waits until it is ready."""
-        command = [WAN22, "serve", "--config", str(self.config), "--port", str(self.port), "--verbose"]
         with locked(_START_LOCK):
-            with self.log.open("ab") as log:
-                self.process = launch(
-                    [*command, "--data-dir", str(self.data_dir)], stdout=log, stderr=log, start_new_session=True
-                )
+            self.launch(verbose=verbose)
             wait_until(self._ready_or_dead, seconds=_START_SECONDS)
+        assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()[-4000:]
+
+    def launch(self, *, verbose: bool = True) -> None:
+        """Starts the command as a shell does, in a process group of its own, and does not wait."""
+        command = [WAN22, "serve", "--config", str(self.config), "--port", str(self.port)]
+        command += ["--data-dir", str(self.data_dir), *(["--verbose"] if verbose else [])]
+        with self.log.open("ab") as log:
+            self.process = launch(command, stdout=log, stderr=log, start_new_session=True)
 
     def _ready_or_dead(self) -> bool:
         assert self.process is not None
@@ -102,6 +106,24 @@ class Service:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+    def check_silent_stop(self, number: signal.Signals) -> None:
+        """Stops the service and checks that the command prints one line only and leaves no process.
+
+        SIGINT goes to the whole process group, as Ctrl-C in a terminal does.
+        """
+        assert self.process is not None
+        printed = self.log.read_text()
+        processes = self.processes()
+        (os.killpg if number is signal.SIGINT else os.kill)(self.process.pid, number)
+        assert self.process.wait(_STOP_SECONDS) == 0, self.log.read_text()
+        assert self.log.read_text().removeprefix(printed) == "Stopped.\n"
+        assert [process for process in processes if process.is_running()] == []
+
+    def stop(self) -> None:
+        """Stops the service if it still runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.interrupt()
 
     def kill(self) -> None:
         """Kills all processes of the service at once with SIGKILL."""
@@ -175,8 +197,7 @@ def running_service(folder: Path, **args: Any) -> Iterator[Service]:
         service.start()
         yield service
     finally:
-        if service.process is not None and service.process.poll() is None:
-            service.interrupt()
+        service.stop()
 
 
 def environment(**changes: str) -> dict[str, str]:

