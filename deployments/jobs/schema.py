@@ -60,3 +60,10 @@ replicas = Table(
     Column("data", Text, nullable=False),
     Column("seen_at", Float(53), nullable=False),
 )
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("value", JSON, nullable=False),
+)

@@ -7,6 +7,7 @@ from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.reading import JobReader
 from deployments.jobs.running import JobRunner
+from deployments.jobs.stored_settings import StoredSettings
 from deployments.jobs.writing import JobWriter
 
 
@@ -32,3 +33,5 @@ class JobStore:
         """Writes to jobs that do not run: submission, cancellation, reordering, deletion."""
         self.runner = JobRunner(self.database, self.events, clock)
         """Writes to running jobs: claims, leases, progress and ends."""
+        self.settings = StoredSettings(self.database)
+        """Settings that change while the service runs."""
