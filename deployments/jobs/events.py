@@ -1,13 +1,17 @@
 """The event log: the changes of all jobs, in an order from which streams can resume."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from deployments.jobs.database import Database
 from deployments.jobs.job import Event, Job
 from deployments.jobs.schema import events
+
+QUEUE_CHANGED = "queue_changed"
+"""Type of the events that concern the whole queue."""
 
 _LOCK = 0x77616E3232
 """Key of the PostgreSQL advisory lock that makes events visible in the order of their sequence numbers."""
@@ -22,8 +26,6 @@ class EventLog:
 
     def append(self, connection: Connection, job: Job, kind: str = "updated") -> None:
         """Appends a job's present state, in the transaction that changed the job."""
-        if connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         data = {
             "state": job.state.value,
             "model": job.params.model,
@@ -36,8 +38,17 @@ class EventLog:
             "cancel_requested": job.cancel_requested,
             "error": job.error,
         }
+        self._insert(connection, job.id, kind, data)
+
+    def append_to_queue(self, connection: Connection, data: Mapping[str, Any]) -> None:
+        """Appends a change of the whole queue, which concerns no single job. The event's job id is empty."""
+        self._insert(connection, "", QUEUE_CHANGED, data)
+
+    def _insert(self, connection: Connection, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         connection.execute(
-            insert(events).values(job_id=job.id, type=kind, data=json.dumps(data), created_at=self._clock())
+            insert(events).values(job_id=job_id, type=kind, data=json.dumps(data), created_at=self._clock())
         )
 
     def after(self, sequence: int, *, job_id: str | None = None, limit: int = 500) -> list[Event]:

@@ -3,9 +3,8 @@
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from deployments.jobs.database import Database
+from deployments.jobs.database import Database, insert_or_update
 from deployments.jobs.schema import settings
 
 
@@ -34,6 +33,5 @@ def read_setting(connection: Connection, name: str, default: Any = None) -> Any:
 
 def write_setting(connection: Connection, name: str, value: Any) -> None:
     """Writes a setting inside an open transaction."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    row = dialect.insert(settings).values(name=name, value=value)
+    row = insert_or_update(connection, settings).values(name=name, value=value)
     connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))

@@ -39,8 +39,8 @@ def _estimate_seconds(serving: Services, params: GenerationParams) -> float | No
 @router.get("/{task_id}")
 def read_task(task_id: str, serving: Serving) -> TaskInfo:
     """Returns a job."""
-    job = serving.store.reader.get(task_id)
-    return TaskInfo.of(job, queue_position=serving.store.reader.queue_positions().get(job.id))
+    job, position = serving.store.queue.find(task_id)
+    return TaskInfo.of(job, queue_position=position)
 
 
 @router.get("/{task_id}/preview", response_class=Response)

@@ -1,0 +1,150 @@
+"""The queue as its users see it: the listed jobs with their positions, the counts, the pause, and the clearing."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, func, or_, select, update
+
+from deployments.jobs.counting import BLOCK_SIZE, Group, add_to_group, block_of
+from deployments.jobs.database import Database
+from deployments.jobs.events import EventLog
+from deployments.jobs.job import Job, JobState
+from deployments.jobs.reading import read_counts, read_page, read_pending
+from deployments.jobs.rows import find_row, read_jobs, to_job
+from deployments.jobs.schema import job_counts, jobs
+from deployments.jobs.stored_settings import read_setting, write_setting
+
+_PAUSED = "queue_paused"
+"""Name of the stored setting that is true while the queue is paused."""
+_ENDED = [state for state in JobState if state.ended]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuePage:
+    """Jobs of the queue, and the state of the queue around them."""
+
+    counts: dict[JobState, int]
+    """Number of jobs in each state, without those that were cleared."""
+    paused: bool
+    jobs: list[Job]
+    positions: dict[str, int]
+    """Position of each pending job of the page by its id; 1 is the next job."""
+    current: Job | None
+    """The running job that was submitted first."""
+
+
+class JobQueue:
+    """Reads and controls the queue. Each method is one short transaction."""
+
+    def __init__(self, database: Database, events: EventLog) -> None:
+        self._database, self._events = database, events
+
+    def find(self, job_id: str) -> tuple[Job, int | None]:
+        """Returns a job and its queue position, which is None unless the job is pending.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+        """
+        with self._database.reading() as connection:
+            job = to_job(find_row(connection, job_id))
+            return job, _read_positions(connection, [job]).get(job.id)
+
+    def positions(self, found: Collection[Job]) -> dict[str, int]:
+        """Returns the queue positions of the pending ones among some jobs, by their ids; 1 is the next job."""
+        with self._database.reading() as connection:
+            return _read_positions(connection, found)
+
+    def page(self, *, state: JobState | None = None, after: str | None = None, limit: int = 100) -> QueuePage:
+        """Returns a page of the listed jobs, newest first.
+
+        Args:
+            state: lists only jobs in this state.
+            after: id of the last job of the previous page, which may have been deleted since.
+            limit: the largest number of jobs to return.
+
+        Raises:
+            JobNotFound: there is no job `after`.
+        """
+        listed = select(jobs).where(jobs.c.hidden.is_(False))
+        with self._database.reading() as connection:
+            found = read_page(connection, listed, [state] if state else (), after, limit)
+            return _read_around(connection, found)
+
+    def active(self, *, limit: int = 100) -> QueuePage:
+        """Returns the running jobs in the order of their submission, and then the next pending ones in their order."""
+        with self._database.reading() as connection:
+            running = select(jobs).where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number).limit(limit)
+            found = read_jobs(connection, running)
+            return _read_around(connection, found + read_pending(connection, select(jobs), limit - len(found)))
+
+    def is_paused(self) -> bool:
+        """Returns whether the queue is paused."""
+        with self._database.reading() as connection:
+            return _read_paused(connection)
+
+    def set_paused(self, paused: bool) -> None:
+        """Pauses or resumes the queue. While it is paused, no dispatcher claims a job; running jobs continue."""
+        with self._database.writing() as connection:
+            write_setting(connection, _PAUSED, paused)
+            self._events.append_to_queue(connection, {"paused": paused})
+
+    def clear(self) -> int:
+        """Hides all ended jobs from the queue's listings and returns their number. It deletes no job and no video."""
+        size = jobs.c.output["file_size_bytes"].as_integer()
+        with self._database.writing() as connection:
+            hide = update(jobs).where(jobs.c.hidden.is_(False), jobs.c.state.in_(_ENDED)).values(hidden=True)
+            cleared: Counter[tuple[str, str]] = Counter()
+            video_bytes: Counter[tuple[str, str]] = Counter()
+            for state, model, size_bytes in connection.execute(hide.returning(jobs.c.state, jobs.c.model, size)):
+                cleared[state, model] += 1
+                video_bytes[state, model] += size_bytes or 0
+            if cleared:
+                self._events.append_to_queue(connection, {"cleared": cleared.total()})
+            for key, count in cleared.items():
+                add_to_group(connection, Group(*key, False), jobs=-count, video_bytes=-video_bytes[key])
+                add_to_group(connection, Group(*key, True), jobs=count, video_bytes=video_bytes[key])
+            return cleared.total()
+
+
+def _read_around(connection: Connection, found: list[Job]) -> QueuePage:
+    """Reads the state of the queue around a page of jobs."""
+    running = select(jobs).where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number).limit(1)
+    return QueuePage(
+        counts=read_counts(connection, hidden=False),
+        paused=_read_paused(connection),
+        jobs=found,
+        positions=_read_positions(connection, found),
+        current=next(iter(read_jobs(connection, running)), None),
+    )
+
+
+def _read_paused(connection: Connection) -> bool:
+    return bool(read_setting(connection, _PAUSED, False))
+
+
+def _read_positions(connection: Connection, found: Collection[Job]) -> dict[str, int]:
+    """Reads the queue positions of the pending jobs among `found`.
+
+    The counts give the number of jobs in the blocks before a job's own block, so that only this block is read.
+    """
+    by_block: defaultdict[tuple[int, int], list[Job]] = defaultdict(list)
+    for job in found:
+        if job.state is JobState.PENDING:
+            by_block[int(job.priority), block_of(job.queue_order)].append(job)
+    positions: dict[str, int] = {}
+    for (priority, block), members in by_block.items():
+        same_priority = job_counts.c.priority == priority
+        before = or_(job_counts.c.priority > priority, and_(same_priority, job_counts.c.block < block))
+        counted = select(func.coalesce(func.sum(job_counts.c.jobs), 0)).where(
+            job_counts.c.state == JobState.PENDING, before
+        )
+        first = int(connection.execute(counted).scalar_one()) + 1
+        places = select(jobs.c.rank).where(
+            jobs.c.state == JobState.PENDING,
+            jobs.c.priority == priority,
+            jobs.c.rank.between(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE - 1),
+        )
+        order = {rank: index for index, rank in enumerate(connection.execute(places.order_by(jobs.c.rank)).scalars())}
+        positions |= {job.id: first + order[job.queue_order] for job in members if job.queue_order in order}
+    return positions
