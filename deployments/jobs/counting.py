@@ -4,9 +4,10 @@ The table `job_counts` has a row for each group of jobs. The pending jobs of a p
 neighboring places, because the sum over the blocks before a job gives its queue position.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, delete
+from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete
 
 from deployments.jobs.database import insert_or_update
 from deployments.jobs.job import JobState
@@ -58,17 +59,24 @@ def count_change(connection: Connection, before: Row[Any] | None, after: Row[Any
 
 def add_to_group(connection: Connection, group: Group, *, jobs: int, video_bytes: int) -> None:
     """Adds to the counts of a group, and removes the group once it has no jobs."""
-    row = insert_or_update(connection, job_counts).values(**group._asdict(), jobs=jobs, video_bytes=video_bytes)
-    added = row.on_conflict_do_update(
-        index_elements=list(job_counts.primary_key),
-        set_={
-            "jobs": job_counts.c.jobs + row.excluded.jobs,
-            "video_bytes": job_counts.c.video_bytes + row.excluded.video_bytes,
-        },
-    )
-    if connection.execute(added.returning(job_counts.c.jobs)).scalar_one() == 0:
+    added = {"added_jobs": jobs, "added_bytes": video_bytes}
+    dialect = connection.dialect.name
+    if connection.execute(_add_statement(dialect), group._asdict() | added).scalar_one() == 0:
         same = and_(*(job_counts.c[name] == value for name, value in group._asdict().items()))
         connection.execute(delete(job_counts).where(same))
+
+
+@cache
+def _add_statement(dialect: str) -> Executable:
+    """Returns the statement that inserts a group or adds to its counts. Building it takes longer than running it."""
+    key = {name: bindparam(name) for name in Group._fields}
+    row = insert_or_update(dialect, job_counts).values(
+        **key, jobs=bindparam("added_jobs"), video_bytes=bindparam("added_bytes")
+    )
+    sums = {name: job_counts.c[name] + row.excluded[name] for name in ("jobs", "video_bytes")}
+    return row.on_conflict_do_update(index_elements=list(job_counts.primary_key), set_=sums).returning(
+        job_counts.c.jobs
+    )
 
 
 def _group_and_bytes(row: Row[Any] | None) -> tuple[Group, int] | None:

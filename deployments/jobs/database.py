@@ -61,10 +61,14 @@ class Database:
             yield connection
 
 
-def insert_or_update(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Returns an INSERT that has `on_conflict_do_update`, which both databases support in the same form."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table)
+def insert_or_update(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Returns an INSERT that has `on_conflict_do_update`, which both databases support in the same form.
+
+    Args:
+        dialect: SQLAlchemy's name of the database, `sqlite` or `postgresql`.
+        table: the table.
+    """
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def open_engine(url: str) -> Engine:

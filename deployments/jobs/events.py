@@ -17,6 +17,10 @@ _LOCK = 0x77616E3232
 """Key of the PostgreSQL advisory lock that makes events visible in the order of their sequence numbers."""
 
 
+_INSERT = insert(events)
+_LAST = select(func.max(events.c.sequence))
+
+
 class EventLog:
     """Appends events to the log and reads them."""
 
@@ -47,9 +51,8 @@ class EventLog:
     def _insert(self, connection: Connection, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-        connection.execute(
-            insert(events).values(job_id=job_id, type=kind, data=json.dumps(data), created_at=self._clock())
-        )
+        row = {"job_id": job_id, "type": kind, "data": json.dumps(data), "created_at": self._clock()}
+        connection.execute(_INSERT, row)
 
     def after(self, sequence: int, *, job_id: str | None = None, limit: int = 500) -> list[Event]:
         """Returns the events after a sequence number, oldest first.
@@ -77,7 +80,7 @@ class EventLog:
     def last_sequence(self) -> int:
         """Returns the sequence number of the newest event, or 0 if there is none."""
         with self._database.reading() as connection:
-            return connection.execute(select(func.max(events.c.sequence))).scalar_one() or 0
+            return connection.execute(_LAST).scalar_one() or 0
 
     def prune(self, *, older_than_seconds: float) -> int:
         """Deletes the events that are older than this and returns their number."""

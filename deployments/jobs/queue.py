@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from deployments.jobs.counting import BLOCK_SIZE, Group, add_to_group, block_of
 from deployments.jobs.database import Database
@@ -18,6 +18,29 @@ from deployments.jobs.stored_settings import read_setting, write_setting
 _PAUSED = "queue_paused"
 """Name of the stored setting that is true while the queue is paused."""
 _ENDED = [state for state in JobState if state.ended]
+
+
+# Building a statement takes several times as long as running it, so these are built once.
+_CURRENT = select(jobs).where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number).limit(1)
+_same_priority = and_(jobs.c.state == JobState.PENDING, jobs.c.priority == bindparam("priority"))
+_in_blocks_before = select(func.coalesce(func.sum(job_counts.c.jobs), 0)).where(
+    job_counts.c.state == JobState.PENDING,
+    or_(
+        job_counts.c.priority > bindparam("priority"),
+        and_(job_counts.c.priority == bindparam("priority"), job_counts.c.block < bindparam("block")),
+    ),
+)
+_in_block_before = select(func.count()).where(
+    _same_priority, jobs.c.rank >= bindparam("start"), jobs.c.rank < bindparam("first")
+)
+_POSITION = select(_in_blocks_before.scalar_subquery() + _in_block_before.scalar_subquery() + 1)
+"""Queue position of the pending job at the place `first`. Only the places of its own block are counted one by one."""
+_PLACES = (
+    select(jobs.c.rank)
+    .where(_same_priority, jobs.c.rank.between(bindparam("first"), bindparam("last")))
+    .order_by(jobs.c.rank)
+)
+"""Places of the pending jobs from `first` to `last`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,13 +132,12 @@ class JobQueue:
 
 def _read_around(connection: Connection, found: list[Job]) -> QueuePage:
     """Reads the state of the queue around a page of jobs."""
-    running = select(jobs).where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number).limit(1)
     return QueuePage(
         counts=read_counts(connection, hidden=False),
         paused=_read_paused(connection),
         jobs=found,
         positions=_read_positions(connection, found),
-        current=next(iter(read_jobs(connection, running)), None),
+        current=next(iter(read_jobs(connection, _CURRENT)), None),
     )
 
 
@@ -124,27 +146,16 @@ def _read_paused(connection: Connection) -> bool:
 
 
 def _read_positions(connection: Connection, found: Collection[Job]) -> dict[str, int]:
-    """Reads the queue positions of the pending jobs among `found`.
-
-    The counts give the number of jobs in the blocks before a job's own block, so that only this block is read.
-    """
-    by_block: defaultdict[tuple[int, int], list[Job]] = defaultdict(list)
+    """Reads the queue positions of the pending jobs among `found`."""
+    by_block: defaultdict[tuple[int, int], dict[int, str]] = defaultdict(dict)
     for job in found:
         if job.state is JobState.PENDING:
-            by_block[int(job.priority), block_of(job.queue_order)].append(job)
+            by_block[int(job.priority), block_of(job.queue_order)][job.queue_order] = job.id
     positions: dict[str, int] = {}
     for (priority, block), members in by_block.items():
-        same_priority = job_counts.c.priority == priority
-        before = or_(job_counts.c.priority > priority, and_(same_priority, job_counts.c.block < block))
-        counted = select(func.coalesce(func.sum(job_counts.c.jobs), 0)).where(
-            job_counts.c.state == JobState.PENDING, before
-        )
-        first = int(connection.execute(counted).scalar_one()) + 1
-        places = select(jobs.c.rank).where(
-            jobs.c.state == JobState.PENDING,
-            jobs.c.priority == priority,
-            jobs.c.rank.between(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE - 1),
-        )
-        order = {rank: index for index, rank in enumerate(connection.execute(places.order_by(jobs.c.rank)).scalars())}
-        positions |= {job.id: first + order[job.queue_order] for job in members if job.queue_order in order}
+        first, last = min(members), max(members)
+        given = {"priority": priority, "block": block, "start": block * BLOCK_SIZE, "first": first, "last": last}
+        position = int(connection.execute(_POSITION, given).scalar_one())
+        places = connection.execute(_PLACES, given).scalars() if last > first else [first]
+        positions |= {members[place]: position + index for index, place in enumerate(places) if place in members}
     return positions

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from deployments.jobs.database import Database
 from deployments.jobs.job import ClaimState, Job, JobState, Priority
@@ -11,8 +11,20 @@ from deployments.jobs.rows import find_number, find_row, read_jobs, to_job
 from deployments.jobs.schema import job_counts, jobs
 from wan22_bridge.types import INPUTS, GenerationParams
 
+_COUNTS = select(job_counts.c.state, func.sum(job_counts.c.jobs)).group_by(job_counts.c.state)
+_LISTED_COUNTS = _COUNTS.where(job_counts.c.hidden.is_(False))
 _RUN_TIMES = 50
 """Number of completed jobs from which run times are estimated."""
+_newest = jobs.c.number.desc()
+_completed = and_(jobs.c.state == JobState.COMPLETED, jobs.c.model == bindparam("model"))
+_COMPLETED = select(jobs.c.params, jobs.c.result).where(_completed).order_by(_newest).limit(_RUN_TIMES)
+_COMPLETED_VERSION = select(
+    select(jobs.c.number).where(_completed).order_by(_newest).limit(1).scalar_subquery(),
+    select(func.sum(job_counts.c.jobs))
+    .where(job_counts.c.state == JobState.COMPLETED, job_counts.c.model == bindparam("model"))
+    .scalar_subquery(),
+)
+"""The newest completed job of a model, and the number of completed ones: both stay if the completed jobs stay."""
 
 
 class JobReader:
@@ -81,19 +93,13 @@ class JobReader:
 
         Decoding them costs more than a whole submission, so they are read again only when another job is completed.
         """
-        completed = (jobs.c.state == JobState.COMPLETED, jobs.c.model == model)
-        newest = select(jobs.c.number).where(*completed).order_by(jobs.c.number.desc()).limit(1)
-        counted = select(func.sum(job_counts.c.jobs)).where(
-            job_counts.c.state == JobState.COMPLETED, job_counts.c.model == model
-        )
         with self._database.reading() as connection:
-            version = tuple(connection.execute(select(newest.scalar_subquery(), counted.scalar_subquery())).one())
+            version = tuple(connection.execute(_COMPLETED_VERSION, {"model": model}).one())
             read, found = self._run_times.get(model, (None, []))
             if read != version:
-                query = select(jobs.c.params, jobs.c.result).where(*completed).order_by(jobs.c.number.desc())
                 found = [
                     (GenerationParams.from_dict(row.params), row.result["generation_time_seconds"])
-                    for row in connection.execute(query.limit(_RUN_TIMES))
+                    for row in connection.execute(_COMPLETED, {"model": model})
                 ]
                 self._run_times[model] = version, found
         return found
@@ -154,6 +160,5 @@ def read_counts(connection: Connection, *, hidden: bool = True) -> dict[JobState
         connection: an open transaction.
         hidden: whether to count the jobs that are hidden from the queue.
     """
-    query = select(job_counts.c.state, func.sum(job_counts.c.jobs)).group_by(job_counts.c.state)
-    rows = connection.execute(query if hidden else query.where(job_counts.c.hidden.is_(False)))
+    rows = connection.execute(_COUNTS if hidden else _LISTED_COUNTS)
     return dict.fromkeys(JobState, 0) | {JobState(state): int(count) for state, count in rows}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
 from deployments.jobs.counting import COUNTED_COLUMNS, count_change
 from deployments.jobs.events import EventLog
@@ -13,6 +13,10 @@ from wan22_bridge.types import GenerationParams
 
 _COLUMNS_OUTSIDE_JOB = ("model", "idempotency_key", "request_hash", "yield_token", "hidden")
 """Columns that serve queries only and are no fields of `Job`."""
+
+
+_BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
+_BY_ID_LOCKED = _BY_ID.with_for_update()
 
 
 def is_storable(job_id: str) -> bool:
@@ -31,10 +35,9 @@ def find_row(connection: Connection, job_id: str, *, lock: bool = False) -> Row[
     Raises:
         JobNotFound: there is no job with this id.
     """
-    query = select(jobs).where(jobs.c.id == job_id)
     row = None
     if is_storable(job_id):
-        row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+        row = connection.execute(_BY_ID_LOCKED if lock else _BY_ID, {"job_id": job_id}).one_or_none()
     if row is None:
         raise _not_found(job_id)
     return row

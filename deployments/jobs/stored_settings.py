@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from deployments.jobs.database import Database, insert_or_update
 from deployments.jobs.schema import settings
+
+_VALUE = select(settings.c.value).where(settings.c.name == bindparam("name"))
 
 
 class StoredSettings:
@@ -27,11 +29,11 @@ class StoredSettings:
 
 def read_setting(connection: Connection, name: str, default: Any = None) -> Any:
     """Reads a setting inside an open transaction."""
-    row = connection.execute(select(settings.c.value).where(settings.c.name == name)).one_or_none()
+    row = connection.execute(_VALUE, {"name": name}).one_or_none()
     return default if row is None else row.value
 
 
 def write_setting(connection: Connection, name: str, value: Any) -> None:
     """Writes a setting inside an open transaction."""
-    row = insert_or_update(connection, settings).values(name=name, value=value)
+    row = insert_or_update(connection.dialect.name, settings).values(name=name, value=value)
     connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))

@@ -27,6 +27,13 @@ from deployments.jobs.rows import change_job, ended_values, find_row, is_storabl
 from deployments.jobs.schema import deleted_jobs, jobs
 from wan22_bridge.types import Progress
 
+_INSERT = insert(jobs).returning(jobs)
+_highest = [select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery() for table in (jobs, deleted_jobs)]
+_NEXT_NUMBER = {
+    "sqlite": select(func.max(*_highest) + 1),
+    "postgresql": select(func.nextval(func.pg_get_serial_sequence("jobs", "number"))),
+}
+
 
 class JobWriter:
     """Writes jobs on behalf of clients, and the pending jobs of a model on behalf of the dispatcher."""
@@ -46,7 +53,7 @@ class JobWriter:
             with self._database.writing() as connection:
                 number = _next_number(connection)
                 values = self._new_row(new) | {"number": number, "rank": number}
-                row = connection.execute(insert(jobs).values(values).returning(jobs)).one()
+                row = connection.execute(_INSERT, values).one()
                 job = to_job(row)
                 self._events.append(connection, job)
                 count_change(connection, None, row)
@@ -201,11 +208,4 @@ def _next_number(connection: Connection) -> int:
 
     The insertion needs the number in advance, because it is also the job's place in the queue.
     """
-    if connection.dialect.name == "postgresql":
-        following = select(func.nextval(func.pg_get_serial_sequence("jobs", "number")))
-    else:
-        highest = [
-            select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery() for table in (jobs, deleted_jobs)
-        ]
-        following = select(func.max(*highest) + 1)
-    return int(connection.execute(following).scalar_one())
+    return int(connection.execute(_NEXT_NUMBER[connection.dialect.name]).scalar_one())
