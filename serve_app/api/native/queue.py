@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
 from serve_app.api.http.conditions import is_known
@@ -17,22 +18,28 @@ from serve_app.api.schemas.tasks import (
     ReorderRequest,
     TaskInfo,
 )
-from serve_app.api.services import Serving
+from serve_app.api.services import Services, Serving
 
+# The routes that clients poll are coroutines with one call into a thread, because FastAPI uses two threads for a
+# function: one to run it, and one to validate what it returns.
 router = APIRouter(prefix="/api/v1/queue", tags=["queue"])
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 @router.get("")
-def read_queue(
+async def read_queue(
     serving: Serving, limit: Limit = 100, after: str | None = None, status: JobState | None = None
 ) -> QueueAnswer:
     """Returns the number of jobs in each state, and a page of jobs, newest first. Cleared jobs are left out.
 
     `after` is the id of the last job of the previous page. The page continues there even if that job was deleted.
     """
-    return QueueAnswer.of(serving.store.queue.page(state=status, after=after, limit=limit))
+    return await run_in_threadpool(_read_page, serving, status, after, limit)
+
+
+def _read_page(serving: Services, state: JobState | None, after: str | None, limit: int) -> QueueAnswer:
+    return QueueAnswer.of(serving.store.queue.page(state=state, after=after, limit=limit))
 
 
 @router.get(
@@ -40,7 +47,7 @@ def read_queue(
     response_model=PollAnswer,
     responses={HTTPStatus.NOT_MODIFIED: {"description": "Nothing has changed since the response with this ETag."}},
 )
-def poll_queue(
+async def poll_queue(
     serving: Serving,
     response: Response,
     active_only: bool = True,
@@ -52,6 +59,12 @@ def poll_queue(
     With `active_only=false`, returns the newest jobs in every state, as `GET /queue` does. A client that sends the
     `ETag` of its last response as `If-None-Match` gets 304 without a body until a job or the queue changes.
     """
+    return await run_in_threadpool(_poll, serving, response, active_only, limit, if_none_match)
+
+
+def _poll(
+    serving: Services, response: Response, active_only: bool, limit: int, if_none_match: str | None
+) -> PollAnswer | Response:
     # The tag is read first: a change in between makes it too old, and the next poll gets a body once more.
     headers = {"etag": f'W/"{serving.store.events.last_sequence()}"', "cache-control": "no-cache"}
     if is_known(headers["etag"], if_none_match):
