@@ -3,23 +3,15 @@
 import random
 import threading
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from sqlalchemy import select
 
 from deployments.jobs.counting import BLOCK_SIZE
 from deployments.jobs.events import QUEUE_CHANGED
-from deployments.jobs.job import (
-    Job,
-    JobEnded,
-    JobNotFound,
-    JobNotRetryable,
-    JobRunning,
-    JobState,
-    LeaseLost,
-    Priority,
-)
+from deployments.jobs.job import Job, JobNotFound, JobNotRetryable, JobRunning, JobState, Priority
 from deployments.jobs.schema import job_counts, jobs
 from deployments.jobs.store import JobStore
 from tests.jobs import make_job, make_params
@@ -69,41 +61,35 @@ def _check_counts(store: JobStore) -> None:
 
 def test_the_counts_stay_right_through_every_change(store: JobStore) -> None:
     chance = random.Random(5)
-    alive: list[str] = []
 
     def submit() -> None:
         params = make_params(model=chance.choice(["tiny-t2v", "tiny-i2v"]))
-        alive.append(store.writer.submit(make_job(params=params, priority=chance.choice(list(Priority)))).id)
+        store.writer.submit(make_job(params=params, priority=chance.choice(list(Priority))))
 
-    def change(job_id: str) -> None:
-        job = store.reader.get(job_id)
-        changes: list[Any] = [
-            lambda: store.writer.request_cancel(job_id),
-            lambda: store.writer.retry(job_id),
-            lambda: store.writer.reorder(chance.sample(alive, min(4, len(alive)))),
-            lambda: store.writer.delete(job_id),
-            lambda: store.runner.claim(job_id, lease_seconds=10),
-            lambda: store.runner.release(job_id, job.fencing_token, chance.random() < 0.5),
-            lambda: store.runner.fail(job_id, job.fencing_token, _ERROR),
-            lambda: store.runner.complete(
-                job_id,
-                job.fencing_token,
-                output={"file_size_bytes": chance.randrange(9999)},
-                result={"generation_time_seconds": 1.0},
-            ),
-            lambda: store.queue.clear() if chance.random() < 0.3 else None,
-        ]
-        try:
-            chance.choice(changes)()
-        except (JobEnded, JobNotRetryable, LeaseLost):
-            return
+    def changes_of(job: Job, others: list[str]) -> list[Callable[[], object]]:
+        """Returns the changes that are possible in the job's state. Those that occur twice are more likely."""
+        runner, token = store.runner, job.fencing_token
+        output, result = {"file_size_bytes": chance.randrange(9999)}, {"generation_time_seconds": 1.0}
+        delete = partial(store.writer.delete, job.id)
+        cancel = partial(store.writer.request_cancel, job.id)
+        if job.state is JobState.PENDING:
+            claim = partial(runner.claim, job.id, lease_seconds=10)
+            reorder = partial(store.writer.reorder, chance.sample(others, min(4, len(others))))
+            return [claim, claim, reorder, reorder, cancel, delete]
+        if job.state is JobState.PROCESSING:
+            complete = partial(runner.complete, job.id, token, output=output, result=result)
+            release = partial(runner.release, job.id, token, chance.random() < 0.5)
+            return [complete, complete, partial(runner.fail, job.id, token, _ERROR), release, cancel, delete]
+        if job.state is JobState.COMPLETED:
+            return [delete, store.queue.clear, submit, submit]
+        return [delete, store.queue.clear, partial(store.writer.retry, job.id)]
 
     for _ in range(200):
-        if len(alive) < 4 or chance.random() < 0.3:
+        alive = store.reader.page(limit=1000)
+        if len(alive) < 12 or chance.random() < 0.2:
             submit()
         else:
-            change(chance.choice(alive))
-            alive[:] = [job.id for job in store.reader.page(limit=1000)]
+            chance.choice(changes_of(chance.choice(alive), [job.id for job in alive]))()
     assert all(store.reader.count().values()), "every state occurs"
     _check_counts(store)
 
