@@ -31,6 +31,7 @@ def store_copies(store: JobStore, job_id: str, count: int, state: JobState) -> l
             place = (template["priority"], block_of(number)) if state is JobState.PENDING else ()
             groups[Group(state, template["model"], False, *place)] += 1
         connection.execute(insert(jobs), rows)
+        size_bytes = (template["output"] or {}).get("file_size_bytes", 0)
         for group, members in groups.items():
-            add_to_group(connection, group, jobs=members, video_bytes=0)
+            add_to_group(connection, group, jobs=members, video_bytes=members * size_bytes)
     return [row["id"] for row in rows]

@@ -1,7 +1,7 @@
 """The queue as its users see it: the listed jobs with their positions, the counts, the pause, and the clearing."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
@@ -156,6 +156,6 @@ def _read_positions(connection: Connection, found: Collection[Job]) -> dict[str,
         first, last = min(members), max(members)
         given = {"priority": priority, "block": block, "start": block * BLOCK_SIZE, "first": first, "last": last}
         position = int(connection.execute(_POSITION, given).scalar_one())
-        places = connection.execute(_PLACES, given).scalars() if last > first else [first]
+        places: Iterable[int] = connection.execute(_PLACES, given).scalars() if last > first else [first]
         positions |= {members[place]: position + index for index, place in enumerate(places) if place in members}
     return positions

@@ -89,7 +89,7 @@ def clear(serving: Serving) -> ClearAnswer:
     It deletes nothing: `GET /generation/{id}`, `/outputs` and `/v1/videos` still have the jobs and their videos.
     """
     count = serving.store.queue.clear()
-    return ClearAnswer(message=f"Removed {count} ended jobs from the list. Their videos stay.", cleared=count)
+    return ClearAnswer(message=f"Ended jobs removed from the list: {count}. Their videos stay.", cleared=count)
 
 
 @router.post("/pause")

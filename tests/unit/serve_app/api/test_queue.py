@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -50,7 +49,7 @@ def _end(services: Services, task_id: str, state: JobState) -> None:
         services.store.runner.fail(task_id, job.fencing_token, _ERROR)
 
 
-def _error(answer: httpx.Response) -> tuple[int, str]:
+def _error(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 

@@ -83,7 +83,7 @@ def test_a_cancelled_job_is_retried_cleared_and_deleted(services: Services, url:
     services.store.writer.request_cancel(job_id)
     assert _run(url, "retry", job_id).stdout == "The job is pending.\n"
     services.store.writer.request_cancel(job_id)
-    assert _run(url, "clear").stdout.startswith("Removed 1 ended jobs from the list.")
+    assert _run(url, "clear").stdout.startswith("Ended jobs removed from the list: 1.")
     assert _run(url, "delete", job_id).stdout == "Deleted.\n"
     assert services.store.reader.page() == []
 
