@@ -69,7 +69,7 @@ def add_to_group(connection: Connection, group: Group, *, jobs: int, video_bytes
 @cache
 def _add_statement(dialect: str) -> Executable:
     """Returns the statement that inserts a group or adds to its counts. Building it takes longer than running it."""
-    key = {name: bindparam(name) for name in Group._fields}
+    key: dict[str, Any] = {name: bindparam(name) for name in Group._fields}
     row = insert_or_update(dialect, job_counts).values(
         **key, jobs=bindparam("added_jobs"), video_bytes=bindparam("added_bytes")
     )
