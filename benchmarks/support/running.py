@@ -39,20 +39,22 @@ class RunningService:
 
 
 @contextmanager
-def running_service(folder: Path, **args: Any) -> Iterator[RunningService]:
+def running_service(folder: Path, others: Sequence[Mapping[str, Any]] = (), **args: Any) -> Iterator[RunningService]:
     """Runs `wan22 serve` with the project's config while the context is open.
 
     Args:
         folder: the place of the config and the data folder.
+        others: further applications for the same Ray Serve instance, in the form of the config.
         args: values that replace those of the config's `args:`.
     """
     port = _free_port()
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     config["applications"][0]["args"] |= args | {"data_dir": str(folder / "data")}
+    config["applications"] += [dict(other) for other in others]
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     command = [_program("wan22"), "serve", "--port", str(port), "--config", str(path)]
-    with _running(command, f"http://127.0.0.1:{port}", "/readyz", folder) as service:
+    with _running(command, f"http://127.0.0.1:{port}", "/readyz", folder, _python_path()) as service:
         yield service
 
 
@@ -75,8 +77,7 @@ def running_bare_application(folder: Path) -> Iterator[RunningService]:
     path.write_text(yaml.safe_dump(config))
     command = [_program("serve"), "run", str(path)]
     # The settings that `wan22 serve` makes for Ray.
-    environment = {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    environment = _python_path() | {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     }
@@ -108,6 +109,11 @@ def _running(
             _, alive = psutil.wait_procs(started, timeout=_STOP_SECONDS)
             for left in alive:
                 left.kill()
+
+
+def _python_path() -> dict[str, str]:
+    """Returns the variable by which the applications of the benchmarks are found."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
 def _program(name: str) -> str:

@@ -37,6 +37,8 @@ class JobClaimer:
     async def claim_next(self, usable_models: Sequence[str]) -> bool:
         """Claims a job for each free slot, as far as there are pending jobs, and returns whether it claimed any.
 
+        Claims nothing while the queue is paused.
+
         Args:
             usable_models: models whose jobs could begin.
         """
@@ -45,7 +47,7 @@ class JobClaimer:
         # Counting in the store includes the jobs of a second dispatcher, which may exist for a moment.
         running = await asyncio.to_thread(self._store.reader.count_by_model, JobState.PROCESSING)
         free = self._slots.free(self._config.slots - sum(running.values()))
-        if not free or not usable_models:
+        if not free or not usable_models or await asyncio.to_thread(self._store.queue.is_paused):
             return False
         pending = await asyncio.to_thread(self._read_pending, usable_models)
         queue = Queue(self._config.policy, self._ledger, [waiting for _, waiting in pending.values()])

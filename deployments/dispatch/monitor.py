@@ -91,7 +91,12 @@ class Monitor:
                 await self._request_preemption(relay, "Serve is stopping its replica")
 
     async def _preempt_for_priority(self, relays: Sequence[JobRelay], usable_models: Sequence[str]) -> None:
-        """Preempts a running job if the next pending job has a higher priority and the preemption pays off."""
+        """Preempts a running job if the next pending job has a higher priority and the preemption pays off.
+
+        While the queue is paused, nothing would follow the preempted job.
+        """
+        if await asyncio.to_thread(self._store.queue.is_paused):
+            return
         pending = await asyncio.to_thread(self._store.reader.next_pending, usable_models, limit=1)
         if not pending:
             return

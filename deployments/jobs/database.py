@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
 from deployments.jobs.changes import ChangeSignal, change_signal
@@ -58,6 +59,16 @@ class Database:
         """Opens a transaction that writes. It is on the disk when the context ends, or rolled back on an error."""
         with self.engine.connect().execution_options(**_WRITING) as connection, connection.begin():
             yield connection
+
+
+def insert_or_update(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Returns an INSERT that has `on_conflict_do_update`, which both databases support in the same form.
+
+    Args:
+        dialect: SQLAlchemy's name of the database, `sqlite` or `postgresql`.
+        table: the table.
+    """
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def open_engine(url: str) -> Engine:

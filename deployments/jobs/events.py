@@ -1,7 +1,8 @@
 """The event log: the changes of all jobs, in an order from which streams can resume."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -9,8 +10,15 @@ from deployments.jobs.database import Database
 from deployments.jobs.job import Event, Job
 from deployments.jobs.schema import events
 
+QUEUE_CHANGED = "queue_changed"
+"""Type of the events that concern the whole queue."""
+
 _LOCK = 0x77616E3232
 """Key of the PostgreSQL advisory lock that makes events visible in the order of their sequence numbers."""
+
+
+_INSERT = insert(events)
+_LAST = select(func.max(events.c.sequence))
 
 
 class EventLog:
@@ -22,8 +30,6 @@ class EventLog:
 
     def append(self, connection: Connection, job: Job, kind: str = "updated") -> None:
         """Appends a job's present state, in the transaction that changed the job."""
-        if connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         data = {
             "state": job.state.value,
             "model": job.params.model,
@@ -36,9 +42,17 @@ class EventLog:
             "cancel_requested": job.cancel_requested,
             "error": job.error,
         }
-        connection.execute(
-            insert(events).values(job_id=job.id, type=kind, data=json.dumps(data), created_at=self._clock())
-        )
+        self._insert(connection, job.id, kind, data)
+
+    def append_to_queue(self, connection: Connection, data: Mapping[str, Any]) -> None:
+        """Appends a change of the whole queue, which concerns no single job. The event's job id is empty."""
+        self._insert(connection, "", QUEUE_CHANGED, data)
+
+    def _insert(self, connection: Connection, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        row = {"job_id": job_id, "type": kind, "data": json.dumps(data), "created_at": self._clock()}
+        connection.execute(_INSERT, row)
 
     def after(self, sequence: int, *, job_id: str | None = None, limit: int = 500) -> list[Event]:
         """Returns the events after a sequence number, oldest first.
@@ -66,7 +80,7 @@ class EventLog:
     def last_sequence(self) -> int:
         """Returns the sequence number of the newest event, or 0 if there is none."""
         with self._database.reading() as connection:
-            return connection.execute(select(func.max(events.c.sequence))).scalar_one() or 0
+            return connection.execute(_LAST).scalar_one() or 0
 
     def prune(self, *, older_than_seconds: float) -> int:
         """Deletes the events that are older than this and returns their number."""

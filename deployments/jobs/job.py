@@ -130,6 +130,18 @@ class JobEnded(Conflict):
     default_code = "job_ended"
 
 
+class JobRunning(Conflict):
+    """The job is running."""
+
+    default_code = "job_running"
+
+
+class JobNotRetryable(Conflict):
+    """Only a failed or cancelled job can be retried."""
+
+    default_code = "job_not_retryable"
+
+
 class IdempotencyConflict(Conflict):
     """The idempotency key was already used with another request."""
 

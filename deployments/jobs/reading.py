@@ -3,13 +3,28 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from deployments.jobs.database import Database
-from deployments.jobs.job import ClaimState, Job, JobState
-from deployments.jobs.rows import find_row, read_jobs, to_job
-from deployments.jobs.schema import jobs
+from deployments.jobs.job import ClaimState, Job, JobState, Priority
+from deployments.jobs.rows import find_number, find_row, read_jobs, to_job
+from deployments.jobs.schema import job_counts, jobs
 from wan22_bridge.types import INPUTS, GenerationParams
+
+_COUNTS = select(job_counts.c.state, func.sum(job_counts.c.jobs)).group_by(job_counts.c.state)
+_LISTED_COUNTS = _COUNTS.where(job_counts.c.hidden.is_(False))
+_RUN_TIMES = 50
+"""Number of completed jobs from which run times are estimated."""
+_newest = jobs.c.number.desc()
+_completed = and_(jobs.c.state == JobState.COMPLETED, jobs.c.model == bindparam("model"))
+_COMPLETED = select(jobs.c.params, jobs.c.result).where(_completed).order_by(_newest).limit(_RUN_TIMES)
+_COMPLETED_VERSION = select(
+    select(jobs.c.number).where(_completed).order_by(_newest).limit(1).scalar_subquery(),
+    select(func.sum(job_counts.c.jobs))
+    .where(job_counts.c.state == JobState.COMPLETED, job_counts.c.model == bindparam("model"))
+    .scalar_subquery(),
+)
+"""The newest completed job of a model, and the number of completed ones: both stay if the completed jobs stay."""
 
 
 class JobReader:
@@ -17,6 +32,8 @@ class JobReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._run_times: dict[str, tuple[object, list[tuple[GenerationParams, float]]]] = {}
+        """The result of `run_times` for each model, and the version of the completed jobs that it was read from."""
 
     def get(self, job_id: str) -> Job:
         """Returns one job.
@@ -39,59 +56,53 @@ class JobReader:
 
         Args:
             states: returns only jobs in these states; an empty sequence stands for all states.
-            after: id of the last job of the previous page.
+            after: id of the last job of the previous page, which may have been deleted since.
             limit: the largest number of jobs to return.
             newest_first: whether to list the newest submission first, or the oldest.
 
         Raises:
             JobNotFound: there is no job `after`.
         """
-        order = jobs.c.number.desc() if newest_first else jobs.c.number.asc()
-        query = select(jobs).order_by(order).limit(limit)
-        if states:
-            query = query.where(jobs.c.state.in_(states))
         with self._database.reading() as connection:
-            if after is not None:
-                number = find_row(connection, after).number
-                query = query.where(jobs.c.number < number if newest_first else jobs.c.number > number)
-            return read_jobs(connection, query)
+            return read_page(connection, select(jobs), states, after, limit, newest_first)
 
     def count(self) -> dict[JobState, int]:
-        """Returns the number of jobs in each state."""
+        """Returns the number of jobs in each state, with the jobs that are hidden from the queue."""
         with self._database.reading() as connection:
-            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
-        return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
+            return read_counts(connection)
 
     def count_by_model(self, state: JobState) -> dict[str, int]:
         """Returns the number of jobs in a state for each model that has any."""
-        counted = select(jobs.c.model, func.count()).where(jobs.c.state == state).group_by(jobs.c.model)
+        total = func.sum(job_counts.c.jobs)
+        counted = select(job_counts.c.model, total).where(job_counts.c.state == state).group_by(job_counts.c.model)
         with self._database.reading() as connection:
-            return {model: count for model, count in connection.execute(counted)}
+            return {model: int(count) for model, count in connection.execute(counted)}
 
     def output_bytes(self) -> int:
         """Returns the total size of all videos."""
-        size = jobs.c.output["file_size_bytes"].as_integer()
         with self._database.reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.sum(size), 0))).scalar_one())
-
-    def queue_positions(self) -> dict[str, int]:
-        """Returns the queue position of every pending job by its id; 1 is the next job."""
-        with self._database.reading() as connection:
-            ids = connection.execute(_pending_in_order(select(jobs.c.id))).scalars()
-            return {job_id: position for position, job_id in enumerate(ids, 1)}
+            return int(connection.execute(select(func.coalesce(func.sum(job_counts.c.video_bytes), 0))).scalar_one())
 
     def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
         """Returns the first pending jobs of some models, by priority and then by queue order."""
-        query = _pending_in_order(select(jobs)).where(jobs.c.model.in_(models)).limit(limit)
         with self._database.reading() as connection:
-            return read_jobs(connection, query)
+            return read_pending(connection, select(jobs).where(jobs.c.model.in_(models)), limit)
 
-    def run_times(self, model: str, *, limit: int = 50) -> list[tuple[GenerationParams, float]]:
-        """Returns the newest completed jobs of a model, newest first, each with its run time in seconds."""
-        ended = select(jobs.c.params, jobs.c.result).where(jobs.c.state == JobState.COMPLETED, jobs.c.model == model)
+    def run_times(self, model: str) -> list[tuple[GenerationParams, float]]:
+        """Returns the newest completed jobs of a model, newest first, each with its run time in seconds.
+
+        Decoding them costs more than a whole submission, so they are read again only when another job is completed.
+        """
         with self._database.reading() as connection:
-            rows = connection.execute(ended.order_by(jobs.c.number.desc()).limit(limit)).all()
-        return [(GenerationParams.from_dict(row.params), row.result["generation_time_seconds"]) for row in rows]
+            version = tuple(connection.execute(_COMPLETED_VERSION, {"model": model}).one())
+            read, found = self._run_times.get(model, (None, []))
+            if read != version:
+                found = [
+                    (GenerationParams.from_dict(row.params), row.result["generation_time_seconds"])
+                    for row in connection.execute(_COMPLETED, {"model": model})
+                ]
+                self._run_times[model] = version, found
+        return found
 
     def claim_state(self, job_id: str, fencing_token: int) -> ClaimState:
         """Returns the state of a claim, which its generator polls while it works."""
@@ -114,8 +125,40 @@ class JobReader:
             return {params[name] for params in parameters for name in INPUTS if params.get(name)}
 
 
-def _pending_in_order(query: Select[Any]) -> Select[Any]:
-    """Restricts a query to the pending jobs and sorts them by priority and then by queue order."""
-    return query.where(jobs.c.state == JobState.PENDING).order_by(
-        jobs.c.priority.desc(), func.coalesce(jobs.c.rank, jobs.c.number)
-    )
+def read_page(
+    connection: Connection,
+    query: Select[Any],
+    states: Sequence[JobState],
+    after: str | None,
+    limit: int,
+    newest_first: bool = True,
+) -> list[Job]:
+    """Reads a page of the jobs of a query; see `JobReader.page`."""
+    if states:
+        query = query.where(jobs.c.state.in_(states))
+    if after is not None:
+        number = find_number(connection, after)
+        query = query.where(jobs.c.number < number if newest_first else jobs.c.number > number)
+    order = jobs.c.number.desc() if newest_first else jobs.c.number.asc()
+    return read_jobs(connection, query.order_by(order).limit(limit))
+
+
+def read_pending(connection: Connection, query: Select[Any], limit: int) -> list[Job]:
+    """Reads the first pending jobs of a query, by priority and then by queue order."""
+    found: list[Job] = []
+    for priority in sorted(Priority, reverse=True):  # a query for each priority needs no sorting
+        same = query.where(jobs.c.state == JobState.PENDING, jobs.c.priority == int(priority))
+        if len(found) < limit:
+            found += read_jobs(connection, same.order_by(jobs.c.rank).limit(limit - len(found)))
+    return found
+
+
+def read_counts(connection: Connection, *, hidden: bool = True) -> dict[JobState, int]:
+    """Reads the number of jobs in each state.
+
+    Args:
+        connection: an open transaction.
+        hidden: whether to count the jobs that are hidden from the queue.
+    """
+    rows = connection.execute(_COUNTS if hidden else _LISTED_COUNTS)
+    return dict.fromkeys(JobState, 0) | {JobState(state): int(count) for state, count in rows}

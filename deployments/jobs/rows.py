@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
+from deployments.jobs.counting import COUNTED_COLUMNS, count_change
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import Job, JobNotFound, JobState, Priority
-from deployments.jobs.schema import jobs
+from deployments.jobs.schema import deleted_jobs, jobs
 from wan22_bridge.types import GenerationParams
 
-_COLUMNS_OUTSIDE_JOB = ("model", "idempotency_key", "request_hash", "yield_token")
+_COLUMNS_OUTSIDE_JOB = ("model", "idempotency_key", "request_hash", "yield_token", "hidden")
 """Columns that serve queries only and are no fields of `Job`."""
+
+
+_BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
+_BY_ID_LOCKED = _BY_ID.with_for_update()
 
 
 def is_storable(job_id: str) -> bool:
@@ -30,13 +35,31 @@ def find_row(connection: Connection, job_id: str, *, lock: bool = False) -> Row[
     Raises:
         JobNotFound: there is no job with this id.
     """
-    query = select(jobs).where(jobs.c.id == job_id)
     row = None
     if is_storable(job_id):
-        row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+        row = connection.execute(_BY_ID_LOCKED if lock else _BY_ID, {"job_id": job_id}).one_or_none()
     if row is None:
-        raise JobNotFound(f"There is no job {job_id[:80]!r}.", suggestions=["List the jobs to find its id."])
+        raise _not_found(job_id)
     return row
+
+
+def find_number(connection: Connection, job_id: str) -> int:
+    """Returns the serial number of a job, also of a deleted one, from which a listing continues.
+
+    Raises:
+        JobNotFound: no job had this id, or the job was deleted too long ago.
+    """
+    if is_storable(job_id):
+        for table in (jobs, deleted_jobs):
+            number = connection.execute(select(table.c.number).where(table.c.id == job_id)).scalar_one_or_none()
+            if number is not None:
+                return int(number)
+    raise _not_found(job_id, param="after")
+
+
+def _not_found(job_id: str, *, param: str | None = None) -> JobNotFound:
+    suggestions = ["List the jobs to find its id."]
+    return JobNotFound(f"There is no job {job_id[:80]!r}.", param=param, suggestions=suggestions)
 
 
 def read_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
@@ -47,8 +70,7 @@ def read_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
 def to_job(row: Row[Any]) -> Job:
     """Decodes a whole row."""
     values = {name: value for name, value in row._mapping.items() if name not in _COLUMNS_OUTSIDE_JOB}
-    rank = values.pop("rank")
-    values["queue_order"] = values["number"] if rank is None else rank
+    values["queue_order"] = values.pop("rank")
     values["state"] = JobState(values["state"])
     values["priority"] = Priority(values["priority"])
     values["params"] = GenerationParams.from_dict(values["params"])
@@ -57,9 +79,14 @@ def to_job(row: Row[Any]) -> Job:
 
 def change_job(connection: Connection, events: EventLog, job_id: str, values: Mapping[str, Any]) -> Job:
     """Writes columns of a job, appends the event that reports the change, and returns the changed job."""
+    before = None
+    if not frozenset(COUNTED_COLUMNS).isdisjoint(values):
+        before = find_row(connection, job_id, lock=True)
     row = connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)).one()
     job = to_job(row)
     events.append(connection, job)
+    if before is not None:
+        count_change(connection, before, row)
     return job
 
 

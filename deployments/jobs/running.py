@@ -27,26 +27,20 @@ class JobRunner:
         """Claims a pending job under a new fencing token; returns None if the job is no longer pending."""
         with self._database.writing() as connection:
             now = self._clock()
-            row = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.state == JobState.PENDING)
-                .values(
-                    state=JobState.PROCESSING,
-                    stage=Stage.LOADING_MODEL.value,
-                    attempt=jobs.c.attempt + 1,
-                    fencing_token=jobs.c.fencing_token + 1,
-                    lease_expires_at=now + lease_seconds,
-                    progress=0.0,
-                    eta_seconds=None,
-                    started_at=func.coalesce(jobs.c.started_at, now),
-                )
-                .returning(jobs)
-            ).one_or_none()
-            if row is None:
+            pending = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == JobState.PENDING)
+            if connection.execute(pending.with_for_update()).one_or_none() is None:
                 return None
-            job = to_job(row)
-            self._events.append(connection, job)
-            return job
+            values = {
+                "state": JobState.PROCESSING,
+                "stage": Stage.LOADING_MODEL.value,
+                "attempt": jobs.c.attempt + 1,
+                "fencing_token": jobs.c.fencing_token + 1,
+                "lease_expires_at": now + lease_seconds,
+                "progress": 0.0,
+                "eta_seconds": None,
+                "started_at": func.coalesce(jobs.c.started_at, now),
+            }
+            return change_job(connection, self._events, job_id, values)
 
     def renew(self, job_id: str, fencing_token: int, lease_seconds: float) -> Job:
         """Renews the lease of a running job and returns the job.

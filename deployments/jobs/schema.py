@@ -1,6 +1,6 @@
 """The tables of the job database. Every change of them needs a migration in `migrations/versions`."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, false
 
 metadata = MetaData()
 
@@ -21,7 +21,8 @@ jobs = Table(
     Column("request_hash", String(64), nullable=False),
     Column("source_job_id", String(64)),
     Column("owner", String(128), nullable=False, server_default=""),
-    Column("rank", BigInteger),  # `Job.queue_order`; NULL means the job's own number
+    Column("rank", BigInteger),  # `Job.queue_order`, set at submission
+    Column("hidden", Boolean, nullable=False, server_default=false()),  # cleared from the queue's listings
     Column("attempt", Integer, nullable=False),
     Column("fencing_token", Integer, nullable=False),
     Column("lease_expires_at", Float(53)),
@@ -39,6 +40,30 @@ jobs = Table(
     Column("result", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
     Index("jobs_by_state", "state", "number"),
+    Index("jobs_by_place", "state", "priority", "rank"),
+    Index("jobs_by_model", "state", "model", "number"),
+    Index("jobs_listed", "hidden", "number"),
+    Index("jobs_listed_by_state", "hidden", "state", "number"),
+)
+
+job_counts = Table(
+    "job_counts",
+    metadata,
+    Column("state", String(16), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("hidden", Boolean, primary_key=True),
+    Column("priority", Integer, primary_key=True),
+    Column("block", BigInteger, primary_key=True),
+    Column("jobs", BigInteger, nullable=False),
+    Column("video_bytes", BigInteger, nullable=False),
+)
+
+deleted_jobs = Table(
+    "deleted_jobs",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("deleted_at", Float(53), nullable=False),
 )
 
 events = Table(
@@ -59,4 +84,11 @@ replicas = Table(
     Column("id", String(128), primary_key=True),
     Column("data", Text, nullable=False),
     Column("seen_at", Float(53), nullable=False),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("value", JSON, nullable=False),
 )

@@ -22,6 +22,8 @@ Source = bytes | str
 
 EVENT_RETENTION_SECONDS = 24 * 3600.0
 """Retention of the event log."""
+DELETED_RETENTION_SECONDS = 30 * 24 * 3600.0
+"""Retention of the place of a deleted job, from which a listing with `after` continues."""
 UNUSED_INPUT_RETENTION_SECONDS = 24 * 3600.0
 """Retention of inputs that no job uses."""
 
@@ -144,18 +146,34 @@ class JobService:
             can_retry=True,
         )
 
-    def delete(self, job_id: str) -> None:
-        """Deletes a job and its video; a running job is stopped.
+    def retry(self, job_id: str) -> Job:
+        """Puts a failed or cancelled job back into the queue, with its id and its parameters.
 
         Raises:
             JobNotFound: the job does not exist.
+            JobNotRetryable: the job has not ended, or it has a video.
+            InvalidRequest: the job's model or LoRA is no longer available.
         """
-        self._store.writer.delete(job_id)
+        params = self._store.reader.get(job_id).params
+        change_prompt(params, params.prompt, self._served)
+        for use in params.loras:
+            find_lora(self._storage.work.loras, use.name)
+        return self._store.writer.retry(job_id)
+
+    def delete(self, job_id: str, *, even_if_running: bool = True) -> None:
+        """Deletes a job and its video. A running job is stopped.
+
+        Raises:
+            JobNotFound: the job does not exist.
+            JobRunning: the job is running, and `even_if_running` is false.
+        """
+        self._store.writer.delete(job_id, even_if_running=even_if_running)
         self._storage.remove_outputs(job_id)
 
     def tidy(self) -> None:
         """Removes old events, unused inputs, and the output files of deleted jobs and interrupted attempts."""
         self._store.events.prune(older_than_seconds=EVENT_RETENTION_SECONDS)
+        self._store.writer.forget_deleted(older_than_seconds=DELETED_RETENTION_SECONDS)
         self._storage.remove_old_inputs(
             keep=self._store.reader.input_keys(), older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS
         )

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
+from deployments.jobs.queue import JobQueue
 from deployments.jobs.reading import JobReader
 from deployments.jobs.running import JobRunner
+from deployments.jobs.stored_settings import StoredSettings
 from deployments.jobs.writing import JobWriter
 
 
@@ -29,6 +31,10 @@ class JobStore:
         self.reader = JobReader(self.database)
         """Queries over all jobs."""
         self.writer = JobWriter(self.database, self.events, clock)
-        """Writes to jobs that do not run: submission, cancellation, reordering, deletion."""
+        """Writes to jobs that do not run: submission, cancellation, reordering, retries, deletion."""
         self.runner = JobRunner(self.database, self.events, clock)
         """Writes to running jobs: claims, leases, progress and ends."""
+        self.queue = JobQueue(self.database, self.events)
+        """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
+        self.settings = StoredSettings(self.database)
+        """Settings that change while the service runs."""

@@ -1,4 +1,4 @@
-"""Writes to jobs that do not run: submission, cancellation, reordering, deletion and the waiting for a model.
+"""Writes to jobs that do not run: submission, cancellation, retries, reordering, deletion, waiting for a model.
 
 Each method is one short transaction.
 """
@@ -7,15 +7,32 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from deployments.jobs.counting import count_change
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
-from deployments.jobs.job import JOB_ID_PREFIX, IdempotencyConflict, Job, JobEnded, JobState, NewJob
+from deployments.jobs.job import (
+    JOB_ID_PREFIX,
+    IdempotencyConflict,
+    Job,
+    JobEnded,
+    JobNotRetryable,
+    JobRunning,
+    JobState,
+    NewJob,
+)
 from deployments.jobs.rows import change_job, ended_values, find_row, is_storable, read_jobs, to_job
-from deployments.jobs.schema import jobs
+from deployments.jobs.schema import deleted_jobs, jobs
 from wan22_bridge.types import Progress
+
+_INSERT = insert(jobs).returning(jobs)
+_highest = [select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery() for table in (jobs, deleted_jobs)]
+_NEXT_NUMBER = {
+    "sqlite": select(func.max(*_highest) + 1),
+    "postgresql": select(func.nextval(func.pg_get_serial_sequence("jobs", "number"))),
+}
 
 
 class JobWriter:
@@ -34,8 +51,12 @@ class JobWriter:
         """
         try:
             with self._database.writing() as connection:
-                job = to_job(connection.execute(insert(jobs).values(self._new_row(new)).returning(jobs)).one())
+                number = _next_number(connection)
+                values = self._new_row(new) | {"number": number, "rank": number}
+                row = connection.execute(_INSERT, values).one()
+                job = to_job(row)
                 self._events.append(connection, job)
+                count_change(connection, None, row)
                 return job
         except IntegrityError:
             if new.idempotency_key is None:
@@ -106,16 +127,61 @@ class JobWriter:
                 if found[job_id].queue_order != place:
                     change_job(connection, self._events, job_id, {"rank": place})
 
-    def delete(self, job_id: str) -> None:
-        """Deletes a job. The generator of a running job notices the lost claim and stops.
+    def retry(self, job_id: str) -> Job:
+        """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place.
 
         Raises:
             JobNotFound: there is no job with this id.
+            JobNotRetryable: the job has not ended, or it has a video.
         """
         with self._database.writing() as connection:
             job = to_job(find_row(connection, job_id, lock=True))
+            if job.state not in (JobState.FAILED, JobState.CANCELLED):
+                raise JobNotRetryable(
+                    f"The job is {job.state}: only a failed or cancelled job can be retried.",
+                    suggestions=["Submit the job's parameters again for another video."],
+                )
+            values = {
+                "state": JobState.PENDING,
+                "stage": "queued",
+                "progress": 0.0,
+                "current_step": 0,
+                "attempt": 0,
+                "cancel_requested": False,
+                "hidden": False,
+                "started_at": None,
+                "completed_at": None,
+                "error": None,
+            }
+            return change_job(connection, self._events, job_id, values)
+
+    def delete(self, job_id: str, *, even_if_running: bool = True) -> None:
+        """Deletes a job. The generator of a running job notices the lost claim and stops.
+
+        Its number is remembered, so that a listing that had reached the job can continue from there.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobRunning: the job is running, and `even_if_running` is false.
+        """
+        with self._database.writing() as connection:
+            row = find_row(connection, job_id, lock=True)
+            job = to_job(row)
+            if job.state is JobState.PROCESSING and not even_if_running:
+                raise JobRunning(
+                    "The job is running and can't be deleted.",
+                    suggestions=[f"Cancel it first: POST /api/v1/queue/{job.id}/cancel."],
+                )
             connection.execute(delete(jobs).where(jobs.c.number == job.number))
             self._events.append(connection, job, "deleted")
+            count_change(connection, row, None)
+            connection.execute(insert(deleted_jobs).values(number=job.number, id=job.id, deleted_at=self._clock()))
+
+    def forget_deleted(self, *, older_than_seconds: float) -> None:
+        """Forgets the places of jobs that were deleted longer ago than this."""
+        with self._database.writing() as connection:
+            before = self._clock() - older_than_seconds
+            connection.execute(delete(deleted_jobs).where(deleted_jobs.c.deleted_at < before))
 
     def record_download(self, model: str, progress: Progress) -> None:
         """Writes the progress of a model's download to the pending jobs of the model."""
@@ -135,3 +201,11 @@ class JobWriter:
         with self._database.writing() as connection:
             for job_id in connection.execute(pending.with_for_update(skip_locked=True)).scalars().all():
                 change_job(connection, self._events, job_id, values)
+
+
+def _next_number(connection: Connection) -> int:
+    """Returns the serial number of the next job. A deleted job's number is not used again.
+
+    The insertion needs the number in advance, because it is also the job's place in the queue.
+    """
+    return int(connection.execute(_NEXT_NUMBER[connection.dialect.name]).scalar_one())

@@ -60,8 +60,11 @@ class Services:
         )
 
 
-def services(connection: HTTPConnection) -> Services:
-    """Returns the services of the application that serves a connection."""
+async def services(connection: HTTPConnection) -> Services:
+    """Returns the services of the application that serves a connection.
+
+    FastAPI would run a function that is not a coroutine in a thread, for each request.
+    """
     return cast(Services, connection.app.state.services)
 
 

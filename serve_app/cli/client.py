@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -91,6 +91,41 @@ class Client:
         """Cancels a job; returns the service's message."""
         with self._explained():
             return str(self._call("POST", f"/api/v1/queue/{quote(task_id, safe='')}/cancel")["message"])
+
+    def queue(self) -> dict[str, Any]:
+        """Reads the number of jobs in each state, and whether the queue is paused."""
+        with self._explained():
+            return self._call("GET", "/api/v1/queue", params={"limit": 1})
+
+    def active_tasks(self) -> list[dict[str, Any]]:
+        """Reads the running jobs, and then the pending jobs in the order of the queue."""
+        with self._explained():
+            return list(self._call("GET", "/api/v1/queue/poll", params={"active_only": True})["tasks"])
+
+    def set_paused(self, paused: bool) -> None:
+        """Pauses or resumes the queue."""
+        with self._explained():
+            self._call("POST", f"/api/v1/queue/{'pause' if paused else 'resume'}")
+
+    def reorder(self, task_ids: Sequence[str]) -> str:
+        """Changes the order of pending jobs; returns the service's message."""
+        with self._explained():
+            return str(self._call("POST", "/api/v1/queue/reorder", json={"task_ids": list(task_ids)})["message"])
+
+    def retry(self, task_id: str) -> dict[str, Any]:
+        """Puts a failed or cancelled job back into the queue, and returns the job."""
+        with self._explained():
+            return self._call("POST", f"/api/v1/queue/{quote(task_id, safe='')}/retry")
+
+    def clear_queue(self) -> str:
+        """Removes ended jobs from the queue's list; returns the service's message."""
+        with self._explained():
+            return str(self._call("POST", "/api/v1/queue/clear")["message"])
+
+    def delete(self, task_id: str) -> str:
+        """Deletes a job that does not run, and its video; returns the service's message."""
+        with self._explained():
+            return str(self._call("DELETE", f"/api/v1/queue/{quote(task_id, safe='')}")["message"])
 
     def models(self) -> list[dict[str, Any]]:
         """Reads the served models."""

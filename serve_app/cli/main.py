@@ -14,6 +14,7 @@ from serve_app.cli.fit_preview import fit_preview
 from serve_app.cli.jobs import cancel, generate, jobs
 from serve_app.cli.models import app as models
 from serve_app.cli.plan import plan
+from serve_app.cli.queue import app as queue
 from serve_app.cli.simulate import simulate
 from serve_app.cli.terminal import fail, say, show_error
 
@@ -51,6 +52,7 @@ def serve(
 app.command()(generate)
 app.command()(jobs)
 app.command()(cancel)
+app.add_typer(queue, name="queue")
 app.add_typer(models, name="models")
 app.command()(plan)
 app.command()(doctor)

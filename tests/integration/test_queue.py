@@ -86,3 +86,25 @@ def test_the_video_of_a_running_job_is_a_conflict(service: Service, running: str
         for path in (f"/api/v1/outputs/{running}/video", f"/v1/videos/{running}/content"):
             answer = client.get(path)
             assert (answer.status_code, answer.json()["error"]["code"]) == (409, "video_not_ready")
+
+
+def test_a_paused_queue_begins_no_job_and_a_retried_job_is_completed(service: Service, running: str) -> None:
+    with service.client() as client:
+        assert client.post("/api/v1/queue/pause").json() == {"paused": True}
+        try:
+            waiting = service.submit(priority="high")
+            client.post(f"/api/v1/queue/{running}/cancel")
+            service.wait_for(running, "cancelled")
+            retried = service.submit()
+            client.post(f"/api/v1/queue/{retried}/cancel")
+            assert client.post(f"/api/v1/queue/{retried}/retry").json()["status"] == "pending"
+            poll = client.get("/api/v1/queue/poll")
+            assert [task["id"] for task in poll.json()["tasks"]] == [waiting, retried]
+            assert poll.json()["paused"] is True
+            time.sleep(2)  # the dispatcher looks for jobs after each change, and once a second
+            unchanged = client.get("/api/v1/queue/poll", headers={"if-none-match": poll.headers["etag"]})
+            assert unchanged.status_code == 304, "no job has begun"
+        finally:
+            client.post("/api/v1/queue/resume")
+    tasks = [service.wait_for(task_id, "completed", "failed") for task_id in (waiting, retried)]
+    assert [task["status"] for task in tasks] == ["completed", "completed"]

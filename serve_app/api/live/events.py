@@ -97,7 +97,7 @@ async def stream(
     A new stream starts with a `task` event, which holds the whole job. With the header `Last-Event-ID`, the stream
     resumes after that event.
     """
-    serving = services(connection)
+    serving = await services(connection)
     await run_in_threadpool(serving.store.reader.get, task_id)
     return StreamingResponse(
         _stream(serving, _feed(connection), task_id, last_event_id),

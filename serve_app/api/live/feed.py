@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from deployments.jobs.events import QUEUE_CHANGED
 from deployments.jobs.job import Event, JobState
 from deployments.jobs.store import JobStore
 from serve_app.api.schemas.links import video_url
@@ -118,6 +119,8 @@ class Narrator:
 
     def narrate(self, event: Event) -> list[tuple[str, Message]]:
         """Returns the messages of an event, each with its topic."""
+        if event.type == QUEUE_CHANGED:
+            return [(QUEUE, ("queue_update", event.data))]
         data, state = event.data, JobState(event.data["state"])
         if event.type == "deleted":
             self._stages.pop(event.job_id, None)

@@ -5,13 +5,12 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
 from deployments.scheduling.costs import estimate_seconds
-from serve_app.api.http.bodies import read_body
+from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.schemas.submissions import SubmitAnswer
 from serve_app.api.schemas.tasks import TaskInfo
 from serve_app.api.services import Services, Serving
 from serve_app.api.submission import SUBMIT_FILES, SUBMIT_SCHEMA, IdempotencyKey, describe_body, submit_body
 from wan22_bridge.errors import NotFound
-from wan22_bridge.types import GenerationParams
 
 router = APIRouter(prefix="/api/v1/generation", tags=["generation"])
 
@@ -27,20 +26,20 @@ async def submit(request: Request, serving: Serving, idempotency_key: Idempotenc
 
     With an `Idempotency-Key` header, a repeated request returns the first request's job.
     """
-    body = await read_body(request)
-    job = await run_in_threadpool(submit_body, serving, body, idempotency_key)
-    return SubmitAnswer.of(job, estimated_seconds=await run_in_threadpool(_estimate_seconds, serving, job.params))
+    return await run_in_threadpool(_submit, serving, await read_body(request), idempotency_key)
 
 
-def _estimate_seconds(serving: Services, params: GenerationParams) -> float | None:
-    return estimate_seconds(params, serving.store.reader.run_times(params.model))
+def _submit(serving: Services, body: Body, idempotency_key: str | None) -> SubmitAnswer:
+    job = submit_body(serving, body, idempotency_key)
+    run_times = serving.store.reader.run_times(job.params.model)
+    return SubmitAnswer.of(job, estimated_seconds=estimate_seconds(job.params, run_times))
 
 
 @router.get("/{task_id}")
-def read_task(task_id: str, serving: Serving) -> TaskInfo:
+async def read_task(task_id: str, serving: Serving) -> TaskInfo:
     """Returns a job."""
-    job = serving.store.reader.get(task_id)
-    return TaskInfo.of(job, queue_position=serving.store.reader.queue_positions().get(job.id))
+    job, position = await run_in_threadpool(serving.store.queue.find, task_id)
+    return TaskInfo.of(job, queue_position=position)
 
 
 @router.get("/{task_id}/preview", response_class=Response)

@@ -1,14 +1,78 @@
 """The native API's routes for the queue."""
 
+import time
+from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query, Response
+from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
-from serve_app.api.schemas.tasks import Message, QueueAnswer, ReorderRequest, TaskInfo
-from serve_app.api.services import Serving
+from serve_app.api.http.conditions import is_known
+from serve_app.api.schemas.tasks import (
+    ClearAnswer,
+    Message,
+    PauseAnswer,
+    PollAnswer,
+    QueueAnswer,
+    ReorderRequest,
+    TaskInfo,
+)
+from serve_app.api.services import Services, Serving
 
+# The routes that clients poll are coroutines with one call into a thread, because FastAPI uses two threads for a
+# function: one to run it, and one to validate what it returns.
 router = APIRouter(prefix="/api/v1/queue", tags=["queue"])
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@router.get("")
+async def read_queue(
+    serving: Serving, limit: Limit = 100, after: str | None = None, status: JobState | None = None
+) -> QueueAnswer:
+    """Returns the number of jobs in each state, and a page of jobs, newest first. Cleared jobs are left out.
+
+    `after` is the id of the last job of the previous page. The page continues there even if that job was deleted.
+    """
+    return await run_in_threadpool(_read_page, serving, status, after, limit)
+
+
+def _read_page(serving: Services, state: JobState | None, after: str | None, limit: int) -> QueueAnswer:
+    return QueueAnswer.of(serving.store.queue.page(state=state, after=after, limit=limit))
+
+
+@router.get(
+    "/poll",
+    response_model=PollAnswer,
+    responses={HTTPStatus.NOT_MODIFIED: {"description": "Nothing has changed since the response with this ETag."}},
+)
+async def poll_queue(
+    serving: Serving,
+    response: Response,
+    active_only: bool = True,
+    limit: Limit = 100,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> PollAnswer | Response:
+    """Returns the running jobs, and then the pending jobs in the order in which they are queued.
+
+    With `active_only=false`, returns the newest jobs in every state, as `GET /queue` does. A client that sends the
+    `ETag` of its last response as `If-None-Match` gets 304 without a body until a job or the queue changes.
+    """
+    return await run_in_threadpool(_poll, serving, response, active_only, limit, if_none_match)
+
+
+def _poll(
+    serving: Services, response: Response, active_only: bool, limit: int, if_none_match: str | None
+) -> PollAnswer | Response:
+    # The tag is read first: a change in between makes it too old, and the next poll gets a body once more.
+    headers = {"etag": f'W/"{serving.store.events.last_sequence()}"', "cache-control": "no-cache"}
+    if is_known(headers["etag"], if_none_match):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    response.headers.update(headers)
+    queue = serving.store.queue
+    page = queue.active(limit=limit) if active_only else queue.page(limit=limit)
+    return PollAnswer.of(page, timestamp=time.time())
 
 
 @router.post("/reorder")
@@ -18,31 +82,31 @@ def reorder(order: ReorderRequest, serving: Serving) -> Message:
     return Message(message="Reordered.")
 
 
-@router.get("")
-def read_queue(
-    serving: Serving,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: str | None = None,
-    status: JobState | None = None,
-) -> QueueAnswer:
-    """Returns the number of jobs in each state, and a page of jobs, newest first."""
-    store = serving.store
-    counts = store.reader.count()
-    positions = store.reader.queue_positions()
-    running = store.reader.page(states=[JobState.PROCESSING], limit=1, newest_first=False)
-    page = store.reader.page(states=[status] if status else (), after=after, limit=limit)
-    tasks = [TaskInfo.of(job, queue_position=positions.get(job.id)) for job in page]
-    return QueueAnswer(
-        total_tasks=sum(counts.values()),
-        pending_tasks=counts[JobState.PENDING],
-        processing_tasks=counts[JobState.PROCESSING],
-        completed_tasks=counts[JobState.COMPLETED],
-        failed_tasks=counts[JobState.FAILED],
-        cancelled_tasks=counts[JobState.CANCELLED],
-        current_task=TaskInfo.of(running[0]) if running else None,
-        tasks=tasks,
-        queue=tasks,
-    )
+@router.post("/clear")
+def clear(serving: Serving) -> ClearAnswer:
+    """Removes all ended jobs from the queue's listings.
+
+    It deletes nothing: `GET /generation/{id}`, `/outputs` and `/v1/videos` still have the jobs and their videos.
+    """
+    count = serving.store.queue.clear()
+    return ClearAnswer(message=f"Ended jobs removed from the list: {count}. Their videos stay.", cleared=count)
+
+
+@router.post("/pause")
+def pause(serving: Serving) -> PauseAnswer:
+    """Pauses the queue: running jobs continue, and no other job begins until `POST /queue/resume`.
+
+    New jobs are accepted meanwhile. The queue stays paused when the service restarts.
+    """
+    serving.store.queue.set_paused(True)
+    return PauseAnswer(paused=True)
+
+
+@router.post("/resume")
+def resume(serving: Serving) -> PauseAnswer:
+    """Resumes a paused queue. Does nothing if the queue is not paused."""
+    serving.store.queue.set_paused(False)
+    return PauseAnswer(paused=False)
 
 
 @router.post("/{task_id}/cancel")
@@ -50,3 +114,18 @@ def cancel(task_id: str, serving: Serving) -> Message:
     """Cancels a job: a pending job at once, a running job within one denoising step."""
     job = serving.store.writer.request_cancel(task_id)
     return Message(message="Cancelled." if job.state.ended else "Cancelling: the job stops within one denoising step.")
+
+
+@router.post("/{task_id}/retry")
+def retry(task_id: str, serving: Serving) -> TaskInfo:
+    """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place."""
+    serving.jobs.retry(task_id)
+    job, position = serving.store.queue.find(task_id)
+    return TaskInfo.of(job, queue_position=position)
+
+
+@router.delete("/{task_id}")
+def delete(task_id: str, serving: Serving) -> Message:
+    """Deletes a job and its video. Responds 409 while the job runs."""
+    serving.jobs.delete(task_id, even_if_running=False)
+    return Message(message="Deleted.")

@@ -79,9 +79,9 @@ def list_videos(
 
 
 @router.get("/videos/{video_id}")
-def read_video(video_id: str, response: Response, serving: Serving) -> Video:
+async def read_video(video_id: str, response: Response, serving: Serving) -> Video:
     """Returns a job. The header `openai-poll-after-ms` suggests when to poll again, until the job has ended."""
-    return describe_job(serving.store.reader.get(video_id), response)
+    return describe_job(await run_in_threadpool(serving.store.reader.get, video_id), response)
 
 
 @router.delete("/videos/{video_id}")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.jobs.job import Job, JobState
+from deployments.jobs.queue import QueuePage
 from serve_app.api.schemas.generation_options import OPTION_NAMES, reports_options
 from serve_app.api.schemas.links import to_datetime, upload_id, video_url
 from serve_app.api.schemas.submissions import LoraField
@@ -135,11 +136,74 @@ class QueueAnswer(BaseModel):
     completed_tasks: int
     failed_tasks: int
     cancelled_tasks: int
+    paused: bool
+    """Whether the queue is paused, so that no job begins."""
     current_task: TaskInfo | None
     """The running job that was submitted first."""
     tasks: list[TaskInfo]
     queue: list[TaskInfo]
     """The same list as `tasks`, for older clients."""
+
+    @classmethod
+    def of(cls, page: QueuePage) -> "QueueAnswer":
+        """Describes a page of the queue."""
+        counts, tasks = page.counts, _describe_page(page)
+        return cls(
+            total_tasks=sum(counts.values()),
+            pending_tasks=counts[JobState.PENDING],
+            processing_tasks=counts[JobState.PROCESSING],
+            completed_tasks=counts[JobState.COMPLETED],
+            failed_tasks=counts[JobState.FAILED],
+            cancelled_tasks=counts[JobState.CANCELLED],
+            paused=page.paused,
+            current_task=None if page.current is None else TaskInfo.of(page.current),
+            tasks=tasks,
+            queue=tasks,
+        )
+
+
+class PollAnswer(BaseModel):
+    """Number of active jobs, and the jobs."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    pending_tasks: int
+    processing_tasks: int
+    paused: bool
+    """Whether the queue is paused, so that no job begins."""
+    tasks: list[TaskInfo]
+    timestamp: datetime
+    """Time at which the jobs were read."""
+
+    @classmethod
+    def of(cls, page: QueuePage, *, timestamp: float) -> "PollAnswer":
+        """Describes a page of the queue that was read at a time in seconds since the epoch."""
+        return cls(
+            pending_tasks=page.counts[JobState.PENDING],
+            processing_tasks=page.counts[JobState.PROCESSING],
+            paused=page.paused,
+            tasks=_describe_page(page),
+            timestamp=to_datetime(timestamp),
+        )
+
+
+class ClearAnswer(BaseModel):
+    """Confirmation that the ended jobs were removed from the queue's listings."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    message: str
+    cleared: int
+    """Number of removed jobs."""
+
+
+class PauseAnswer(BaseModel):
+    """State of the queue after it was paused or resumed."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    paused: bool
+    """Whether the queue is paused, so that no job begins."""
 
 
 class ReorderRequest(BaseModel):
@@ -155,3 +219,7 @@ class Message(BaseModel):
     """Confirmation of a request."""
 
     message: str
+
+
+def _describe_page(page: QueuePage) -> list[TaskInfo]:
+    return [TaskInfo.of(job, queue_position=page.positions.get(job.id)) for job in page.jobs]

@@ -245,7 +245,7 @@ def test_the_highest_priority_comes_first_in_the_queue(store: JobStore) -> None:
     high = store.writer.submit(make_job(priority=Priority.HIGH)).id
     assert [job.id for job in store.reader.next_pending(["tiny-t2v"], limit=2)] == [high, waiting[0]]
     assert store.reader.next_pending(["tiny-i2v"], limit=2) == []
-    assert store.reader.queue_positions() == {high: 1, waiting[0]: 2, waiting[1]: 3, waiting[2]: 4, low: 5}
+    assert store.queue.positions(store.reader.page()) == {high: 1, waiting[0]: 2, waiting[1]: 3, waiting[2]: 4, low: 5}
 
 
 def test_reordered_jobs_trade_places_and_the_others_keep_theirs(store: JobStore) -> None:
@@ -256,7 +256,7 @@ def test_reordered_jobs_trade_places_and_the_others_keep_theirs(store: JobStore)
     store.writer.reorder([fourth, begun, "video_none", "\x00", first, fourth, second])
 
     assert [job.id for job in store.reader.next_pending(["tiny-t2v"], limit=9)] == [fourth, first, third, second]
-    assert store.reader.queue_positions() == {fourth: 1, first: 2, third: 3, second: 4}
+    assert store.queue.positions(store.reader.page()) == {fourth: 1, first: 2, third: 3, second: 4}
     assert [job.queue_order == job.number for job in map(store.reader.get, (first, second, third, fourth))] == [
         False,
         False,

@@ -1,0 +1,39 @@
+"""Settings that change while the service runs, stored in the job database: a JSON value under each name."""
+
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select
+
+from deployments.jobs.database import Database, insert_or_update
+from deployments.jobs.schema import settings
+
+_VALUE = select(settings.c.value).where(settings.c.name == bindparam("name"))
+
+
+class StoredSettings:
+    """Reads and writes settings that all processes of the service share and that survive a restart."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns a setting's value, or `default` if nobody has stored one."""
+        with self._database.reading() as connection:
+            return read_setting(connection, name, default)
+
+    def put(self, name: str, value: Any) -> None:
+        """Stores a setting's value, which must be serializable as JSON. It is on the disk when this returns."""
+        with self._database.writing() as connection:
+            write_setting(connection, name, value)
+
+
+def read_setting(connection: Connection, name: str, default: Any = None) -> Any:
+    """Reads a setting inside an open transaction."""
+    row = connection.execute(_VALUE, {"name": name}).one_or_none()
+    return default if row is None else row.value
+
+
+def write_setting(connection: Connection, name: str, value: Any) -> None:
+    """Writes a setting inside an open transaction."""
+    row = insert_or_update(connection.dialect.name, settings).values(name=name, value=value)
+    connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
