@@ -22,7 +22,7 @@ router = APIRouter(prefix="/api/v1/generation", tags=["generation"])
         SUBMIT_SCHEMA | {"properties": SUBMIT_SCHEMA["properties"] | SUBMIT_FILES}, json=SUBMIT_SCHEMA
     ),
 )
-async def submit(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
+async def submit_task(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
     """Submits a job. The job is stored durably before the response is sent.
 
     With an `Idempotency-Key` header, a repeated request returns the first request's job.

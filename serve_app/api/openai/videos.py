@@ -92,8 +92,7 @@ def delete_video(video_id: str, serving: Serving) -> VideoDeleted:
 
 
 @router.get("/videos/{video_id}/content", response_class=FileResponse)
-@router.head("/videos/{video_id}/content", include_in_schema=False)
-def read_content(
+def read_video_content(
     video_id: str,
     request: Request,
     serving: Serving,
