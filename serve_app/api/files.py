@@ -15,13 +15,17 @@ from serve_app.api.services import Services
 _MEDIA_TYPES = {"video": "video/mp4", "thumbnail": "image/webp", "last_frame": "image/png"}
 
 
+def describe_media(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """Returns the OpenAPI description of a response that is no JSON."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+    return {HTTPStatus.OK.value: {"content": content}}
+
+
 def describe_file(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """Returns the OpenAPI description of the responses of a route that returns a file."""
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
-    ranges = content | {"multipart/byteranges": {"schema": {"type": "string", "format": "binary"}}}
-    return {
-        200: {"description": "The file.", "content": content},
-        206: {"description": "The ranges of the file that the header `Range` names.", "content": ranges},
+    ranges = describe_media(*media_types, "multipart/byteranges")[HTTPStatus.OK.value]
+    return describe_media(*media_types) | {
+        206: ranges | {"description": "The ranges of the file that the header `Range` names."},
         304: {"description": "The client has the file already: its entity tag is in `If-None-Match`."},
         412: {"description": "The file does not have the entity tag that `If-Match` names."},
         416: {"description": "The file has none of the bytes that `Range` names."},
@@ -75,9 +79,7 @@ def output_file(serving: Services, request: Request, video_id: str, kind: str, *
         headers={"cache-control": "private, max-age=31536000, immutable"},
         stat_result=path.stat(),
     )
-    status = status_for(
-        request.headers, etag=response.headers["etag"], last_modified=response.headers["last-modified"]
-    )
+    status = status_for(request.headers, etag=response.headers["etag"], last_modified=response.headers["last-modified"])
     if status == HTTPStatus.PRECONDITION_FAILED:
         raise HTTPException(status)
     if status == HTTPStatus.NOT_MODIFIED:

@@ -57,13 +57,13 @@ class Settings(Strict):
     """Time that a generator may take to start a job, including the start of its replica."""
     max_upload_mb: float = Field(default=32, gt=0)
     """Maximum size of a request's body in megabytes of 10^6 bytes. Larger requests are rejected."""
-    cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = []
+    cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = Field(default=[])
     """Origins of web pages on other hosts that may call the API from a browser, such as `https://studio.example`. `*`
     stands for all origins. By default none."""
     root_path: Annotated[str, Field(pattern=r"^((/[A-Za-z0-9._~-]+)+)?$")] = ""
     """Prefix that a reverse proxy removes from the path of each request, such as `/wan22`. Links and redirects begin
     with it."""
-    trusted_proxies: list[str] = []
+    trusted_proxies: list[str] = Field(default=[])
     """Addresses and networks of reverse proxies, such as `10.0.0.0/8`. Their `X-Forwarded-For`, `-Host`, `-Proto` and
     `-Prefix` headers are used; those of other clients are ignored. By default none."""
 

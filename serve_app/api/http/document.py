@@ -129,6 +129,7 @@ def _add_errors(operation: dict[str, Any]) -> None:
     for status in (*statuses, *(int(key) for key in responses if key.isdigit())):
         if status in _RESPONSES:
             responses[str(status)] = {"$ref": f"#/components/responses/{_component(status)}"}
+    operation["responses"] = dict(sorted(responses.items()))
 
 
 def _describe_parameters(operation: dict[str, Any]) -> None:

@@ -110,7 +110,8 @@ async def _respond_to_http(request: Request, error: Exception) -> JSONResponse:
 async def _respond_to_database(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, DataError):  # PostgreSQL stores no text with NUL
         return await _respond_to_known(
-            request, InvalidRequest("The request contains characters that can't be stored, such as NUL.", code="invalid_text")
+            request,
+            InvalidRequest("The request contains characters that can't be stored, such as NUL.", code="invalid_text"),
         )
     logger.error("A database query failed", exc_info=error, extra={"action": "store_failed"})
     return await _respond_to_known(request, NotReady("The database can't be reached.", code="database_unavailable"))

@@ -100,4 +100,5 @@ def _without_body(send: Send) -> Send:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         if message.get("more_body"):
             raise _HeadersSent
+
     return send_headers

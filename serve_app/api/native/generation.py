@@ -5,6 +5,7 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
 from deployments.scheduling.costs import estimate_seconds
+from serve_app.api.files import describe_media
 from serve_app.api.http.bodies import read_body
 from serve_app.api.schemas.submissions import SubmitAnswer
 from serve_app.api.schemas.tasks import TaskInfo
@@ -43,7 +44,7 @@ def read_task(task_id: str, serving: Serving) -> TaskInfo:
     return TaskInfo.of(job, queue_position=serving.store.reader.queue_positions().get(job.id))
 
 
-@router.get("/{task_id}/preview", response_class=Response)
+@router.get("/{task_id}/preview", response_class=Response, responses=describe_media("image/webp"))
 def read_preview(task_id: str, serving: Serving) -> Response:
     """Returns the newest live preview of a running job, an animated WebP.
 
