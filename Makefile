@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup run check test test-fast test-gpu bench reference
+.PHONY: setup run check test test-fast test-gpu fuzz bench reference
 
 setup: $(READY)
 
@@ -39,6 +39,10 @@ test-fast: setup
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
+
+# At least 2,000 requests that schemathesis makes from the OpenAPI document, to a running service.
+fuzz: setup
+	WAN22_SCHEMATHESIS_CASES=2000 $(BIN)/python -m pytest --timeout 3600 tests/integration/test_openapi.py
 
 bench: setup
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done

@@ -7,15 +7,32 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from serve_app.api import operations
 from serve_app.api.http.bodies import BodyLimit
+from serve_app.api.http.document import complete_document
 from serve_app.api.http.errors import add_error_handlers
+from serve_app.api.http.methods import Methods
+from serve_app.api.http.proxies import ReverseProxies, prefixed
 from serve_app.api.live import events
 from serve_app.api.live.feed import Feed
 from serve_app.api.native import generation, models, outputs, queue, uploads
 from serve_app.api.openai import remakes, videos
 from serve_app.api.services import Services
+from serve_app.settings import Settings
+
+_READABLE_HEADERS = (
+    "accept-ranges",
+    "content-disposition",
+    "content-length",
+    "content-range",
+    "etag",
+    "openai-poll-after-ms",
+    "retry-after",
+    "x-should-retry",
+)
+"""Headers of responses that the scripts of pages from other origins may read."""
 
 
 def make_api(services: Services) -> FastAPI:
@@ -33,16 +50,34 @@ def make_api(services: Services) -> FastAPI:
         version=version("wan22-serve"),
         description="Wan2.2 video generation: a native API, and an API that is compatible with OpenAI's clients.",
         lifespan=lifespan,
+        redirect_slashes=False,
+        strict_content_type=False,
     )
     app.state.services = services
     app.state.feed = feed
     app.add_middleware(BodyLimit, max_bytes=int(services.settings.max_upload_mb * 1e6))
+    _add_manners(app, services.settings)
     add_error_handlers(app)
     for module in (generation, uploads, queue, outputs, models, videos, remakes, events, operations):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
+        return RedirectResponse(prefixed("/docs"))
 
+    complete_document(app)
     return app
+
+
+def _add_manners(app: FastAPI, settings: Settings) -> None:
+    """Adds the middleware that every route shares. The middleware that is added last sees a request first."""
+    app.add_middleware(Methods, routes=app.routes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_READABLE_HEADERS,
+        )
+    app.add_middleware(ReverseProxies, trusted=settings.trusted_proxies, root_path=settings.root_path)

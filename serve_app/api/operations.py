@@ -16,14 +16,18 @@ _ANSWER_SECONDS = 5.0
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def check_process() -> dict[str, str]:
     """Responds as soon as the process runs."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
-async def readyz(serving: Serving) -> dict[str, str]:
-    """Responds 200 if the database can be reached and the dispatcher is alive, else 503 with the reason."""
+@router.get("/health", operation_id="check_health")
+async def check_readiness(serving: Serving) -> dict[str, str]:
+    """Responds 200 if the database can be reached and the dispatcher is alive, else 503 with the reason.
+
+    `/health` and `/readyz` are the same.
+    """
     try:
         await asyncio.wait_for(run_in_threadpool(serving.store.database.ping), _ANSWER_SECONDS)
     except TimeoutError as exc:

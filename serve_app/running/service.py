@@ -27,6 +27,9 @@ _ENVIRONMENT = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # Serve takes the smaller of this number, 3 by default, and the deployment's own.
     "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": str(GENERATOR_STARTS),
+    # Serve's HTTP server trusts the X-Forwarded headers of all local clients by default, and replaces their addresses.
+    # The API needs the addresses to decide by its setting trusted_proxies.
+    "FORWARDED_ALLOW_IPS": "",
 }
 
 

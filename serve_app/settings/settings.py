@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +57,25 @@ class Settings(Strict):
     """Time that a generator may take to start a job, including the start of its replica."""
     max_upload_mb: float = Field(default=32, gt=0)
     """Maximum size of a request's body in megabytes of 10^6 bytes. Larger requests are rejected."""
+    cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = Field(default=[])
+    """Origins of web pages on other hosts that may call the API from a browser, such as `https://studio.example`. `*`
+    stands for all origins. By default none."""
+    root_path: Annotated[str, Field(pattern=r"^((/[A-Za-z0-9._~-]+)+)?$")] = ""
+    """Prefix that a reverse proxy removes from the path of each request, such as `/wan22`. Links and redirects begin
+    with it."""
+    trusted_proxies: list[str] = Field(default=[])
+    """Addresses and networks of reverse proxies, such as `10.0.0.0/8`. Their `X-Forwarded-For`, `-Host`, `-Proto` and
+    `-Prefix` headers are used; those of other clients are ignored. By default none."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_trusted_proxies(cls, items: list[str]) -> list[str]:
+        for item in items:
+            try:
+                ip_network(item, strict=False)
+            except ValueError:
+                raise ValueError(f"{item!r} is neither an address nor a network, such as 10.0.0.0/8") from None
+        return items
 
     @field_validator("storage_url")
     @classmethod

@@ -1,5 +1,6 @@
 """Error responses: every error has the same body, and a status that matches its kind."""
 
+import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,10 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from wan22_bridge.errors import InvalidRequest, NotReady, Wan22Error
+from wan22_bridge.errors import InvalidRequest, NotFound, NotReady, Wan22Error
 
 logger = logging.getLogger("ray.serve")
 
@@ -24,6 +25,18 @@ _STATUS = {
     "model_loading": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _STATUS_OF_CODE = {"payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+_CODE_OF_STATUS = {
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.PRECONDITION_FAILED: "precondition_failed",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range_not_satisfiable",
+}
+"""Codes of errors that HTTP defines. Other statuses have the code `invalid_request`."""
+_MESSAGES = {
+    HTTPStatus.METHOD_NOT_ALLOWED: "This path does not support the method. The header Allow lists those it supports.",
+    HTTPStatus.PRECONDITION_FAILED: "The file does not have the entity tag that If-Match names.",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The range is outside of the file. Content-Range has the file's size.",
+}
 _WITHOUT_VALUE = ("missing", "json_invalid", "value_error")
 """Pydantic's types of errors that have no invalid value, or whose message names it already."""
 
@@ -53,9 +66,23 @@ def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidRe
     return InvalidRequest(f"{param}: {item['msg']}{value}.", code="invalid_value", param=param)
 
 
+def respond_to_status(status: HTTPStatus, headers: Mapping[str, str] | None = None, message: str = "") -> JSONResponse:
+    """Returns the response for an error that HTTP defines, such as a method that a path does not allow."""
+    category = "not_found" if status == HTTPStatus.NOT_FOUND else "invalid_request"
+    inner = Wan22Error(_MESSAGES.get(status, message), code=_CODE_OF_STATUS.get(status, "invalid_request")).to_dict()
+    return _respond(status, inner | {"type": category}, headers)
+
+
+class _ErrorBody(JSONResponse):
+    """A JSON response in ASCII, because an error may quote text that UTF-8 can't encode."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
+
+
 def _respond(status: int, inner: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
     extra = {"x-should-retry": "false"} if status == HTTPStatus.CONFLICT and not inner["can_retry"] else {}
-    return JSONResponse(
+    return _ErrorBody(
         {"error": inner, "detail": inner["message"]}, status_code=status, headers={**(headers or {}), **extra}
     )
 
@@ -74,16 +101,18 @@ async def _respond_to_invalid(request: Request, error: Exception) -> JSONRespons
 async def _respond_to_http(request: Request, error: Exception) -> JSONResponse:
     """Handles the framework's errors, such as an unknown route or a method that a route does not allow."""
     assert isinstance(error, HTTPException)
-    phrase = HTTPStatus(error.status_code).phrase
-    inner = Wan22Error(str(error.detail), code=phrase.lower().replace(" ", "_")).to_dict()
-    inner["type"] = "not_found" if error.status_code == HTTPStatus.NOT_FOUND else "invalid_request"
     if error.status_code == HTTPStatus.NOT_FOUND:
-        inner["message"] = f"Unknown path {request.url.path[:120]}."
-        inner["suggestions"] = ["/docs lists all routes."]
-    return _respond(error.status_code, inner, error.headers)
+        unknown = NotFound(f"Unknown path {request.url.path[:120]}.", suggestions=["/docs lists all routes."])
+        return await _respond_to_known(request, unknown)
+    return respond_to_status(HTTPStatus(error.status_code), error.headers, str(error.detail))
 
 
 async def _respond_to_database(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, DataError):  # PostgreSQL stores no text with NUL
+        return await _respond_to_known(
+            request,
+            InvalidRequest("The request contains characters that can't be stored, such as NUL.", code="invalid_text"),
+        )
     logger.error("A database query failed", exc_info=error, extra={"action": "store_failed"})
     return await _respond_to_known(request, NotReady("The database can't be reached.", code="database_unavailable"))
 

@@ -88,8 +88,12 @@ def _answer(text: str, topics: set[str]) -> Message:
     return "unsubscription_confirmed", {"topic": topic}
 
 
-@router.get("/api/v1/generation/{task_id}/events", response_class=StreamingResponse)
-async def stream(
+@router.get(
+    "/api/v1/generation/{task_id}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def stream_task_events(
     task_id: str, connection: HTTPConnection, last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None
 ) -> StreamingResponse:
     """Streams a job's messages as Server-Sent Events until the job has ended.

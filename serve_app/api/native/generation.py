@@ -5,6 +5,7 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
 from deployments.scheduling.costs import estimate_seconds
+from serve_app.api.files import describe_media
 from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.schemas.submissions import SubmitAnswer
 from serve_app.api.schemas.tasks import TaskInfo
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/api/v1/generation", tags=["generation"])
         SUBMIT_SCHEMA | {"properties": SUBMIT_SCHEMA["properties"] | SUBMIT_FILES}, json=SUBMIT_SCHEMA
     ),
 )
-async def submit(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
+async def submit_task(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
     """Submits a job. The job is stored durably before the response is sent.
 
     With an `Idempotency-Key` header, a repeated request returns the first request's job.
@@ -42,7 +43,7 @@ async def read_task(task_id: str, serving: Serving) -> TaskInfo:
     return TaskInfo.of(job, queue_position=position)
 
 
-@router.get("/{task_id}/preview", response_class=Response)
+@router.get("/{task_id}/preview", response_class=Response, responses=describe_media("image/webp"))
 def read_preview(task_id: str, serving: Serving) -> Response:
     """Returns the newest live preview of a running job, an animated WebP.
 

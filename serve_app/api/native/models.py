@@ -30,14 +30,14 @@ _ANSWER_SECONDS = 10.0
 
 
 @router.get("/status")
-async def statuses(serving: Serving) -> dict[str, ModelStatus]:
+async def list_model_statuses(serving: Serving) -> dict[str, ModelStatus]:
     """Returns the status of all served models, by id."""
     found, replicas = await _look(serving)
     return {spec.id: ModelStatus.of(spec, found[spec.id], replicas) for spec in serving.served}
 
 
 @router.get("/status/{model_type}")
-async def status(model_type: str, serving: Serving) -> ModelStatus:
+async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
     """Returns the status of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
     found, replicas = await _look(serving)
@@ -45,8 +45,8 @@ async def status(model_type: str, serving: Serving) -> ModelStatus:
 
 
 @router.get("/summary")
-@router.get("/integration/status")
-async def summary(serving: Serving) -> Summary:
+@router.get("/integration/status", operation_id="read_integration_status")
+async def summarize_models(serving: Serving) -> Summary:
     """Returns how many models are available and loaded, and which replica has which model loaded."""
     found, replicas = await _look(serving)
     models = {spec.id: ModelStatus.of(spec, found[spec.id], replicas).status for spec in serving.served}
@@ -61,7 +61,7 @@ async def summary(serving: Serving) -> Summary:
 
 
 @router.post("/download")
-async def download(request: DownloadRequest, serving: Serving) -> DownloadAnswer:
+async def download_model(request: DownloadRequest, serving: Serving) -> DownloadAnswer:
     """Starts the download of a model, so that the first job need not wait for it."""
     spec = _find(serving, request.model_type)
     found, _ = await _look(serving)
@@ -72,7 +72,7 @@ async def download(request: DownloadRequest, serving: Serving) -> DownloadAnswer
 
 
 @router.post("/download/{model_type}/cancel")
-async def cancel_download(model_type: str, serving: Serving) -> DownloadAnswer:
+async def cancel_model_download(model_type: str, serving: Serving) -> DownloadAnswer:
     """Stops the download of a model. The next download resumes from the data that has arrived."""
     spec = _find(serving, model_type)
     await _ask(serving.downloader.stop.remote(spec.id))
@@ -83,14 +83,14 @@ async def cancel_download(model_type: str, serving: Serving) -> DownloadAnswer:
 
 
 @router.get("/download/progress")
-async def download_progresses(serving: Serving) -> dict[str, DownloadProgress]:
+async def list_download_progresses(serving: Serving) -> dict[str, DownloadProgress]:
     """Returns the download progress of all served models, by id."""
     found, _ = await _look(serving)
     return {spec.id: DownloadProgress.of(spec, found[spec.id]) for spec in serving.served}
 
 
 @router.get("/download/progress/{model_type}")
-async def download_progress(model_type: str, serving: Serving) -> DownloadProgress:
+async def read_download_progress(model_type: str, serving: Serving) -> DownloadProgress:
     """Returns the download progress of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
     found, _ = await _look(serving)
@@ -98,7 +98,7 @@ async def download_progress(model_type: str, serving: Serving) -> DownloadProgre
 
 
 @router.post("/verify/{model_type}")
-async def verify(model_type: str, serving: Serving) -> Verification:
+async def verify_model(model_type: str, serving: Serving) -> Verification:
     """Checks a model's files by their hashes, and downloads missing and corrupted files again.
 
     The check takes minutes for a large model.

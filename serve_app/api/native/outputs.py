@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from deployments.jobs.job import JobState
-from serve_app.api.files import output_file
+from serve_app.api.files import describe_file, output_file
 from serve_app.api.schemas.outputs import OutputsAnswer, VideoMetadata
 from serve_app.api.schemas.tasks import Message
 from serve_app.api.services import Serving
@@ -33,30 +33,26 @@ def read_output(video_id: str, serving: Serving) -> VideoMetadata:
     return VideoMetadata.of(serving.jobs.completed(video_id))
 
 
-@router.get("/{video_id}/video", response_class=FileResponse)
-@router.head("/{video_id}/video", include_in_schema=False)
-def read_video(video_id: str, request: Request, serving: Serving) -> Response:
+@router.get("/{video_id}/video", response_class=FileResponse, responses=describe_file("video/mp4"))
+def read_output_video(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the mp4, or a range of it."""
     return output_file(serving, request, video_id, "video")
 
 
-@router.get("/{video_id}/download", response_class=FileResponse)
-@router.head("/{video_id}/download", include_in_schema=False)
-def download(video_id: str, request: Request, serving: Serving) -> Response:
+@router.get("/{video_id}/download", response_class=FileResponse, responses=describe_file("video/mp4"))
+def download_output(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the mp4 as an attachment, which browsers save as a file."""
     return output_file(serving, request, video_id, "video", attachment=True)
 
 
-@router.get("/{video_id}/thumbnail", response_class=FileResponse)
-@router.head("/{video_id}/thumbnail", include_in_schema=False)
-def read_thumbnail(video_id: str, request: Request, serving: Serving) -> Response:
+@router.get("/{video_id}/thumbnail", response_class=FileResponse, responses=describe_file("image/webp"))
+def read_output_thumbnail(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the video's thumbnail, a WebP."""
     return output_file(serving, request, video_id, "thumbnail")
 
 
-@router.get("/{video_id}/last_frame", response_class=FileResponse)
-@router.head("/{video_id}/last_frame", include_in_schema=False)
-def read_last_frame(video_id: str, request: Request, serving: Serving) -> Response:
+@router.get("/{video_id}/last_frame", response_class=FileResponse, responses=describe_file("image/png"))
+def read_output_last_frame(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the last frame as PNG, as it was before the video was compressed."""
     return output_file(serving, request, video_id, "last_frame")
 

@@ -76,7 +76,7 @@ def _poll(
 
 
 @router.post("/reorder")
-def reorder(order: ReorderRequest, serving: Serving) -> Message:
+def reorder_queue(order: ReorderRequest, serving: Serving) -> Message:
     """Changes the order of pending jobs. They exchange their places; all other jobs keep theirs."""
     serving.store.writer.reorder(order.task_ids)
     return Message(message="Reordered.")
@@ -110,7 +110,7 @@ def resume(serving: Serving) -> PauseAnswer:
 
 
 @router.post("/{task_id}/cancel")
-def cancel(task_id: str, serving: Serving) -> Message:
+def cancel_task(task_id: str, serving: Serving) -> Message:
     """Cancels a job: a pending job at once, a running job within one denoising step."""
     job = serving.store.writer.request_cancel(task_id)
     return Message(message="Cancelled." if job.state.ended else "Cancelling: the job stops within one denoising step.")

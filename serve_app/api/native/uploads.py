@@ -19,7 +19,7 @@ _UPLOAD_SCHEMA = {
 
 
 @router.post("/uploads", openapi_extra=describe_body(_UPLOAD_SCHEMA))
-async def upload(request: Request, serving: Serving) -> Upload:
+async def upload_file(request: Request, serving: Serving) -> Upload:
     """Stores an image or a video for later requests. An upload that no job uses is removed after a day."""
     body = await read_body(request)
     data = body.files.get("file")

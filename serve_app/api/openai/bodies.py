@@ -27,8 +27,15 @@ def describe_fields(
     """
     renamed = {
         "model": {"type": "string", "description": "A model's id or type, in any case."},
-        "seconds": {"type": "string", "description": "Length of the video, used if num_frames is left out."},
-        "size": {"type": "string", "description": "Size as WIDTHxHEIGHT in pixels."},
+        "seconds": {
+            "anyOf": [
+                {"type": "string", "pattern": r"^(\d{1,3}(\.\d+)?)?$"},
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 3600},
+                {"type": "null"},
+            ],
+            "description": "Length of the video, used if num_frames is left out.",
+        },
+        "size": SUBMIT_SCHEMA["properties"]["resolution"] | {"description": "Size as WIDTHxHEIGHT in pixels."},
     }
     properties = SUBMIT_SCHEMA["properties"] | renamed | dict(own)
     kept = {name: field for name, field in properties.items() if name not in without}

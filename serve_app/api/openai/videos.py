@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
-from serve_app.api.files import output_file
+from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.openai.bodies import describe_fields, read_input_reference, submit_openai_body
 from serve_app.api.schemas.openai import Model, ModelList, Video, VideoDeleted, VideoList
@@ -91,9 +91,12 @@ def delete_video(video_id: str, serving: Serving) -> VideoDeleted:
     return VideoDeleted(id=video_id)
 
 
-@router.get("/videos/{video_id}/content", response_class=FileResponse)
-@router.head("/videos/{video_id}/content", include_in_schema=False)
-def read_content(
+@router.get(
+    "/videos/{video_id}/content",
+    response_class=FileResponse,
+    responses=describe_file("video/mp4", "image/webp"),
+)
+def read_video_content(
     video_id: str,
     request: Request,
     serving: Serving,

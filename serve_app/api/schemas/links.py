@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from deployments.jobs.job import Job
+from serve_app.api.http.proxies import prefixed
 
 
 def to_datetime(seconds: float) -> datetime:
@@ -11,13 +12,13 @@ def to_datetime(seconds: float) -> datetime:
 
 
 def video_url(job_id: str) -> str:
-    """Returns the path of a job's video in the native API."""
-    return f"/api/v1/outputs/{job_id}/video"
+    """Returns the path of a job's video in the native API, as the client of the current request reaches it."""
+    return prefixed(f"/api/v1/outputs/{job_id}/video")
 
 
 def thumbnail_url(job_id: str) -> str:
-    """Returns the path of a video's thumbnail in the native API."""
-    return f"/api/v1/outputs/{job_id}/thumbnail"
+    """Returns the path of a video's thumbnail in the native API, as the client of the current request reaches it."""
+    return prefixed(f"/api/v1/outputs/{job_id}/thumbnail")
 
 
 def filename(job: Job) -> str:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.job import Job, JobState
+from serve_app.api.schemas.texts import Prompt
 from wan22_bridge.catalogue import ModelSpec
 
 _STATUS = {
@@ -163,5 +164,5 @@ class Remix(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    prompt: str
+    prompt: Prompt
     """Text that describes the video, 1 to 2000 characters."""

@@ -6,9 +6,12 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstrain
 
 from deployments.jobs.job import Job, Priority
 from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_empty_text, accepts_options
+from serve_app.api.schemas.texts import Prompt
 from wan22_bridge.requests import AUTO, GenerationRequest
 from wan22_bridge.types import LoraUse
 
+_SIZE = r"^(\s*[1-9]\d{0,5}\s*[xX×*]\s*[1-9]\d{0,5}\s*)?$"
+"""Pattern of a size. The empty text of an empty form field means the default."""
 _NO_EFFECT = "Accepted for compatibility with existing clients; it has no effect yet."
 
 
@@ -41,11 +44,11 @@ class SubmitRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 
-    prompt: str
+    prompt: Prompt
     """Text that describes the video, 1 to 2000 characters."""
     model_type: str = Field(default=AUTO, validation_alias=AliasChoices("model_type", "modelType"))
     """A model's id or type, in any case. `auto` chooses image-to-video if there is an image, else text-to-video."""
-    resolution: str | None = None
+    resolution: str | None = Field(default=None, json_schema_extra={"pattern": _SIZE})
     """Size as WIDTHxHEIGHT in pixels, rounded down to the model's multiple. By default about the area of the model's
     own size, in the shape of the input image or video. A video continuation keeps the size of its input, if that is no
     larger."""

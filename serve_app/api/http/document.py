@@ -1,0 +1,180 @@
+"""The OpenAPI document: what FastAPI derives from the routes, completed with what all routes share.
+
+A route declares its own body, its responses and a docstring. This module adds the errors, the examples and the
+descriptions of parameters, so that a new route has them too.
+"""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from serve_app.api.http.examples import PARAMETERS, make_example
+
+_METHODS = ("get", "post", "put", "patch", "delete")
+_SCHEMAS = "#/components/schemas/"
+
+_ERROR = {
+    "title": "Error",
+    "type": "object",
+    "description": "Body of every error response.",
+    "required": ["error", "detail"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["type", "code", "message", "param", "suggestions", "can_retry"],
+            "properties": {
+                "type": {"type": "string", "description": "Kind of error, such as `invalid_request`."},
+                "code": {"type": "string", "description": "Stable identifier for programs."},
+                "message": {"type": "string"},
+                "param": {"type": ["string", "null"], "description": "Name of the invalid field."},
+                "suggestions": {"type": "array", "items": {"type": "string"}, "description": "Possible fixes."},
+                "can_retry": {"type": "boolean", "description": "Whether the same request may succeed later."},
+            },
+        },
+        "detail": {"type": "string", "description": "The same text as `error.message`."},
+    },
+}
+
+_RESPONSES: dict[int, tuple[str, str, str]] = {
+    400: ("The request is invalid.", "invalid_request", "invalid_value"),
+    404: ("The path, or a resource that the request names, does not exist.", "not_found", "not_found"),
+    409: ("The state of the resource does not allow the operation.", "conflict", "conflict"),
+    412: ("The file does not have the entity tag that `If-Match` names.", "invalid_request", "precondition_failed"),
+    413: ("The body is over the size limit.", "invalid_request", "payload_too_large"),
+    416: ("The file has none of the bytes that `Range` names.", "invalid_request", "range_not_satisfiable"),
+    500: ("The service failed unexpectedly.", "internal", "internal_error"),
+    503: ("The service is temporarily unavailable.", "capacity", "not_ready"),
+}
+"""Description, type and code of the errors by their status."""
+
+
+def complete_document(app: FastAPI) -> None:
+    """Makes the application serve the completed document. Its routes may be added before or after the call."""
+    derive = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = derive()
+            _share_definitions(document)
+            _name_operations(document, app)
+            for operation in _operations(document):
+                _add_errors(operation)
+                _describe_parameters(operation)
+                _add_examples(operation, document)
+            _add_components(document)
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in document["paths"].values():
+        yield from (operation for method, operation in item.items() if method in _METHODS)
+
+
+def _share_definitions(document: dict[str, Any]) -> None:
+    """Moves the `$defs` of inline schemas to the components, because their references start at the document's root."""
+    shared = document.setdefault("components", {}).setdefault("schemas", {})
+
+    def visit(node: Any) -> Any:
+        if isinstance(node, list):
+            return [visit(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        for name, definition in node.get("$defs", {}).items():
+            shared.setdefault(name, visit(definition))
+        found = {key: visit(value) for key, value in node.items() if key != "$defs"}
+        if isinstance(reference := found.get("$ref"), str):
+            found["$ref"] = reference.replace("#/$defs/", _SCHEMAS)
+        return found
+
+    document["paths"] = visit(document["paths"])
+    for name in ("HTTPValidationError", "ValidationError"):
+        shared.pop(name, None)
+
+
+def _name_operations(document: dict[str, Any], app: FastAPI) -> None:
+    """Gives each operation the name of its function as id, with the route's tag where functions share a name."""
+    used: set[str] = set()
+    for route in iter_route_contexts(app.routes):
+        for method in sorted(getattr(route, "methods", None) or ()):
+            operation = document["paths"].get(route.path_format, {}).get(method.lower())
+            if operation is None:
+                continue
+            name = getattr(route, "operation_id", None) or str(route.name)
+            if name in used:
+                name = f"{name}_{operation.get('tags', ['other'])[0]}"
+            if name not in used:
+                operation["operationId"] = name
+            used.add(operation["operationId"])
+
+
+def _add_errors(operation: dict[str, Any]) -> None:
+    """Declares the errors with which an operation may end."""
+    responses = operation["responses"]
+    responses.pop("422", None)  # FastAPI's own status of invalid requests; this API responds 400
+    parameters = operation.get("parameters", [])
+    has_body = "requestBody" in operation
+    statuses = [500, 503]
+    if parameters or has_body:
+        statuses += [400, 404]
+    if has_body or any(parameter["in"] == "path" for parameter in parameters):
+        statuses += [409]
+    if has_body:
+        statuses += [413]
+    for status in (*statuses, *(int(key) for key in responses if key.isdigit())):
+        if status in _RESPONSES:
+            responses[str(status)] = {"$ref": f"#/components/responses/{_component(status)}"}
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _describe_parameters(operation: dict[str, Any]) -> None:
+    for parameter in operation.get("parameters", []):
+        description, example = PARAMETERS.get(parameter["name"], (None, None))
+        if description is not None:
+            parameter.setdefault("description", description)
+        if example is not None and "examples" not in parameter:
+            parameter.setdefault("example", example)
+
+
+def _add_examples(operation: dict[str, Any], document: dict[str, Any]) -> None:
+    """Adds an example to each body in JSON or a form, unless the route has its own."""
+    for media_type, media in operation.get("requestBody", {}).get("content", {}).items():
+        if "example" not in media and "examples" not in media:
+            example = make_example(media["schema"], document["components"]["schemas"], is_request=True)
+            if example or media_type == "application/json":
+                media["example"] = example
+    for response in operation["responses"].values():
+        media = response.get("content", {}).get("application/json")
+        if media is not None and "example" not in media and "examples" not in media:
+            media["example"] = make_example(media.get("schema", {}), document["components"]["schemas"])
+
+
+def _add_components(document: dict[str, Any]) -> None:
+    components = document["components"]
+    components["schemas"]["Error"] = _ERROR
+    components["responses"] = {
+        _component(status): {
+            "description": description,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": f"{_SCHEMAS}Error"},
+                    "example": _error_example(kind, code, description),
+                }
+            },
+        }
+        for status, (description, kind, code) in _RESPONSES.items()
+    }
+
+
+def _error_example(kind: str, code: str, message: str) -> dict[str, Any]:
+    inner = {"type": kind, "code": code, "message": message, "param": None, "suggestions": []}
+    return {"error": inner | {"can_retry": kind == "capacity"}, "detail": message}
+
+
+def _component(status: int) -> str:
+    return "".join(word.capitalize() for word in HTTPStatus(status).name.split("_"))

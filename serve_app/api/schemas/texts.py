@@ -1,0 +1,19 @@
+"""Types of texts in bodies, whose limits the OpenAPI document states."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from wan22_bridge.requests.prompts import MAX_TEXT_CHARACTERS
+
+Prompt = Annotated[
+    str,
+    Field(
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": MAX_TEXT_CHARACTERS,
+            "pattern": r"^[^\u0000]*[^\s\u0000-\u001f\u0085][^\u0000]*$",
+        }
+    ),
+]
+"""A text that is not blank. `require_prompt` checks it, with errors that say more than pydantic's."""
