@@ -258,14 +258,13 @@ def test_a_repeated_key_is_honest_whatever_names_the_client_uses(client: TestCli
 
 
 def test_the_answer_says_how_many_tokens_of_the_prompt_are_dropped(client: TestClient) -> None:
-    for words, dropped in ((5, 0), (900, None)):
+    for words, dropped in ((5, 0), (900, 389)):
         answer = client.post(_NATIVE, json={"prompt": "a " * words, "model_type": "t2v"}).json()
-        found = answer["prompt_tokens_dropped"]
-        assert found == dropped or (dropped is None and found > 100)
-        assert ("drops the last" in answer["message"]) is bool(found)
+        assert answer["prompt_tokens_dropped"] == dropped
+        assert ("drops the last" in answer["message"]) is bool(dropped)
         task = client.get(f"/api/v1/generation/{answer['task_id']}").json()
-        assert task["prompt_tokens_dropped"] == found
-        assert client.get(f"/v1/videos/{answer['task_id']}").json()["prompt_tokens_dropped"] == found
+        assert task["prompt_tokens_dropped"] == dropped
+        assert client.get(f"/v1/videos/{answer['task_id']}").json()["prompt_tokens_dropped"] == dropped
 
 
 def test_the_synchronous_route_gives_up_in_time_and_keeps_the_job(client: TestClient) -> None:
