@@ -89,7 +89,7 @@ def normalize(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> Submissi
 
 def _with_contents(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yields the body's own fields, then those in its containers, whose names begin with the container's."""
-    containers = {}
+    containers: dict[str, Any] = {}
     for name, value in fields.items():
         if find_field(name) in CONTAINERS:
             containers[name] = value
