@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from serve_app.api.fields.names import (
     ALIASES,
@@ -19,9 +18,9 @@ from serve_app.api.fields.names import (
     nearest_field,
 )
 from serve_app.api.fields.references import read_reference
-from serve_app.api.fields.texts import is_no, is_nothing, parse_text, prune
+from serve_app.api.fields.texts import is_no, is_nothing, parse_text
+from serve_app.api.fields.values import nested_kinds, read_lora, read_nested, read_seconds, read_side
 from serve_app.api.schemas.generation_options import accepts_empty_text
-from serve_app.api.schemas.submissions import SubmitRequest
 from wan22_bridge.errors import InvalidRequest, Wan22Error
 
 
@@ -79,7 +78,7 @@ def normalize(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> Submissi
         if known in UNAVAILABLE:
             _check_harmless(known, name, value)
         elif known in SIDES and not is_nothing(value):
-            sides.setdefault(known, _read_side(value, name))
+            sides.setdefault(known, read_side(value, name))
         elif known not in (*WITHOUT_EFFECT, *SIDES):
             _put(submission, known, name, value)
     if sides:
@@ -130,12 +129,12 @@ def _put(submission: Submission, known: str, name: str, value: Any) -> None:
             return
         target, value = f"{target}_path", content
     elif target == LORA:
-        target, value = "loras", [*submission.fields.get("loras", []), _read_lora(value, name)]
+        target, value = "loras", [*submission.fields.get("loras", []), read_lora(value, name)]
         submission.fields.pop(target, None)
     elif target == "seconds":
-        value = _read_seconds(value, name)
-    elif kinds := _nested_kinds(target):
-        value = _read_nested(value, name, kinds)
+        value = read_seconds(value, name)
+    elif kinds := nested_kinds(target):
+        value = read_nested(value, name, kinds)
         if target == "loras" and isinstance(value, list):
             value = [*submission.fields.pop(target, []), *value]
     if target in submission.fields:
@@ -156,73 +155,6 @@ def _check_same(submission: Submission, target: str, name: str, value: Any) -> N
             param=name,
             suggestions=[f"Send either {name} or {other}."],
         )
-
-
-def _nested_kinds(name: str) -> tuple[type, ...]:
-    """Returns `dict` or `list` for a declared field that holds such a value; empty for other fields."""
-    annotation: Any = SubmitRequest.model_fields[name].annotation
-    kinds = (annotation, *get_args(annotation)) if get_origin(annotation) not in (dict, list) else (annotation,)
-    return tuple(kind for kind in (dict, list) if any(get_origin(each) is kind for each in kinds))
-
-
-def _read_nested(value: Any, name: str, kinds: tuple[type, ...]) -> Any:
-    """Returns the value of a field with an object or a list, without nulls in it."""
-    if isinstance(value, str):
-        value = parse_text(value, name, *kinds)
-    if kinds == (list,) and isinstance(value, dict) and all(str(key).isdigit() for key in value):
-        value = [value[key] for key in sorted(value, key=int)]  # a form's name[0], name[1]
-    return prune(value)
-
-
-def _read_lora(value: Any, name: str) -> dict[str, Any]:
-    """Converts a LoRA of vLLM-Omni's API."""
-    if isinstance(value, str):
-        value = parse_text(value, name, dict) if value.lstrip().startswith("{") else {"name": value}
-    keys = {"name": ("name", "lora_name", "adapter"), "path": ("path", "lora_path", "local_path")}
-    found = {
-        key: next((value[each] for each in choices if isinstance(value.get(each), str) and value[each]), None)
-        for key, choices in keys.items()
-        if isinstance(value, dict)
-    }
-    lora_name = found.get("name") or PurePosixPath(found.get("path") or "").name.removesuffix(".safetensors")
-    if not lora_name:
-        raise InvalidRequest(
-            f"{name} is {str(value)[:60]!r}: expected an object with the name of a LoRA, such as "
-            '{"name": "neon", "scale": 0.8}.',
-            code="invalid_value",
-            param=name,
-        )
-    scale = next((value[key] for key in ("scale", "lora_scale", "strength") if value.get(key) is not None), 1.0)
-    return {"name": lora_name, "strength": scale}
-
-
-def _read_seconds(value: Any, name: str) -> float:
-    try:
-        seconds = float(value) if isinstance(value, str | int | float) else 0.0
-    except (ValueError, OverflowError):
-        seconds = 0.0
-    if not 0 < seconds < 3600:
-        raise InvalidRequest(
-            f"{name} is {str(value)[:40]!r}: expected a number above 0 and below 3600.",
-            code="invalid_seconds",
-            param=name,
-            suggestions=["Send the video's length in seconds, for example 5."],
-        )
-    return seconds
-
-
-def _read_side(value: Any, name: str) -> int:
-    try:
-        side = float(value) if isinstance(value, str | int | float) else 0.0
-    except (ValueError, OverflowError):
-        side = 0.0
-    if not (1 <= side < 1e6 and side.is_integer()):
-        raise InvalidRequest(
-            f"{name} is {str(value)[:40]!r}: expected a number of pixels, such as 832.",
-            code="invalid_value",
-            param=name,
-        )
-    return int(side)
 
 
 def _put_size(submission: Submission, sides: Mapping[str, int]) -> None:
