@@ -33,7 +33,11 @@ def main() -> None:
     arguments = parse_arguments("Run many jobs with kills and cancellations: each job must end once.")
     count, least_seconds = (40, 60.0) if arguments.quick else (500, 900.0)
     with tempfile.TemporaryDirectory(prefix="wan22-soak-") as name:
-        args = {"max_attempts": 50, "lease_seconds": 5, "generator": {"shared": False, "loaded_models": 1}}
+        args: dict[str, Any] = {
+            "max_attempts": 50,
+            "lease_seconds": 5,
+            "generator": {"shared": False, "loaded_models": 1},
+        }
         with running_service(Path(name), **args) as service:
             soak = _Soak(service, count, least_seconds)
             soak.run()

@@ -1,12 +1,20 @@
 """Checks of the error body that all routes share."""
 
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import Any, Protocol
 
 
-def check_rejection(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+class Response(Protocol):
+    """What the responses of the HTTP clients in the tests have in common."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+    def json(self) -> Any: ...
+
+
+def check_rejection(answer: Response, status: int, code: str) -> dict[str, Any]:
     """Checks that a response rejects a request with this status and code, and returns its error."""
     assert answer.status_code == status, answer.text
     body = answer.json()

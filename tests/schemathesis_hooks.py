@@ -25,7 +25,7 @@ the service's models, files and jobs."""
 
 
 @schemathesis.hook
-def after_call(context: HookContext, case: Case, response: Response) -> None:
+def after_call(context: HookContext, case: Case[Any], response: Response) -> None:
     """Cancels a job that a request has submitted, so that none of them runs for long."""
     if response.request.method != "POST" or response.status_code != 200:
         return
@@ -37,7 +37,7 @@ def after_call(context: HookContext, case: Case, response: Response) -> None:
 
 
 @schemathesis.hook
-def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
+def filter_failure(context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
     """Returns whether a failure counts."""
     if isinstance(failure, RejectedPositiveData):
         return response.status_code != 400 or response.json()["error"]["code"] in _MALFORMED

@@ -5,8 +5,9 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.dataclasses import dataclass
+from pydantic_core import CoreSchema, core_schema
 
 MAX_SEED = 2**53 - 1
 """The largest integer that every JSON reader represents exactly."""
@@ -43,6 +44,23 @@ class StepCache(StrEnum):
     """Pyramid attention broadcast: attention is computed in every second step only."""
 
 
+def whole_as_int(value: Any) -> Any:
+    """Returns a whole number as an int, so that 24.0 and 24 have the same text in hashes and in the mp4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class WholeAsInt:
+    """Mark of a field of type float whose whole values are read and written as ints."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Returns the field's schema, with the conversion in both directions."""
+        return core_schema.no_info_after_validator_function(
+            whole_as_int,
+            handler(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(whole_as_int),
+        )
+
+
 Open = TypeVar("Open")
 """`None` in a request, which may leave an option open; `Never` in parameters, where every option is decided."""
 
@@ -66,19 +84,22 @@ class GenerationOptions(Generic[Open]):
     num_frames: Annotated[int | Open, Field(ge=1)] = _OPEN
     """Number of frames, rounded down to 4k+1. By default the model's own. Video-to-video takes that many frames from
     the beginning of the input, and by default as many as the model accepts."""
-    fps: Annotated[int | Open, Field(ge=1, le=120)] = _OPEN
-    """Frames per second. By default the input video's, in video-to-video and video continuation, else the model's
-    own."""
+    fps: Annotated[float | Open, Field(ge=1, le=120, allow_inf_nan=False), WholeAsInt()] = _OPEN
+    """Frames per second, such as 24 or 23.976. By default the input video's, in video-to-video and video continuation,
+    else the model's own."""
     steps: Annotated[int | Open, Field(ge=1, le=100)] = _OPEN
     """Number of denoising steps. By default the model's own."""
     guidance_scale: Annotated[float | Open, Field(ge=0, le=100, allow_inf_nan=False)] = _OPEN
-    """Guidance scale of the high-noise expert, or of a model's only expert. 1 or less switches guidance off. By default
-    the model's own."""
+    """Guidance scale of the high-noise expert, or of a model's only expert. 1 or less switches guidance off, unless
+    `guidance_scale_2` is above 1: then for this expert only. By default the model's own."""
     guidance_scale_2: Annotated[float | Open | None, Field(ge=0, le=100, allow_inf_nan=False)] = _OPEN
     """Guidance scale of the low-noise expert; models with one expert reject it. By default `guidance_scale` if the
     request sets that, else the model's own."""
     flow_shift: Annotated[float | Open, Field(ge=0.01, le=100, allow_inf_nan=False)] = _OPEN
     """Flow shift: a higher value spends more of the steps at high noise. By default the model's own."""
+    boundary_ratio: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
+    """Noise level at which the low-noise expert takes over from the high-noise expert, from 0 to 1. Models with one
+    expert reject it. By default the model's own: 0.875 for T2V-A14B, 0.9 for I2V-A14B."""
     seed: Annotated[int | Open, Field(ge=-1, le=MAX_SEED)] = _OPEN
     """Seed of the random noise. By default, and for -1, the service draws a seed and reports it."""
     scheduler: SchedulerName = SchedulerName.UNIPC

@@ -68,7 +68,7 @@ def size_for_aspect(width: int, height: int, area: int, multiple: int) -> tuple[
     return snapped_width, snapped_height
 
 
-def snap_frames(num_frames: int, spec: ModelSpec, *, fps: int, param: str = "num_frames") -> int:
+def snap_frames(num_frames: int, spec: ModelSpec, *, fps: float, param: str = "num_frames") -> int:
     """Rounds a frame count down to 4k+1.
 
     Raises:
@@ -80,6 +80,6 @@ def snap_frames(num_frames: int, spec: ModelSpec, *, fps: int, param: str = "num
             f"{param} is {num_frames}: {spec.id} generates 1 to {spec.max_frames} frames.",
             code="too_many_frames" if num_frames > 0 else "invalid_num_frames",
             param=param,
-            suggestions=[f"Ask for at most {spec.max_frames} frames: {seconds:g} seconds at {fps} fps."],
+            suggestions=[f"Ask for at most {spec.max_frames} frames: {seconds:g} seconds at {fps:g} fps."],
         )
     return (num_frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from wan22_bridge.experts import Expert
-from wan22_bridge.options import GenerationOptions, decided_type
+from wan22_bridge.options import GenerationOptions, decided_type, whole_as_int
 
 Frames = NDArray[np.uint8]
 """RGB pixels, [frames, height, width, 3] or one frame [height, width, 3]."""
@@ -85,13 +85,16 @@ class GenerationParams(GenerationOptions[Never]):
     video: str | None = None
     """Path of the input of video-to-video, relative to the bridge's folder of inputs. It excludes `image` and
     `end_image`."""
+    prompt_tokens_dropped: int | None = None
+    """Tokens of the prompt beyond the text encoder's limit, which the model does not see; None if unknown."""
 
     def __post_init__(self) -> None:
-        """Checks that every option is decided.
+        """Checks that every option is decided, and gives `fps` one form, because hashes cover it.
 
         Raises:
             TypeError: an option has no value.
         """
+        object.__setattr__(self, "fps", whole_as_int(self.fps))
         still_open = [name for name in _REQUIRED_OPTIONS if getattr(self, name) is None]
         if still_open:
             raise TypeError(f"GenerationParams needs a value for: {', '.join(still_open)}")
@@ -100,6 +103,21 @@ class GenerationParams(GenerationOptions[Never]):
     def steps_to_run(self) -> int:
         """Number of denoising steps that are run: all of them, or in video-to-video the last ones."""
         return self.steps if self.video is None else min(int(self.steps * self.strength), self.steps)
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether guidance is on for any expert, so that the run needs the negative prompt."""
+        return any(self.guidance_on(expert) is not None for expert in Expert)
+
+    def guidance_on(self, expert: Expert) -> float | None:
+        """Returns the guidance scale of an expert; None for an expert that runs without guidance.
+
+        As in diffusers, a guided high-noise expert makes the low-noise expert guided too, even at a scale of 1. Without
+        one, the low-noise expert's own scale decides.
+        """
+        low_noise_scale = self.guidance_scale if self.guidance_scale_2 is None else self.guidance_scale_2
+        scale = self.guidance_scale if expert is Expert.HIGH_NOISE else low_noise_scale
+        return scale if max(scale, self.guidance_scale) > 1 else None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the parameters as JSON values, which `from_dict` reads."""
@@ -177,5 +195,7 @@ class GenerationResult:
     offload_used: bool = False
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds for each stage."""
+    prompt_tokens_dropped: int = 0
+    """Tokens of the prompt beyond the text encoder's limit, which the model did not see."""
     resumed_from_step: int = 0
     """Steps that were taken over from the snapshot of an interrupted run; 0 if there was none."""

@@ -14,8 +14,9 @@ from wan22_bridge.hashing import hash_values
 from wan22_bridge.media.images import check_image
 from wan22_bridge.media.videos import check_video, is_video
 from wan22_bridge.models.lora_files import find_lora
+from wan22_bridge.models.prompt_tokens import PromptTokens
 from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo, change_prompt, resolve_params
-from wan22_bridge.types import INPUTS
+from wan22_bridge.types import INPUTS, GenerationParams
 
 Source = bytes | str
 """An input: a file's content, the id of an upload, or the id of a completed job, which stands for its video."""
@@ -34,10 +35,26 @@ _REQUEST_HASH = "wan22-request-1"
 class JobService:
     """Submits and deletes jobs, stores uploads, and removes expired data."""
 
-    def __init__(self, store: JobStore, storage: Storage, served: Sequence[ModelSpec]) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        storage: Storage,
+        served: Sequence[ModelSpec],
+        *,
+        prompt_tokens: PromptTokens | None = None,
+    ) -> None:
+        """Takes the store, the storage and the models.
+
+        Args:
+            store: the job store.
+            storage: the storage of inputs and videos.
+            served: the served models.
+            prompt_tokens: counts the tokens that are cut off from a job's prompt; None leaves that unknown.
+        """
         self._store = store
         self._storage = storage
         self._served = served
+        self._prompt_tokens = prompt_tokens
 
     def submit(
         self,
@@ -82,7 +99,7 @@ class JobService:
         return self._store_job(
             contents.values(),
             NewJob(
-                params=resolve_params(request, self._served),
+                params=self._count_dropped_tokens(resolve_params(request, self._served)),
                 priority=priority,
                 metadata=metadata or {},
                 idempotency_key=idempotency_key,
@@ -102,7 +119,7 @@ class JobService:
             IdempotencyConflict: the idempotency key was used with another request.
         """
         job = self.completed(job_id)
-        params = change_prompt(job.params, prompt, self._served)
+        params = self._count_dropped_tokens(change_prompt(job.params, prompt, self._served))
         keys = [key for name in INPUTS if (key := getattr(params, name))]
         return self._store_job(
             [self._storage.path(key).read_bytes() for key in keys],
@@ -185,6 +202,12 @@ class JobService:
                 continue
             if job.state.ended:
                 self._storage.remove_outputs(job_id, keep=job.output["folder"] if job.output else None)
+
+    def _count_dropped_tokens(self, params: GenerationParams) -> GenerationParams:
+        """Returns the parameters with the number of the prompt's tokens that the model cuts off, if that is known."""
+        spec = next(spec for spec in self._served if spec.id == params.model)
+        dropped = self._prompt_tokens.count_dropped(spec, params.prompt) if self._prompt_tokens else None
+        return replace(params, prompt_tokens_dropped=dropped)
 
     def _store_job(self, contents: Iterable[bytes], new: NewJob) -> Job:
         """Stores a job's inputs, then the job."""

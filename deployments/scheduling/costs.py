@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+from wan22_bridge.experts import Expert
 from wan22_bridge.types import GenerationParams
 
 COUNTED_JOBS = 5
@@ -34,5 +35,6 @@ def _size(params: GenerationParams) -> tuple[int, int, int]:
 
 def _work(params: GenerationParams) -> float:
     """Returns the work of a job's denoising loop, in passes times pixels."""
-    passes = 2 if params.guidance_scale > 1 else 1  # as the denoising loop decides it
+    # As the denoising loop decides it. Experts that differ share the steps in unknown parts: half of them each.
+    passes = 1 + sum(params.guidance_on(expert) is not None for expert in Expert) / len(Expert)
     return float(passes * params.steps_to_run * params.width * params.height * params.num_frames)

@@ -18,7 +18,7 @@ from serve_app.api.http.proxies import ReverseProxies, prefixed
 from serve_app.api.live import events
 from serve_app.api.live.feed import Feed
 from serve_app.api.native import generation, models, outputs, queue, uploads
-from serve_app.api.openai import remakes, videos
+from serve_app.api.openai import remakes, videos, waiting
 from serve_app.api.services import Services
 from serve_app.settings import Settings
 
@@ -58,7 +58,7 @@ def make_api(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=int(services.settings.max_upload_mb * 1e6))
     _add_manners(app, services.settings)
     add_error_handlers(app)
-    for module in (generation, uploads, queue, outputs, models, videos, remakes, events, operations):
+    for module in (generation, uploads, queue, outputs, models, videos, remakes, waiting, events, operations):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)

@@ -15,6 +15,7 @@ from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.models.prompt_tokens import PromptTokens
 
 _PATIENCE_SECONDS = 10.0
 """Time for which an operation on a bucket is retried while a client waits."""
@@ -52,7 +53,7 @@ class Services:
             settings=settings,
             store=store,
             storage=storage,
-            jobs=JobService(store, storage, served),
+            jobs=JobService(store, storage, served, prompt_tokens=PromptTokens(settings.models_dir)),
             served=served,
             replicas=ReplicaRegistry(store.database),
             dispatcher=dispatcher,

@@ -1,18 +1,29 @@
 """Submission of a request's body: the part of the API that the native and the OpenAI-compatible routes share."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Header
 from pydantic import ValidationError
 
 from deployments.jobs.job import Job
+from serve_app.api.fields.names import describe_aliases
+from serve_app.api.fields.normalizing import normalize
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
 from serve_app.api.services import Services
-from wan22_bridge.errors import InvalidRequest
 
-SUBMIT_SCHEMA = SubmitRequest.model_json_schema()
+_DECLARED = SubmitRequest.model_json_schema()
+SUBMIT_SCHEMA = _DECLARED | {
+    "properties": describe_aliases(_DECLARED["properties"]) | _DECLARED["properties"],
+    "description": (
+        "A video to generate. Fields that are left out, or null, get the defaults of the preset, else of the model. "
+        "Names may be in camelCase too. Forms send numbers, booleans and JSON as text; an empty text, `null` and "
+        "`undefined` leave an optional field out."
+    ),
+}
 SUBMIT_FILES = {
     name: {"type": "string", "format": "binary", "description": description}
     for name, description in {
@@ -37,14 +48,23 @@ def describe_body(form: dict[str, Any], json: dict[str, Any] | None = None) -> d
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
 
 
-def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, seconds: float | None = None) -> Job:
-    """Submits a body with the native API's fields and files.
+def submit_body(
+    serving: Services,
+    body: Body,
+    idempotency_key: str | None,
+    *,
+    names: Mapping[str, str] = MappingProxyType({}),
+    replaced: Mapping[str, str] = MappingProxyType({}),
+) -> Job:
+    """Submits a body with the fields and files of any kind of client.
 
     Args:
         serving: the services.
         body: the fields and files.
         idempotency_key: the header's value; None or empty if there is none.
-        seconds: the video's length, used if the body has no `num_frames`.
+        names: names for errors about fields that the client did not send, by the declared names. Errors name the others
+            as the client did.
+        replaced: the client's names of fields that the route moved, by the declared names.
 
     Raises:
         InvalidRequest: a field is not valid; the error names it.
@@ -53,25 +73,20 @@ def submit_body(serving: Services, body: Body, idempotency_key: str | None, *, s
         NotFound: an input names a job that ended without a video.
         IdempotencyConflict: the idempotency key was used with another request.
     """
-    for name in body.files:
-        if name not in SUBMIT_FILES:
-            raise InvalidRequest(
-                f"Unknown file field {name[:80]!r}: expected {', '.join(SUBMIT_FILES)}.",
-                code="unknown_field",
-                param=name,
-                suggestions=["Send the first frame as image, the last frame as end_image, or a video as video."],
-            )
-    try:
-        submitted = SubmitRequest.model_validate(body.fields)
-    except ValidationError as exc:
-        raise invalid_fields(exc) from exc
-    return serving.jobs.submit(
-        submitted.to_request(seconds=seconds),
-        image=body.files.get("image", submitted.image_path),
-        end_image=body.files.get("end_image", submitted.end_image_path),
-        video=body.files.get("video", submitted.video_path),
-        priority=submitted.to_priority(),
-        metadata=submitted.metadata,
-        idempotency_key=idempotency_key or None,
-        body=submitted.model_dump(mode="json", exclude_defaults=True),
-    )
+    sent = normalize(body.fields, body.files)
+    with sent.naming(names, replaced):
+        try:
+            submitted = SubmitRequest.model_validate(sent.fields)
+        except ValidationError as exc:
+            raise invalid_fields(exc) from exc
+        return serving.jobs.submit(
+            submitted.to_request(),
+            image=sent.files.get("image", submitted.image_path),
+            end_image=sent.files.get("end_image", submitted.end_image_path),
+            video=sent.files.get("video", submitted.video_path),
+            priority=submitted.to_priority(),
+            metadata=submitted.metadata,
+            idempotency_key=idempotency_key or None,
+            # The request itself holds `seconds`. Without it here, keys of earlier versions stay valid.
+            body=submitted.model_dump(mode="json", exclude_defaults=True, exclude={"seconds"}),
+        )

@@ -89,7 +89,7 @@ def generate(
         print_json(task | {"file": str(path)})
         return
     say(
-        f"Saved {path}: {task['resolution']}, {task['num_frames']} frames at {task['fps']} fps, seed {task['seed']}, "
+        f"Saved {path}: {task['resolution']}, {task['num_frames']} frames at {task['fps']:g} fps, seed {task['seed']}, "
         f"generated in {task['result']['generation_time_seconds']:.1f} s."
     )
 

@@ -42,24 +42,25 @@ class VideoWriter:
     Use it as a context manager. After an error, the caller has to remove the incomplete file.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: int, parameters: dict[str, Any]) -> None:
+    def __init__(self, path: Path, *, width: int, height: int, fps: float, parameters: dict[str, Any]) -> None:
         """Opens the file.
 
         Args:
             path: File to write.
             width: Width in pixels.
             height: Height in pixels.
-            fps: Frames per second.
+            fps: Frames per second, such as 24 or 23.976.
             parameters: Generation parameters, stored as JSON in the file's comment.
         """
+        rate = exact_rate(fps)
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self._container.metadata["comment"] = json.dumps(parameters, ensure_ascii=False)
         self._stream: VideoStream = self._container.add_stream(
-            "libx264", rate=fps, options={"crf": _CRF, **CHROMA_LOCATION, **_reproducible_options()}
+            "libx264", rate=rate, options={"crf": _CRF, **CHROMA_LOCATION, **_reproducible_options()}
         )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         tag_as_bt709(self._stream.codec_context)
-        self._stream.time_base = Fraction(1, fps)
+        self._stream.time_base = 1 / rate
         # The encoder runs while the VAE still decodes frames. Its default of more threads than cores would slow both.
         self._stream.codec_context.thread_count = len(os.sched_getaffinity(0))
         self._colors = ColorConverter()
@@ -84,6 +85,11 @@ class VideoWriter:
             frame.pts, frame.time_base = self._count, self._stream.time_base
             self._container.mux(self._stream.encode(frame))
             self._count += 1
+
+
+def exact_rate(fps: float) -> Fraction:
+    """Returns a frame rate as the fraction that the mp4 states: 23.976 is 2997/125, and 29.97002997 is 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)
 
 
 def _reproducible_options() -> dict[str, str]:
@@ -131,18 +137,20 @@ def read_video_info(path: Path) -> VideoInfo:
         raise StorageFailed("The file can't be read as a video.", code="video_unreadable") from exc
 
 
-def verify_video(path: Path, *, width: int, height: int, fps: int, num_frames: int, parameters: dict[str, Any]) -> None:
+def verify_video(
+    path: Path, *, width: int, height: int, fps: float, num_frames: int, parameters: dict[str, Any]
+) -> None:
     """Checks that a written mp4 has the expected size, frames and parameters.
 
     Raises:
         StorageFailed: The file can't be read or differs, for example because the disk was full.
     """
     info = read_video_info(path)
-    expected = (width, height, num_frames, float(fps), parameters)
+    expected = (width, height, num_frames, float(exact_rate(fps)), parameters)
     found = (info.width, info.height, info.num_frames, info.fps, info.parameters)
     if found != expected:
         raise StorageFailed(
             f"The written video has {info.width}x{info.height}, {info.num_frames} frames at {info.fps:g} fps: "
-            f"expected {width}x{height}, {num_frames} frames at {fps} fps.",
+            f"expected {width}x{height}, {num_frames} frames at {fps:g} fps.",
             code="video_verification_failed",
         )

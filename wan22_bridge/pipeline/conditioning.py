@@ -79,7 +79,7 @@ def prepare_in_parts(
     generator = torch.Generator("cpu").manual_seed(params.seed)
     prompt_embeds_BLD = texts.encode(model, params.prompt)
     yield
-    negative_embeds_BLD = texts.encode(model, params.negative_prompt) if params.guidance_scale > 1 else None
+    negative_embeds_BLD = texts.encode(model, params.negative_prompt) if params.is_guided else None
     yield
     start = _prepare_start(model, params, inputs, generator)
     return Conditioning(

@@ -149,7 +149,7 @@ class Denoising:
             sigma = float(sampler.sigmas[self._first + index])
             expert = self._expert_at(index)
             velocity_BCTHW = self._velocity.predict(
-                self._bring(expert), self.latents_BCTHW, timestep, self._guidance_scale(expert)
+                self._bring(expert), self.latents_BCTHW, timestep, self._params.guidance_on(expert)
             )
             self._estimate_from = self.latents_BCTHW, velocity_BCTHW, sigma
             self.between_steps = False
@@ -185,17 +185,13 @@ class Denoising:
         return timestep
 
     def _expert_at(self, index: int) -> Expert:
-        """Returns the expert that runs a step: the low-noise expert for timesteps below the model's boundary."""
+        """Returns the expert that runs a step: the low-noise expert for timesteps below the boundary."""
         ratio: float | None = self._model.text.config.boundary_ratio
+        if ratio is not None and self._params.boundary_ratio is not None:
+            ratio = self._params.boundary_ratio
         if ratio is None or bool(self._timestep(index) >= ratio * self._sampler.config.num_train_timesteps):
             return Expert.HIGH_NOISE
         return Expert.LOW_NOISE
-
-    def _guidance_scale(self, name: Expert) -> float:
-        params = self._params
-        if name is Expert.LOW_NOISE and params.guidance_scale_2 is not None:
-            return params.guidance_scale_2
-        return params.guidance_scale
 
     def _bring(self, name: Expert) -> WanTransformer3DModel:
         """Loads an expert onto the device, with the run's LoRAs and step cache."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.previews import PreviewWriter
 from wan22_bridge.pipeline.progress import DecodeTimes, ProgressReporter
 from wan22_bridge.pipeline.stage_runner import StageRunner
-from wan22_bridge.pipeline.text_cache import TextCache
+from wan22_bridge.pipeline.text_cache import TextCache, count_dropped_tokens
 from wan22_bridge.pipeline.usage import Usage, UsageMeter
 from wan22_bridge.planning.planner import Planner
 from wan22_bridge.plans import OptimizationPlan, Quantization, RequestShape, Residence
@@ -84,9 +84,10 @@ def generate(
         output.discard()
     progress.end_stage()
     shared.decode_times.record(params.model, decode_seconds, pixels)
-    return _make_result(
+    result = _make_result(
         params, folder, model.plan, usage.read(), progress.timings, resumed_from_step=checkpointer.resumed_from_step
     )
+    return replace(result, prompt_tokens_dropped=count_dropped_tokens(model, params.prompt))
 
 
 def _request_shape(params: GenerationParams, loras: LoraRack) -> RequestShape:
@@ -95,7 +96,7 @@ def _request_shape(params: GenerationParams, loras: LoraRack) -> RequestShape:
         height=params.height,
         num_frames=params.num_frames,
         image=bool(params.image or params.video),
-        guided=params.guidance_scale > 1,
+        guided=params.is_guided,
         step_cache=params.step_cache,
         lora_bytes=loras.bytes_on_an_expert,
     )

@@ -23,7 +23,7 @@ _QUALITY = 60
 class PreviewWriter:
     """Writes previews of one denoising run at the interval that the caller asked for."""
 
-    def __init__(self, preview: Preview | None, factors: PreviewFactors | None, *, fps: int) -> None:
+    def __init__(self, preview: Preview | None, factors: PreviewFactors | None, *, fps: float) -> None:
         """Writes nothing without `preview`, or without `factors` for the model's VAE."""
         self._preview = preview
         self._factors = factors
@@ -48,7 +48,7 @@ class PreviewWriter:
         self._written_at = time.monotonic()
 
 
-def render_preview(latents_BCTHW: torch.Tensor, factors: PreviewFactors, *, fps: int) -> bytes:
+def render_preview(latents_BCTHW: torch.Tensor, factors: PreviewFactors, *, fps: float) -> bytes:
     """Renders an animated WebP with one picture for each latent frame and one pixel for each latent.
 
     The animation lasts as long as the video.

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 
 import torch
 from diffusers import WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
 from wan22_bridge.models.loaded import LoadedModel
-
-MAX_TEXT_TOKENS = 512
-"""Maximum tokens of a prompt, as in Wan2.2's training; the rest of a longer prompt is cut off."""
+from wan22_bridge.models.prompt_tokens import MAX_TEXT_TOKENS
 
 PROJECTION_REUSE_MAX_TOKENS = 8 * MAX_TEXT_TOKENS
 """Maximum video tokens with which the text projections are reused across steps.
@@ -57,6 +56,12 @@ class TextCache:
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
         return self._entries[key]
+
+
+def count_dropped_tokens(model: LoadedModel, text: str) -> int:
+    """Returns the number of a text's tokens that the model cuts off."""
+    tokens = model.text.tokenizer(prompt_clean(text)).input_ids
+    return max(0, len(tokens) - MAX_TEXT_TOKENS)
 
 
 @contextmanager

@@ -32,12 +32,23 @@ class GuidedVelocity:
             self._both_embeds_BLD = torch.cat([conditioning.prompt_embeds_BLD, conditioning.negative_embeds_BLD])
 
     def predict(
-        self, expert: WanTransformer3DModel, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, guidance_scale: float
+        self,
+        expert: WanTransformer3DModel,
+        latents_BCTHW: torch.Tensor,
+        timestep: torch.Tensor,
+        guidance_scale: float | None,
     ) -> torch.Tensor:
-        """Returns the velocity [B, C, T, H, W] of noisy latents at a timestep."""
+        """Returns the velocity [B, C, T, H, W] of noisy latents at a timestep.
+
+        Args:
+            expert: the transformer that predicts.
+            latents_BCTHW: the noisy latents.
+            timestep: the timestep, a scalar.
+            guidance_scale: weight of the prompt's direction; None predicts with the prompt alone.
+        """
         conditioning = self._conditioning
         inputs, timesteps = _expert_inputs(self._model, conditioning, latents_BCTHW, timestep)
-        if conditioning.negative_embeds_BLD is None:
+        if guidance_scale is None or conditioning.negative_embeds_BLD is None:
             return _predict(expert, "cond", inputs, timesteps, conditioning.prompt_embeds_BLD)
         if self._both_embeds_BLD is not None:
             both = torch.cat([inputs, inputs]), torch.cat([timesteps, timesteps])

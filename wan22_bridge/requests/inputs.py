@@ -32,7 +32,7 @@ def check_combination(request: GenerationRequest) -> None:
 
 
 def check_support(request: GenerationRequest, spec: ModelSpec) -> None:
-    """Checks that a model accepts the request's inputs and its second guidance scale.
+    """Checks that a model accepts the request's inputs and its options for two experts.
 
     Raises:
         InvalidRequest: the model lacks an input that it needs, or does not accept one that was sent.
@@ -75,4 +75,11 @@ def check_support(request: GenerationRequest, spec: ModelSpec) -> None:
             code="guidance_scale_2_not_supported",
             param="guidance_scale_2",
             suggestions=["Send guidance_scale alone."],
+        )
+    if request.boundary_ratio is not None and spec.guidance_scale_2 is None:
+        raise InvalidRequest(
+            f"{model} has one expert and does not accept boundary_ratio.",
+            code="boundary_ratio_not_supported",
+            param="boundary_ratio",
+            suggestions=["Leave boundary_ratio out."],
         )

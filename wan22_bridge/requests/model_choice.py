@@ -15,13 +15,14 @@ _SHORT_TYPES = {"t2v": ModelType.T2V, "i2v": ModelType.I2V, "ti2v": ModelType.TI
 def choose_model(
     served: Sequence[ModelSpec], name: str, *, has_image: bool = False, has_video: bool = False
 ) -> ModelSpec:
-    """Finds the served model with an id or a type, in any case, or chooses one for `auto`.
+    """Finds the served model with an id, a type or a repository, in any case, or chooses one for `auto`.
 
-    A type stands for the first served model of that type.
+    A type stands for the first served model of that type. A repository is named as on the hub, such as
+    `Wan-AI/Wan2.2-T2V-A14B-Diffusers`, with or without `-Diffusers`.
 
     Args:
         served: the models to choose from.
-        name: an id, a type such as `T2V-A14B` or `t2v`, or `auto`.
+        name: an id, a type such as `T2V-A14B` or `t2v`, a repository, or `auto`.
         has_image: whether the request has a first frame.
         has_video: whether the request is for video-to-video.
 
@@ -37,6 +38,10 @@ def choose_model(
             return spec
     for spec in served:
         if spec.type.lower() == wanted or spec.type == short:
+            return spec
+    for spec in served:
+        repository = spec.source_ref.lower() if spec.is_fetched else None
+        if repository is not None and wanted in (repository, repository.removesuffix("-diffusers")):
             return spec
     names = ", ".join([*(spec.id for spec in served), *dict.fromkeys(spec.type.value for spec in served)])
     raise InvalidRequest(

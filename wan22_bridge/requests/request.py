@@ -42,7 +42,10 @@ class GenerationRequest(GenerationOptions[None]):
     model: str = AUTO
     """A model's id or type in any case, or `auto`."""
     resolution: str | None = None
-    """WIDTHxHEIGHT in pixels. None follows the shape of the input, if there is one, else the model's own size."""
+    """WIDTHxHEIGHT in pixels, or a class of sizes such as `720p`. None follows the shape of the input, if there is one,
+    else the model's own size."""
+    aspect_ratio: str | None = None
+    """Shape as WIDTH:HEIGHT, such as `16:9`. With it, the size is the model's own of that shape."""
     seconds: float | None = None
     """Length of the video, used if `num_frames` is None."""
     preset: str | None = None

@@ -172,7 +172,7 @@ def _add_components(document: dict[str, Any]) -> None:
 
 
 def _error_example(kind: str, code: str, message: str) -> dict[str, Any]:
-    inner = {"type": kind, "code": code, "message": message, "param": None, "suggestions": []}
+    inner: dict[str, Any] = {"type": kind, "code": code, "message": message, "param": None, "suggestions": []}
     return {"error": inner | {"can_retry": kind == "capacity"}, "detail": message}
 
 

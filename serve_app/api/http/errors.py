@@ -24,7 +24,10 @@ _STATUS = {
     "capacity": HTTPStatus.SERVICE_UNAVAILABLE,
     "model_loading": HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_STATUS_OF_CODE = {"payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+_STATUS_OF_CODE = {
+    "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "video_timeout": HTTPStatus.GATEWAY_TIMEOUT,
+}
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
@@ -80,6 +83,12 @@ class _ErrorBody(JSONResponse):
         return json.dumps(content).encode()
 
 
+def respond_to_error(error: Wan22Error, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Returns the response for an error, with further headers."""
+    status = _STATUS_OF_CODE.get(error.code) or _STATUS.get(error.category, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return _respond(status, error.to_dict(), headers)
+
+
 def _respond(status: int, inner: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
     extra = {"x-should-retry": "false"} if status == HTTPStatus.CONFLICT and not inner["can_retry"] else {}
     return _ErrorBody(
@@ -89,8 +98,7 @@ def _respond(status: int, inner: Mapping[str, Any], headers: Mapping[str, str] |
 
 async def _respond_to_known(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Wan22Error)
-    status = _STATUS_OF_CODE.get(error.code) or _STATUS.get(error.category, HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _respond(status, error.to_dict())
+    return respond_to_error(error)
 
 
 async def _respond_to_invalid(request: Request, error: Exception) -> JSONResponse:

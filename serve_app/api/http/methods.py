@@ -6,8 +6,9 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from fastapi.routing import iter_route_contexts
+from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute, get_route_path
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.http.errors import respond_to_status
@@ -51,13 +52,13 @@ class Methods:
             return
         if (path := get_route_path(scope)) != "/" and path.endswith("/"):
             raw = scope.get("raw_path") or b""
-            scope = scope | {"path": scope["path"][:-1], "raw_path": raw.removesuffix(b"/")}
+            scope = {**scope, "path": scope["path"][:-1], "raw_path": raw.removesuffix(b"/")}
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
         is_head = scope["method"] == "HEAD"
         if is_head:
-            scope, send = scope | {"method": "GET"}, _without_body(send)
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         allowed = self._find_methods(get_route_path(scope) or "/")
         app: ASGIApp = self._app
         if allowed and scope["method"] not in allowed:

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
+from serve_app.api.fields.texts import prune
 from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.openai.bodies import describe_fields, submit_openai_body
@@ -107,7 +108,7 @@ async def remix_video(
     """Submits a job with another prompt, and the seed, the inputs and the parameters of a completed job."""
     body = await read_body(request)
     try:
-        remix = Remix.model_validate(body.fields | body.files)
+        remix = Remix.model_validate(prune(body.fields) | body.files)
     except ValidationError as exc:
         raise invalid_fields(exc) from exc
     job = await run_in_threadpool(serving.jobs.remix, video_id, remix.prompt, idempotency_key=idempotency_key or None)

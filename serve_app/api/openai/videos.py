@@ -8,56 +8,27 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
 from serve_app.api.files import describe_file, output_file
-from serve_app.api.http.bodies import Body, read_body
-from serve_app.api.openai.bodies import describe_fields, read_input_reference, submit_openai_body
-from serve_app.api.schemas.openai import Model, ModelList, Video, VideoDeleted, VideoList
-from serve_app.api.services import Services, Serving
+from serve_app.api.http.bodies import read_body
+from serve_app.api.openai.bodies import VIDEO_BODY, submit_openai_body
+from serve_app.api.schemas.openai import Model, ModelInfo, ModelList, Video, VideoDeleted, VideoList
+from serve_app.api.services import Serving
 from serve_app.api.submission import IdempotencyKey
 from wan22_bridge.errors import InvalidRequest, NotFound
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
-_REFERENCE_NAMES = {"image": "input_reference", "image_path": "input_reference"}
 _POLL_MS = (250, 5000)
 """Bounds of the polling interval that the API suggests to clients."""
 
 
-@router.post(
-    "/videos",
-    openapi_extra=describe_fields(
-        {
-            "input_reference": {
-                "type": "string",
-                "format": "binary",
-                "description": (
-                    "First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last "
-                    "frame."
-                ),
-            }
-        }
-    ),
-)
+@router.post("/videos", openapi_extra=VIDEO_BODY)
 async def create_video(
     request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
 ) -> Video:
     """Submits a job: `prompt`, `model`, `seconds`, `size`, `input_reference`, and every field of the native API."""
     body = await read_body(request)
-    job = await run_in_threadpool(_submit, serving, body, idempotency_key)
+    job = await run_in_threadpool(submit_openai_body, serving, body, idempotency_key)
     return describe_job(job, response)
-
-
-def _submit(serving: Services, body: Body, idempotency_key: str | None) -> Job:
-    fields, files = dict(body.fields), dict(body.files)
-    reference = fields.pop("input_reference", None)
-    if "input_reference" in files:
-        files["image"] = files.pop("input_reference")
-    elif reference:
-        image = read_input_reference(reference)
-        if isinstance(image, bytes):
-            files["image"] = image
-        else:
-            fields["image_path"] = image
-    return submit_openai_body(serving, Body(fields, files), idempotency_key, _REFERENCE_NAMES)
 
 
 @router.get("/videos")
@@ -117,6 +88,12 @@ def read_video_content(
 def list_models(serving: Serving) -> ModelList:
     """Returns all served models."""
     return ModelList(data=[Model.of(spec) for spec in serving.served])
+
+
+@router.get("/model_info")
+def read_model_info(serving: Serving) -> ModelInfo:
+    """Returns the first served model, as SGLang's clients ask for it."""
+    return ModelInfo.of(serving.served)
 
 
 @router.get("/models/{model_id}")

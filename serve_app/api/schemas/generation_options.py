@@ -3,13 +3,13 @@
 from copy import copy
 from dataclasses import fields
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, create_model
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.fields import FieldInfo
 
-from wan22_bridge.options import GenerationOptions, Open, decided_type
+from wan22_bridge.options import GenerationOptions, Open, WholeAsInt, decided_type
 
 OPTION_NAMES = [item.name for item in fields(GenerationOptions)]
 """Names of the options, in the order of their declaration."""
@@ -35,6 +35,8 @@ def reports_options(model: type[Model]) -> type[Model]:
         kind = decided_type(declared.annotation)
         if isinstance(kind, type) and issubclass(kind, StrEnum):
             kind = str
+        if any(isinstance(mark, WholeAsInt) for mark in declared.metadata):
+            kind = Annotated[kind, WholeAsInt()]
         added[name] = (kind, Field(description=declared.description))
     return _extend(model, added)
 

@@ -1,4 +1,4 @@
-"""Names and addresses under which clients find a job's files."""
+"""Names and addresses under which clients find a job's files, and other values that several schemas show."""
 
 from datetime import UTC, datetime
 
@@ -19,6 +19,12 @@ def video_url(job_id: str) -> str:
 def thumbnail_url(job_id: str) -> str:
     """Returns the path of a video's thumbnail in the native API, as the client of the current request reaches it."""
     return prefixed(f"/api/v1/outputs/{job_id}/thumbnail")
+
+
+def dropped_tokens(job: Job) -> int | None:
+    """Returns the tokens of a job's prompt that the model cuts off: as its result says, else as its submission did."""
+    dropped: int | None = (job.result or {}).get("prompt_tokens_dropped", job.params.prompt_tokens_dropped)
+    return dropped
 
 
 def filename(job: Job) -> str:

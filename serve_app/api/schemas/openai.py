@@ -1,12 +1,14 @@
 """Bodies of the OpenAI-compatible API's responses."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.job import Job, JobState
+from serve_app.api.schemas.links import dropped_tokens
 from serve_app.api.schemas.texts import Prompt
-from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.catalogue import ImageInput, ModelSpec
 
 _STATUS = {
     JobState.PENDING: "queued",
@@ -50,11 +52,19 @@ class Video(BaseModel):
     size: str
     """WIDTHxHEIGHT in pixels."""
     error: VideoError | None
+    prompt_tokens_dropped: int | None
+    """Tokens of the prompt beyond the model's limit of 512, which the model does not see. Null if unknown."""
+    peak_memory_mb: float
+    """Peak GPU memory of a completed job, in MiB; 0 before that, and on a CPU."""
+    stage_durations: dict[str, float]
+    """Seconds of each stage of a completed job."""
+    inference_time_s: float | None
+    """Seconds in which a completed job was generated, without waiting in the queue."""
 
     @classmethod
     def of(cls, job: Job) -> "Video":
         """Describes a job."""
-        params, error = job.params, None
+        params, result, error = job.params, job.result or {}, None
         if job.state is JobState.CANCELLED:
             error = VideoError(code="cancelled", message="The job was cancelled.")
         elif job.error is not None:
@@ -72,6 +82,10 @@ class Video(BaseModel):
                 "seconds": f"{round((params.num_frames - 1) / params.fps, 3):g}",
                 "size": f"{params.width}x{params.height}",
                 "error": error,
+                "prompt_tokens_dropped": dropped_tokens(job),
+                "peak_memory_mb": result.get("peak_vram_usage_mb", 0.0),
+                "stage_durations": result.get("timings", {}),
+                "inference_time_s": result.get("generation_time_seconds"),
             }
         )
 
@@ -149,6 +163,37 @@ class Model(BaseModel):
             max_frames=spec.max_frames,
             fps=spec.fps,
             steps=spec.steps,
+        )
+
+
+class ModelInfo(BaseModel):
+    """The default model, as SGLang's clients ask for it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
+
+    model_path: str
+    """The model's repository on the hub; a built-in model, and one of a folder, has its id here."""
+    model_id: str
+    model_type: str
+    tokenizer_path: str
+    """The same as `model_path`."""
+    is_generation: Literal[True] = True
+    task_type: Literal["text-to-video", "image-to-video"]
+    models: list[str]
+    """Ids of all served models."""
+
+    @classmethod
+    def of(cls, served: Sequence[ModelSpec]) -> "ModelInfo":
+        """Describes the first served model."""
+        spec = served[0]
+        path = spec.source_ref if spec.is_fetched else spec.id
+        return cls(
+            model_path=path,
+            model_id=spec.id,
+            model_type=spec.type.value,
+            tokenizer_path=path,
+            task_type="image-to-video" if spec.image is ImageInput.REQUIRED else "text-to-video",
+            models=[spec.id for spec in served],
         )
 
 

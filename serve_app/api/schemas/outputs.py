@@ -1,12 +1,13 @@
 """Bodies of the native API's responses about completed videos."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.job import Job
 from serve_app.api.schemas.links import filename, thumbnail_url, to_datetime, video_url
+from wan22_bridge.options import WholeAsInt
 
 
 class VideoMetadata(BaseModel):
@@ -36,7 +37,7 @@ class VideoMetadata(BaseModel):
     """Pixels."""
     height: int
     """Pixels."""
-    fps: int
+    fps: Annotated[float, WholeAsInt()]
     num_frames: int
     seed: int
     parameters: dict[str, Any]

@@ -1,17 +1,17 @@
 """Bodies of the native API's submissions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from deployments.jobs.job import Job, Priority
-from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_empty_text, accepts_options
+from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_options
 from serve_app.api.schemas.texts import Prompt
 from wan22_bridge.requests import AUTO, GenerationRequest
 from wan22_bridge.types import LoraUse
 
-_SIZE = r"^(\s*[1-9]\d{0,5}\s*[xX×*]\s*[1-9]\d{0,5}\s*)?$"
-"""Pattern of a size. The empty text of an empty form field means the default."""
+_SIZE = r"^(\s*[1-9]\d{0,5}\s*[xX×*]\s*[1-9]\d{0,5}\s*|(480|720)[pP])?$"
+"""Pattern of a size or a class of sizes. The empty text of an empty form field means the default."""
 _NO_EFFECT = "Accepted for compatibility with existing clients; it has no effect yet."
 
 
@@ -42,16 +42,21 @@ class LoraField(BaseModel):
 class SubmitRequest(BaseModel):
     """A video to generate. Fields that are left out get the defaults of the preset, else of the model."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     prompt: Prompt
     """Text that describes the video, 1 to 2000 characters."""
-    model_type: str = Field(default=AUTO, validation_alias=AliasChoices("model_type", "modelType"))
-    """A model's id or type, in any case. `auto` chooses image-to-video if there is an image, else text-to-video."""
+    model_type: str = AUTO
+    """A model's id, type or repository, in any case. `auto` chooses image-to-video if there is an image, else
+    text-to-video."""
     resolution: str | None = Field(default=None, json_schema_extra={"pattern": _SIZE})
-    """Size as WIDTHxHEIGHT in pixels, rounded down to the model's multiple. By default about the area of the model's
-    own size, in the shape of the input image or video. A video continuation keeps the size of its input, if that is no
-    larger."""
+    """Size as WIDTHxHEIGHT in pixels, rounded down to the model's multiple, or `480p` or `720p` for the model's own
+    size of that class. By default about the area of the model's own size, in the shape of the input image or video. A
+    video continuation keeps the size of its input, if that is no larger."""
+    aspect_ratio: str | None = None
+    """Shape as WIDTH:HEIGHT, such as `16:9`, `9:16` or `1:1`, for the model's own size of that shape."""
+    seconds: float | None = None
+    """Length of the video, used if `num_frames` is left out; above 0 and below 3600."""
     preset: str | None = None
     """Name of a set of other defaults of the model, such as `lightning`. `GET /v1/models` lists them."""
     image_path: str | None = None
@@ -89,15 +94,6 @@ class SubmitRequest(BaseModel):
     ] = Field(default={}, max_length=16)
     """The client's own key-value pairs, returned with the job."""
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_is_absent(cls, value: Any, info: ValidationInfo) -> Any:
-        """Treats an empty form field as absent, except where the empty text is a value."""
-        name = info.field_name
-        if value != "" or name is None or name in ("prompt", "lora_path") or accepts_empty_text(name):
-            return value
-        return cls.model_fields[name].get_default(call_default_factory=True)
-
     @field_validator("loras")
     @classmethod
     def _each_once(cls, value: list[LoraField]) -> list[LoraField]:
@@ -113,17 +109,14 @@ class SubmitRequest(BaseModel):
             loras.append(LoraField(name=self.lora_path, strength=self.lora_strength))
         return tuple(lora.to_use() for lora in loras)
 
-    def to_request(self, *, seconds: float | None = None) -> GenerationRequest:
-        """Returns the request without its inputs.
-
-        Args:
-            seconds: the video's length, used if the body has no `num_frames`.
-        """
+    def to_request(self) -> GenerationRequest:
+        """Returns the request without its inputs."""
         return GenerationRequest(
             prompt=self.prompt,
             model=self.model_type,
             resolution=self.resolution,
-            seconds=seconds,
+            aspect_ratio=self.aspect_ratio,
+            seconds=self.seconds,
             preset=self.preset,
             loras=self._lora_uses(),
             **{name: getattr(self, name) for name in OPTION_NAMES},
@@ -144,13 +137,19 @@ class SubmitAnswer(BaseModel):
     message: str
     estimated_time_minutes: float | None
     """Estimated time to generate the video, without waiting in the queue. Null while no similar job has run."""
+    prompt_tokens_dropped: int | None
+    """Tokens of the prompt beyond the model's limit of 512, which the model does not see. Null if the model's files are
+    not on this machine yet: then the result says it."""
 
     @classmethod
     def of(cls, job: Job, *, estimated_seconds: float | None) -> "SubmitAnswer":
         """Describes a job that was just stored."""
+        dropped = job.params.prompt_tokens_dropped
         return cls(
             task_id=job.id,
             status=job.state.value,
-            message=f"Queued: {job.params.num_frames} frames at {job.params.width}x{job.params.height}.",
+            message=f"Queued: {job.params.num_frames} frames at {job.params.width}x{job.params.height}."
+            + (f" The model drops the last {dropped} tokens of the prompt: shorten it." if dropped else ""),
             estimated_time_minutes=None if estimated_seconds is None else round(estimated_seconds / 60, 3),
+            prompt_tokens_dropped=dropped,
         )

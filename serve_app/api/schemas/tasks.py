@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.jobs.job import Job, JobState
 from deployments.jobs.queue import QueuePage
 from serve_app.api.schemas.generation_options import OPTION_NAMES, reports_options
-from serve_app.api.schemas.links import to_datetime, upload_id, video_url
+from serve_app.api.schemas.links import dropped_tokens, to_datetime, upload_id, video_url
 from serve_app.api.schemas.submissions import LoraField
 
 
@@ -71,6 +71,8 @@ class TaskInfo(BaseModel):
     """Error with which the job failed, as in the body of an error response."""
     result: dict[str, Any] | None
     """Measurements of a completed job, such as the time and the GPU memory that it needed."""
+    prompt_tokens_dropped: int | None
+    """Tokens of the prompt beyond the model's limit of 512, which the model does not see. Null if unknown."""
     width: int
     """Pixels."""
     height: int
@@ -118,6 +120,7 @@ class TaskInfo(BaseModel):
             error_message=job.error["message"] if job.error else None,
             error=job.error,
             result=result,
+            prompt_tokens_dropped=dropped_tokens(job),
             width=params.width,
             height=params.height,
             metadata=job.metadata,

@@ -8,6 +8,7 @@ import pytest
 
 from wan22_bridge.catalogue import ImageInput, load_catalogue
 from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.experts import Expert
 from wan22_bridge.options import DEFAULT_STRENGTH, StepCache
 from wan22_bridge.requests import (
     GenerationRequest,
@@ -325,3 +326,64 @@ def test_change_prompt_changes_nothing_else() -> None:
     with pytest.raises(InvalidRequest) as caught:
         change_prompt(params, "a dog", _REAL)
     assert caught.value.code == "unknown_model"
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "expected"),
+    [
+        ("t2v", {"resolution": "480p"}, (832, 480)),
+        ("t2v", {"resolution": "720P"}, (1280, 720)),
+        ("t2v", {"resolution": "480p", "aspect_ratio": "9:16"}, (480, 832)),
+        ("t2v", {"aspect_ratio": "16:9"}, (1280, 720)),
+        ("t2v", {"aspect_ratio": "9:16"}, (720, 1280)),
+        ("t2v", {"aspect_ratio": "1:1"}, (960, 960)),
+        ("t2v", {"resolution": "720p", "aspect_ratio": "1:1"}, (960, 960)),
+        ("t2v", {"resolution": "1080p"}, (1920, 1072)),
+        ("ti2v", {"resolution": "720p"}, (1280, 704)),
+        ("ti2v", {"resolution": "720p", "aspect_ratio": "9:16"}, (704, 1280)),
+        ("ti2v", {"resolution": "480p"}, (832, 480)),
+        ("i2v", {"resolution": "480p", "image": replace(_WIDE, width=900, height=1600)}, (480, 832)),
+    ],
+)
+def test_classes_and_aspect_ratios_name_the_models_own_sizes(
+    model: str, fields: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    params = _resolve(_REAL, model=model, **fields)
+    assert (params.width, params.height) == expected
+
+
+@pytest.mark.parametrize("ratio", ["16", "0:1", "17:1", "a:b", ""])
+def test_what_is_not_an_aspect_ratio_is_rejected(ratio: str) -> None:
+    with pytest.raises(InvalidRequest, match="aspect_ratio"):
+        _resolve(aspect_ratio=ratio)
+
+
+def test_a_fractional_frame_rate_is_kept_and_a_whole_one_is_an_integer() -> None:
+    assert _resolve(fps=23.976).fps == 23.976
+    assert type(_resolve(fps=24.0).fps) is int
+    assert GenerationParams.from_dict(_resolve(fps=24).to_dict()).to_dict()["fps"] == 24
+    assert GenerationParams.from_dict(_resolve(fps=23.976).to_dict()).fps == 23.976
+
+
+@pytest.mark.parametrize("name", ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "wan-ai/wan2.2-t2v-a14b"])
+def test_a_model_is_named_by_its_repository(name: str) -> None:
+    assert choose_model(_REAL, name).id == "wan2.2-t2v-a14b"
+
+
+@pytest.mark.parametrize(
+    ("scales", "expected"),
+    [
+        ((4.0, 3.0), (4.0, 3.0)),
+        ((4.0, 1.0), (4.0, 1.0)),
+        ((1.0, 5.0), (None, 5.0)),
+        ((0.5, 5.0), (None, 5.0)),
+        ((1.0, 1.0), (None, None)),
+        ((1.0, None), (None, None)),
+    ],
+)
+def test_each_expert_is_guided_by_its_own_scale(
+    scales: tuple[float, float | None], expected: tuple[float | None, float | None]
+) -> None:
+    params = replace(_resolve(), guidance_scale=scales[0], guidance_scale_2=scales[1])
+    assert tuple(params.guidance_on(expert) for expert in Expert) == expected
+    assert params.is_guided == (expected != (None, None))

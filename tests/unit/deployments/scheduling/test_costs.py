@@ -18,12 +18,16 @@ def test_a_model_without_history_has_no_estimate() -> None:
         ({"steps": 4}, 6.0),
         ({"width": 128}, 6.0),
         ({"guidance_scale": 1.1}, 3.0),
-        ({"guidance_scale": 1.0}, 1.5),
-        ({"guidance_scale": 0.5}, 1.5),
-        ({"guidance_scale": 0.0}, 1.5),
+        ({"guidance_scale": 1.0, "guidance_scale_2": 1.0}, 1.5),
+        ({"guidance_scale": 0.5, "guidance_scale_2": None}, 1.5),
+        ({"guidance_scale": 0.0, "guidance_scale_2": 0.0}, 1.5),
+        ({"guidance_scale": 1.0, "guidance_scale_2": 3.0}, 2.25),
+        ({"guidance_scale": 3.0, "guidance_scale_2": 1.0}, 3.0),
     ],
 )
-def test_the_estimate_grows_with_steps_size_and_guidance_passes(changes: dict[str, float], seconds: float) -> None:
+def test_the_estimate_grows_with_steps_size_and_guidance_passes(
+    changes: dict[str, float | None], seconds: float
+) -> None:
     assert estimate_seconds(make_params(**changes), [(make_params(), 3.0)]) == pytest.approx(seconds)
 
 

@@ -1,5 +1,6 @@
 """Written mp4 files: their format, their content, and the detection of damaged ones."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -21,18 +22,24 @@ def _frames(count: int) -> Frames:
     return frames
 
 
-def _write(path: Path, *, count: int = 13, fps: int = 24) -> None:
+def _write(path: Path, *, count: int = 13, fps: float = 24) -> None:
     with VideoWriter(path, width=96, height=64, fps=fps, parameters=_PARAMETERS) as video:
         video.add(_frames(count)[:1])
         video.add(_frames(count)[1:])
 
 
-@pytest.mark.parametrize(("count", "fps"), [(1, 16), (13, 24), (17, 16), (5, 7)])
-def test_a_written_video_has_the_requested_properties(count: int, fps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "fps"), [(1, 16), (13, 24), (17, 16), (5, 7), (9, 23.976), (9, 29.97), (5, 12.5)])
+def test_a_written_video_has_the_requested_properties(count: int, fps: float, tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4", count=count, fps=fps)
     info = read_video_info(tmp_path / "a.mp4")
     assert (info.width, info.height, info.num_frames, info.fps) == (96, 64, count, float(fps))
     assert (info.codec, info.pixel_format, info.parameters) == ("h264", "yuv420p", _PARAMETERS)
+
+
+def test_a_video_at_an_ntsc_rate_has_exactly_that_rate(tmp_path: Path) -> None:
+    _write(tmp_path / "a.mp4", fps=30_000 / 1001)
+    with av.open(tmp_path / "a.mp4") as container:
+        assert container.streams.video[0].average_rate == Fraction(30_000, 1001)
 
 
 def test_equal_frames_give_equal_files(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Bit-exactness of the denoising loop and of the decoding against diffusers' pipelines."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,40 @@ def test_a_stopped_run_does_not_change_the_next(load_exact: LoadModel, images: P
     frames.close()
     _, latents = _run_own(model, params, images)
     assert torch.equal(latents, expected)
+
+
+def test_a_guided_low_noise_expert_after_an_unguided_one_does_what_diffusers_does_step_by_step(
+    load_exact: LoadModel, images: Path
+) -> None:
+    """Diffusers itself can't mix: its first scale decides for both experts. So the parts are compared one by one."""
+    model = load_exact("tiny-t2v")
+    mixed = replace(_params("text"), guidance_scale=1.0, guidance_scale_2=5.0)
+    unguided = replace(mixed, guidance_scale_2=1.0)
+    guided = replace(mixed, guidance_scale=5.0)
+    after = {}
+    for params in (mixed, unguided, guided):
+        run = Denoising(model, params, prepare_conditioning(model, params, TextCache(), images))
+        after[params] = [(step.expert, run.latents_BCTHW) for step in run.steps()]
+    high = sum(expert is Expert.HIGH_NOISE for expert, _ in after[mixed])
+    assert 0 < high < len(after[mixed])
+    for index, (_, latents) in enumerate(after[mixed]):
+        same_as_unguided = torch.equal(latents, after[unguided][index][1])
+        assert same_as_unguided is (index < high)
+        assert not torch.equal(latents, after[guided][index][1])
+
+
+def test_a_boundary_ratio_moves_the_change_of_experts_as_in_diffusers(load_exact: LoadModel, images: Path) -> None:
+    model = load_exact("tiny-t2v")
+    own, changed = _params("portrait, many steps"), replace(_params("portrait, many steps"), boundary_ratio=0.5)
+    high = [
+        sum(step.expert is Expert.HIGH_NOISE for step in _run_own(model, params, images)[0])
+        for params in (own, changed)
+    ]
+    assert high[0] < high[1]
+    before = model.text.config.boundary_ratio
+    model.text.register_to_config(boundary_ratio=0.5)
+    try:
+        expected = _run_pipeline(model, changed, images, "latent")
+    finally:
+        model.text.register_to_config(boundary_ratio=before)
+    assert torch.equal(_run_own(model, changed, images)[1], expected)
