@@ -56,6 +56,8 @@ class Settings(Strict):
     """Time that a generator may take to start a job, including the start of its replica."""
     max_upload_mb: float = Field(default=32, gt=0)
     """Maximum size of a request's body in megabytes of 10^6 bytes. Larger requests are rejected."""
+    max_lora_upload_mb: float = Field(default=4000, gt=0)
+    """Maximum size of an uploaded LoRA in megabytes of 10^6 bytes."""
 
     @field_validator("storage_url")
     @classmethod
