@@ -13,7 +13,7 @@ from serve_app.api.http.bodies import BodyLimit
 from serve_app.api.http.errors import add_error_handlers
 from serve_app.api.live import events
 from serve_app.api.live.feed import Feed
-from serve_app.api.native import generation, loras, models, outputs, queue, uploads
+from serve_app.api.native import generation, loras, models, outputs, prompts, queue, uploads
 from serve_app.api.openai import remakes, videos
 from serve_app.api.services import Services
 
@@ -42,7 +42,7 @@ def make_api(services: Services) -> FastAPI:
         max_bytes_of_path={loras.UPLOAD_PATH: int(services.settings.max_lora_upload_mb * 1e6)},
     )
     add_error_handlers(app)
-    for module in (generation, uploads, queue, outputs, models, loras, videos, remakes, events, operations):
+    for module in (generation, uploads, queue, outputs, models, loras, prompts, videos, remakes, events, operations):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)

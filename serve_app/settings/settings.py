@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
-from serve_app.settings.sections import GeneratorSettings, ModelEntry, SchedulingSettings, Strict, to_entry
+from serve_app.settings.sections import (
+    GeneratorSettings,
+    ModelEntry,
+    PromptEnhancerSettings,
+    SchedulingSettings,
+    Strict,
+    to_entry,
+)
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.errors import ConfigurationError, ModelMissing
 from wan22_bridge.fetching.downloads import ensure_model
@@ -43,6 +50,8 @@ class Settings(Strict):
     """Settings of the generators, whose replicas run the jobs."""
     scheduling: SchedulingSettings = SchedulingSettings()
     """Limits on overtaking in the job queue."""
+    prompt_enhancer: PromptEnhancerSettings | None = None
+    """Language model that enhances prompts on request. By default prompts are enhanced by rules, without a model."""
     max_running_jobs: int = Field(default=1, ge=1)
     """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
     `generator.num_gpus`."""
