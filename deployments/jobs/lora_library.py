@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
@@ -30,20 +29,13 @@ from wan22_bridge.models.lora_files import (
 )
 from wan22_bridge.models.lora_fit import LoraSummary, check_is_lora, find_misfit, summarize
 from wan22_bridge.models.lora_names import guess_expert
+from wan22_bridge.models.lora_target import LoraTarget
 from wan22_bridge.models.safetensors_header import UnreadableHeader, parse_header
 
 logger = logging.getLogger("ray.serve")
 
 _LEFTOVER_RETENTION_SECONDS = 24 * 3600.0
 """Age at which the temporary file of an interrupted upload is removed."""
-
-
-class LoraTarget(StrEnum):
-    """The experts that an uploaded file is for."""
-
-    BOTH = "both"
-    HIGH_NOISE = "high_noise"
-    LOW_NOISE = "low_noise"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,7 +229,7 @@ def _choose_name(file_name: str, name: str | None, target: LoraTarget | None) ->
         chosen, expert = split_file_name(name)
         told = expert or told
     if target is not None:
-        told = None if target is LoraTarget.BOTH else Expert[target.name]
+        told = target.expert
     if not is_lora_name(chosen):
         raise InvalidRequest(
             f"{chosen[:120]!r} can't be the name of a LoRA: expected 1 to 100 letters, digits, underscores and "

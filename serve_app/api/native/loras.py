@@ -5,7 +5,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from deployments.jobs.lora_library import LoraDescription, LoraTarget
+from deployments.jobs.lora_library import LoraDescription
 from serve_app.api.lora_effects import describe_effect, estimate_memory
 from serve_app.api.schemas.loras import (
     LoraInfo,
@@ -19,6 +19,7 @@ from serve_app.api.schemas.loras import (
 from serve_app.api.schemas.tasks import Message
 from serve_app.api.services import Services, Serving
 from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.models.lora_target import LoraTarget
 
 UPLOAD_PATH = "/api/v1/lora/upload"
 """Path of the upload, whose body may be larger than that of other routes."""

@@ -28,11 +28,8 @@ def api(tmp_path: Path) -> Iterator[TestClient]:
 
 def lora(*, width: int = WIDTH, rank: int = 4, metadata: dict[str, str] | None = None) -> bytes:
     key = "transformer.blocks.0.attn1.to_q.lora_{}.weight"
-    weights = {
-        key.format("A"): np.zeros((rank, width), np.float16),
-        key.format("B"): np.zeros((width, rank), np.float16),
-    }
-    return save(weights, metadata)
+    down, up = np.zeros((rank, width), np.float16), np.zeros((width, rank), np.float16)
+    return save({key.format("A"): down, key.format("B"): up}, metadata)
 
 
 def upload(api: TestClient, data: bytes | None = None, *, file_name: str = "style.safetensors", **fields: str) -> Any:
