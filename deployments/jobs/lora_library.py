@@ -28,12 +28,12 @@ from wan22_bridge.models.lora_files import (
     unreadable,
 )
 from wan22_bridge.models.lora_fit import LoraSummary, check_is_lora, find_misfit, summarize
-from wan22_bridge.models.lora_names import guess_expert
-from wan22_bridge.models.lora_target import LoraTarget
+from wan22_bridge.models.lora_names import LoraTarget, guess_expert
 from wan22_bridge.models.safetensors_header import UnreadableHeader, parse_header
 
 logger = logging.getLogger("ray.serve")
 
+_COPY_BYTES = 2**20
 _LEFTOVER_RETENTION_SECONDS = 24 * 3600.0
 """Age at which the temporary file of an interrupted upload is removed."""
 
@@ -132,8 +132,8 @@ class LoraLibrary:
             self._remove_leftovers()
             with locked(self._folder / ".lock"):
                 replaced = self._check_replaceable(path, name, expert, replace)
-                with atomic_path(path) as temporary, temporary.open("wb") as target:
-                    shutil.copyfileobj(file, target, 2**20)
+                with atomic_path(path) as temporary, temporary.open("wb") as copy:
+                    shutil.copyfileobj(file, copy, _COPY_BYTES)
                 for old in replaced:
                     old.unlink(missing_ok=True)
         except OSError as exc:

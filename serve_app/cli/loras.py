@@ -8,7 +8,7 @@ import typer
 from serve_app.cli.client import DEFAULT_URL, Client
 from serve_app.cli.options import AsJson, Url
 from serve_app.cli.terminal import print_json, print_rows, reporting_errors, say
-from wan22_bridge.models.lora_target import LoraTarget
+from wan22_bridge.models.lora_names import LoraTarget
 
 app = typer.Typer(no_args_is_help=True, help="List, upload and delete the LoRAs of a running service.")
 

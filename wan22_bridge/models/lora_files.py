@@ -25,6 +25,8 @@ EXPERT_ENDINGS: Mapping[Expert | None, str] = {
 }
 """Ending of a file's name, before the suffix, by its expert. None stands for both experts."""
 _NAME = re.compile(r"[\w-](?:[\w. -]{0,98}[\w-])?")
+_MAX_NAME_BYTES = 200
+"""File systems limit the bytes of a file's name, with its endings, to 255."""
 _TYPES = re.compile(r"(?<![a-z])(ti2v|t2v|i2v)(?![a-z])", re.IGNORECASE)
 _TYPE_OF = {"ti2v": ModelType.TI2V, "t2v": ModelType.T2V, "i2v": ModelType.I2V}
 
@@ -74,7 +76,7 @@ def is_lora_name(name: str) -> bool:
 
     A name has letters, digits, `_` and `-`, and dots and spaces between them.
     """
-    return _NAME.fullmatch(name) is not None
+    return _NAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def split_file_name(file_name: str) -> tuple[str, Expert | None]:

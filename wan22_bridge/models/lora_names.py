@@ -1,6 +1,7 @@
-"""Names of uploaded LoRA files: the expert that they tell."""
+"""The experts that an uploaded LoRA file is for, as its name or its sender tells."""
 
 import re
+from enum import StrEnum
 
 from wan22_bridge.experts import Expert
 
@@ -11,6 +12,19 @@ _TOLD = re.compile(
     rf"(?=$|[{_SEPARATORS}])"
 )
 """`high_noise` and `HIGH` anywhere, and `high` at the end. Elsewhere it may be part of `high-contrast`."""
+
+
+class LoraTarget(StrEnum):
+    """The experts that an uploaded file is for."""
+
+    BOTH = "both"
+    HIGH_NOISE = "high_noise"
+    LOW_NOISE = "low_noise"
+
+    @property
+    def expert(self) -> Expert | None:
+        """The one expert; None stands for both."""
+        return None if self is LoraTarget.BOTH else Expert[self.name]
 
 
 def guess_expert(named: tuple[str, Expert | None]) -> tuple[str, Expert | None]:

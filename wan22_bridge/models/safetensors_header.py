@@ -12,7 +12,7 @@ from typing import IO, Any
 MAX_HEADER_BYTES = 16 * 2**20
 """Maximum size of a header. The header of a large LoRA has less than one megabyte."""
 _LENGTH = struct.Struct("<Q")
-_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8} | {
+_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8} | {
     f"{kind}{bits}": bits for kind in ("I", "U", "F") for bits in (16, 32, 64)
 }
 _BITS |= {"BF16": 16, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}

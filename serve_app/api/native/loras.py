@@ -18,8 +18,8 @@ from serve_app.api.schemas.loras import (
 )
 from serve_app.api.schemas.tasks import Message
 from serve_app.api.services import Services, Serving
-from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.models.lora_target import LoraTarget
+from wan22_bridge.errors import InvalidRequest, StorageFailed
+from wan22_bridge.models.lora_names import LoraTarget
 
 UPLOAD_PATH = "/api/v1/lora/upload"
 """Path of the upload, whose body may be larger than that of other routes."""
@@ -74,6 +74,8 @@ async def upload(request: Request, serving: Serving) -> LoraUpload:
             return await run_in_threadpool(_store, serving, file, fields)
     except HTTPException as exc:
         raise InvalidRequest(f"The form can't be read: {exc.detail}", code="invalid_form") from exc
+    except OSError as exc:  # the form is written to a temporary file while it arrives
+        raise StorageFailed(f"The upload could not be received: {exc.strerror}.") from exc
 
 
 @router.get("/{name}/status")

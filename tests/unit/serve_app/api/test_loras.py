@@ -131,7 +131,9 @@ def test_a_lora_in_use_is_not_replaced(api: TestClient) -> None:
     assert api.get("/api/v1/lora/style/status").json()["rank"] == 4
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "../a", "a\\b", ".a", "a.", " ", "a" * 101, "a\nb", "a%", "a:b", "a\0"])
+@pytest.mark.parametrize(
+    "name", ["a/b", "..", "../a", "a\\b", ".a", "a.", " ", "a" * 101, "a\nb", "a%", "a:b", "a\0", "字" * 80]
+)
 def test_a_name_that_is_no_file_name_is_rejected(name: str, api: TestClient, tmp_path: Path) -> None:
     error = check_rejection(upload(api, name=name), 400, "invalid_lora_name")
     assert error["param"] == "name"
@@ -228,7 +230,7 @@ def test_a_file_of_an_unsupported_kind_is_listed_with_its_problem(api: TestClien
     assert api.post("/api/v1/lora/lokr/preview").json()["compatible"] is False
 
 
-@pytest.mark.parametrize("name", ["none", "..%2Fjobs", "%2E%2E", "a%00b", "a" * 300])
+@pytest.mark.parametrize("name", ["none", "..%2Fjobs", "%2E%2E", "a%00b", "a" * 300, "字" * 99])
 def test_an_unknown_lora_is_not_found(name: str, api: TestClient) -> None:
     for method, path in (
         ("GET", "status"),
