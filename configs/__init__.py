@@ -22,3 +22,8 @@ def previews_file() -> Traversable:
 def times_file() -> Traversable:
     """Returns the run and load times of models, for simulations."""
     return files(__name__) / "times.yaml"
+
+
+def prompts_file() -> Traversable:
+    """Returns the prompt guide: what a prompt should mention, and phrases for it."""
+    return files(__name__) / "prompts.yaml"

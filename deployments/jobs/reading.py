@@ -1,9 +1,10 @@
 """Queries over the jobs. Each method is one short transaction that changes nothing."""
 
+import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, select
+from sqlalchemy import Connection, Select, Text, and_, bindparam, cast, func, select
 
 from deployments.jobs.database import Database
 from deployments.jobs.job import ClaimState, Job, JobState, Priority
@@ -103,6 +104,16 @@ class JobReader:
                 ]
                 self._run_times[model] = version, found
         return found
+
+    def using_lora(self, name: str) -> list[Job]:
+        """Returns the pending and running jobs that use a LoRA, oldest first."""
+        open_jobs = select(jobs).where(
+            jobs.c.state.in_((JobState.PENDING, JobState.PROCESSING)),
+            cast(jobs.c.params, Text).contains(json.dumps(name), autoescape=True),
+        )
+        with self._database.reading() as connection:
+            found = read_jobs(connection, open_jobs.order_by(jobs.c.number))
+        return [job for job in found if any(use.name == name for use in job.params.loras)]
 
     def claim_state(self, job_id: str, fencing_token: int) -> ClaimState:
         """Returns the state of a claim, which its generator polls while it works."""

@@ -14,6 +14,7 @@ from wan22_bridge.hashing import hash_values
 from wan22_bridge.media.images import check_image
 from wan22_bridge.media.videos import check_video, is_video
 from wan22_bridge.models.lora_files import find_lora
+from wan22_bridge.models.lora_fit import check_fit
 from wan22_bridge.models.prompt_tokens import PromptTokens
 from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo, change_prompt, resolve_params
 from wan22_bridge.types import INPUTS, GenerationParams
@@ -210,9 +211,10 @@ class JobService:
         return replace(params, prompt_tokens_dropped=dropped)
 
     def _store_job(self, contents: Iterable[bytes], new: NewJob) -> Job:
-        """Stores a job's inputs, then the job."""
+        """Checks a job's LoRAs, and stores its inputs, then the job."""
+        spec = next(spec for spec in self._served if spec.id == new.params.model)
         for use in new.params.loras:
-            find_lora(self._storage.work.loras, use.name)
+            check_fit(find_lora(self._storage.work.loras, use.name), spec)
         for content in contents:
             self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` spares it
         return self._store.writer.submit(new)

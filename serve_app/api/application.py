@@ -17,7 +17,7 @@ from serve_app.api.http.methods import Methods
 from serve_app.api.http.proxies import ReverseProxies, prefixed
 from serve_app.api.live import events
 from serve_app.api.live.feed import Feed
-from serve_app.api.native import generation, models, outputs, queue, uploads
+from serve_app.api.native import generation, loras, models, outputs, prompts, queue, uploads
 from serve_app.api.openai import remakes, videos, waiting
 from serve_app.api.services import Services
 from serve_app.settings import Settings
@@ -55,10 +55,15 @@ def make_api(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.feed = feed
-    app.add_middleware(BodyLimit, max_bytes=int(services.settings.max_upload_mb * 1e6))
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=int(services.settings.max_upload_mb * 1e6),
+        max_bytes_of_path={loras.UPLOAD_PATH: int(services.settings.max_lora_upload_mb * 1e6)},
+    )
     _add_manners(app, services.settings)
     add_error_handlers(app)
-    for module in (generation, uploads, queue, outputs, models, videos, remakes, waiting, events, operations):
+    native = (generation, uploads, queue, outputs, models, loras, prompts)
+    for module in (*native, videos, remakes, waiting, events, operations):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)

@@ -8,6 +8,7 @@ from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import HTTPConnection
 
+from deployments.jobs.lora_library import LoraLibrary
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
@@ -29,6 +30,7 @@ class Services:
     store: JobStore
     storage: Storage
     jobs: JobService
+    loras: LoraLibrary
     served: Sequence[ModelSpec]
     replicas: ReplicaRegistry
     dispatcher: DeploymentHandle[Any]
@@ -54,6 +56,7 @@ class Services:
             store=store,
             storage=storage,
             jobs=JobService(store, storage, served, prompt_tokens=PromptTokens(settings.models_dir)),
+            loras=LoraLibrary(store, storage.work.loras, served),
             served=served,
             replicas=ReplicaRegistry(store.database),
             dispatcher=dispatcher,

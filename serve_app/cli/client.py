@@ -15,6 +15,8 @@ import httpx
 DEFAULT_URL = "http://127.0.0.1:8000"
 _RECONNECT_SECONDS = 60.0
 """Maximum time to reconnect a broken event stream. A service that restarts resumes its jobs."""
+_UPLOAD_TIMEOUT = httpx.Timeout(600, connect=5)
+"""Timeout of a LoRA's upload: the service copies gigabytes after it has received them."""
 _JOB_ID = re.compile(r"\w[\w.-]*", re.ASCII)
 """Job ids become file names, so an id from another server must not name a folder."""
 
@@ -126,6 +128,37 @@ class Client:
         """Deletes a job that does not run, and its video; returns the service's message."""
         with self._explained():
             return str(self._call("DELETE", f"/api/v1/queue/{quote(task_id, safe='')}")["message"])
+
+    def upload(self, path: Path) -> dict[str, Any]:
+        """Uploads an image or a video; returns its description, with its id."""
+        with self._explained(), path.open("rb") as file:
+            return self._call("POST", "/api/v1/uploads", files={"file": (path.name, file)})
+
+    def outputs(self, *, limit: int) -> list[dict[str, Any]]:
+        """Reads the newest videos, newest first."""
+        with self._explained():
+            return list(self._call("GET", "/api/v1/outputs", params={"limit": limit})["videos"])
+
+    def delete_output(self, task_id: str) -> str:
+        """Deletes a video and its job; returns the service's message."""
+        with self._explained():
+            return str(self._call("DELETE", f"/api/v1/outputs/{quote(task_id, safe='')}")["message"])
+
+    def loras(self) -> list[dict[str, Any]]:
+        """Reads the LoRAs, sorted by name."""
+        with self._explained():
+            return list(self._call("GET", "/api/v1/lora/list")["loras"])
+
+    def upload_lora(self, path: Path, fields: Mapping[str, str]) -> dict[str, Any]:
+        """Uploads a LoRA; returns the service's answer."""
+        with self._explained(), path.open("rb") as file:
+            files = {"file": (path.name, file)}
+            return self._call("POST", "/api/v1/lora/upload", data=dict(fields), files=files, timeout=_UPLOAD_TIMEOUT)
+
+    def delete_lora(self, name: str) -> str:
+        """Deletes a LoRA; returns the service's message."""
+        with self._explained():
+            return str(self._call("DELETE", f"/api/v1/lora/{quote(name, safe='')}")["message"])
 
     def models(self) -> list[dict[str, Any]]:
         """Reads the served models."""

@@ -1,5 +1,6 @@
 """Commands for jobs of a running service: `wan22 generate`, `wan22 jobs` and `wan22 cancel`."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,7 +12,7 @@ from serve_app.cli.following import follow_job
 from serve_app.cli.options import AsJson, Url
 from serve_app.cli.output_file import UnusableOutput, check_folder, check_output, describe_failure, open_output
 from serve_app.cli.terminal import fail, print_json, print_rows, reporting_errors, say, warn
-from wan22_bridge.options import DEFAULT_STRENGTH
+from wan22_bridge.options import DEFAULT_STRENGTH, SchedulerName, StepCache
 
 _OWN_OPTIONS = {"output", "as_json", "url"}
 """Options of `generate` that are not fields of the request."""
@@ -22,12 +23,20 @@ def _input_file(option: str, description: str) -> Any:
     return typer.Option(option, exists=True, dir_okay=False, readable=True, help=description)
 
 
-def _parse_lora(text: str) -> dict[str, Any]:
-    name, given, strength = text.partition("=")
+def parse_lora(text: str) -> dict[str, Any]:
+    """Returns the request's field for NAME[:STRENGTH[:STRENGTH_2]]; `=` may stand for the first colon.
+
+    Raises:
+        typer.BadParameter: the text does not have that form.
+    """
+    name, *strengths = re.split("[:=]", text)
     try:
-        return {"name": name} | ({"strength": float(strength)} if given else {})
+        values = [float(strength) for strength in strengths]
     except ValueError:
-        raise typer.BadParameter(f"{text}: expected NAME or NAME=STRENGTH, such as {name}=0.8.") from None
+        values = []
+    if len(values) != len(strengths) or len(values) > 2:
+        raise typer.BadParameter(f"{text}: expected NAME[:STRENGTH[:STRENGTH_2]], such as {name}:0.8.")
+    return {"name": name} | dict(zip(("strength", "strength_2"), values, strict=False))
 
 
 def generate(
@@ -57,6 +66,21 @@ def generate(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 100. Default: the model's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the noise. Default: random.")] = None,
+    fps: Annotated[int | None, typer.Option(help="Frames per second, 1 to 120. Default: the model's.")] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="Description of what the video must not show. Default: the model's.")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option("--guidance", help="Guidance scale; 1 or less switches guidance off. Default: the model's."),
+    ] = None,
+    guidance_scale_2: Annotated[
+        float | None, typer.Option("--guidance-2", help="Guidance scale of the low-noise expert. Default: --guidance.")
+    ] = None,
+    scheduler: Annotated[SchedulerName | None, typer.Option(help="Sampler. Default: unipc.")] = None,
+    step_cache: Annotated[
+        StepCache | None, typer.Option(help="Step-cache method, faster and less exact. Default: none.")
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Named set of defaults, such as lightning; see `wan22 models served`.")
     ] = None,
@@ -64,9 +88,10 @@ def generate(
         list[Any] | None,
         typer.Option(
             "--lora",
-            parser=_parse_lora,
-            metavar="NAME[=STRENGTH]",
-            help="A LoRA to apply, as NAME or NAME=STRENGTH; repeatable.",
+            parser=parse_lora,
+            metavar="NAME[:STRENGTH[:STRENGTH_2]]",
+            help="A LoRA to apply, with its strength and that for the low-noise expert, 0 to 2; repeatable. See "
+            "`wan22 loras list`.",
         ),
     ] = None,
     as_json: AsJson = False,

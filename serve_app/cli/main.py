@@ -12,15 +12,16 @@ from serve_app.cli.calibrate import calibrate
 from serve_app.cli.doctor import doctor
 from serve_app.cli.fit_preview import fit_preview
 from serve_app.cli.jobs import cancel, generate, jobs
+from serve_app.cli.loras import app as loras
 from serve_app.cli.models import app as models
+from serve_app.cli.outputs import app as outputs
+from serve_app.cli.outputs import upload
 from serve_app.cli.plan import plan
 from serve_app.cli.queue import app as queue
 from serve_app.cli.simulate import simulate
 from serve_app.cli.terminal import fail, say, show_error
 
-app = typer.Typer(
-    name="wan22", help="Wan2.2 video generation on your own machines.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(name="wan22", help="Wan2.2 video generation on your own machines.", no_args_is_help=True)
 
 
 @app.command()
@@ -53,7 +54,10 @@ app.command()(generate)
 app.command()(jobs)
 app.command()(cancel)
 app.add_typer(queue, name="queue")
+app.add_typer(outputs, name="outputs")
+app.command()(upload)
 app.add_typer(models, name="models")
+app.add_typer(loras, name="loras")
 app.command()(plan)
 app.command()(doctor)
 app.command()(calibrate)

@@ -1,4 +1,4 @@
-"""Sections of the settings: the entries of `models:`, `generator:` and `scheduling:`."""
+"""Sections of the settings: the entries of `models:`, `generator:`, `scheduling:` and `prompt_enhancer:`."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -99,6 +99,22 @@ class GeneratorSettings(Strict):
             compiled=self.compiled,
             parallel_degree=self.parallel_degree,
         )
+
+
+class PromptEnhancerSettings(Strict):
+    """A language model that enhances prompts on request, behind an endpoint that is compatible with OpenAI's chat API.
+
+    Without this section, prompts are enhanced by the rules of configs/prompts.yaml.
+    """
+
+    url: str = Field(pattern=r"^https?://[^/\s]+")
+    """Base URL of the API, such as `http://127.0.0.1:11434/v1`. The service calls `URL/chat/completions`."""
+    model: str = Field(min_length=1)
+    """Name of the model at the endpoint."""
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds the endpoint's key. By default no key is sent."""
+    timeout_seconds: float = Field(default=30, gt=0)
+    """Time after which a call of the endpoint fails."""
 
 
 class SchedulingSettings(Strict):

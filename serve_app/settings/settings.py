@@ -9,7 +9,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
-from serve_app.settings.sections import GeneratorSettings, ModelEntry, SchedulingSettings, Strict, to_entry
+from serve_app.settings.sections import (
+    GeneratorSettings,
+    ModelEntry,
+    PromptEnhancerSettings,
+    SchedulingSettings,
+    Strict,
+    to_entry,
+)
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.errors import ConfigurationError, ModelMissing
 from wan22_bridge.fetching.downloads import ensure_model
@@ -44,6 +51,8 @@ class Settings(Strict):
     """Settings of the generators, whose replicas run the jobs."""
     scheduling: SchedulingSettings = SchedulingSettings()
     """Limits on overtaking in the job queue."""
+    prompt_enhancer: PromptEnhancerSettings | None = None
+    """Language model that enhances prompts on request. By default prompts are enhanced by rules, without a model."""
     max_running_jobs: int = Field(default=1, ge=1)
     """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
     `generator.num_gpus`."""
@@ -57,6 +66,8 @@ class Settings(Strict):
     """Time that a generator may take to start a job, including the start of its replica."""
     max_upload_mb: float = Field(default=32, gt=0)
     """Maximum size of a request's body in megabytes of 10^6 bytes. Larger requests are rejected."""
+    max_lora_upload_mb: float = Field(default=4000, gt=0)
+    """Maximum size of an uploaded LoRA in megabytes of 10^6 bytes."""
     cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = Field(default=[])
     """Origins of web pages on other hosts that may call the API from a browser, such as `https://studio.example`. `*`
     stands for all origins. By default none."""

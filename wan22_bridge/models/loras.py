@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.lora_files import LoraFiles, find_lora
+from wan22_bridge.models.lora_fit import incompatible
 from wan22_bridge.types import LoraUse
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class LoraRack:
         try:
             for name in wanted:
                 if name not in present:
-                    _load_adapter(module, name, _read(self._files[name.partition("@")[0]], expert))
+                    files = next(files for files in self._files.values() if files.adapter == name)
+                    _load_adapter(module, files, _read(files, expert))
         except InvalidRequest:
             unload_loras(module)
             raise
@@ -87,7 +89,7 @@ class LoraRack:
             strength = use.strength_on(expert)
             files = self._files[use.name]
             if strength and files.of(expert) is not None:
-                wanted[f"{use.name}@{files.identity}"] = strength
+                wanted[files.adapter] = strength
         return wanted
 
 
@@ -97,21 +99,19 @@ def unload_loras(expert: WanTransformer3DModel) -> None:
         expert.unload_lora()
 
 
-def _load_adapter(expert: WanTransformer3DModel, name: str, weights: dict[str, torch.Tensor]) -> None:
-    _check(expert, name.partition("@")[0], weights)
+def _load_adapter(expert: WanTransformer3DModel, files: LoraFiles, weights: dict[str, torch.Tensor]) -> None:
+    _check(expert, files.name, weights)
     prefixed = {f"transformer.{key}": value for key, value in weights.items()}
     try:
         with warnings.catch_warnings():
             # Several LoRAs at once are intended, and no LoRA is ever merged into the weights.
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated")
-            expert.load_lora_adapter(prefixed, prefix="transformer", adapter_name=name)
+            expert.load_lora_adapter(prefixed, prefix="transformer", adapter_name=files.adapter)
     except (ValueError, RuntimeError, KeyError) as exc:
-        raise _incompatible(
-            name.partition("@")[0], f"the weights can't be loaded: {str(exc).partition(chr(10))[0][:200]}"
-        ) from exc
-    _restore_precision(expert, name, weights)
-    logger.info("Loaded the LoRA %s", name, extra={"action": "lora_loaded"})
+        raise _incompatible(files.name, f"the weights can't be loaded: {str(exc).partition(chr(10))[0][:200]}") from exc
+    _restore_precision(expert, files.adapter, weights)
+    logger.info("Loaded the LoRA %s", files.name, extra={"action": "lora_loaded"})
 
 
 def _restore_precision(expert: WanTransformer3DModel, name: str, weights: Mapping[str, torch.Tensor]) -> None:
@@ -184,9 +184,4 @@ def _channels(layer: torch.nn.Linear | torch.nn.Conv3d) -> tuple[int, int]:
 
 
 def _incompatible(name: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"The LoRA {name} can't be used with this model: {reason}.",
-        code="lora_incompatible",
-        param="loras",
-        suggestions=["Use a LoRA that was trained for this model."],
-    )
+    return incompatible(name, f"can't be used with this model: {reason}")

@@ -1,6 +1,7 @@
 """Requests: their validation, and their conversion into complete parameters."""
 
 from wan22_bridge.requests.model_choice import AUTO, choose_model
+from wan22_bridge.requests.prompts import require_prompt
 from wan22_bridge.requests.request import GenerationRequest, InputImage, InputVideo
 from wan22_bridge.requests.resolving import change_prompt, resolve_params
 
@@ -11,5 +12,6 @@ __all__ = [
     "InputVideo",
     "change_prompt",
     "choose_model",
+    "require_prompt",
     "resolve_params",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,15 @@ _FILE_FIELDS = ("image", "end_image", "video", "input_reference", "file")
 class BodyLimit:
     """ASGI middleware that rejects a body over the size limit without reading it to its end.
 
+    Some paths may have a limit of their own.
+
     It replaces FastAPI's own `max_body_size`, because that responds in plain text, without the error body.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of_path: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_bytes_of_path = max_bytes_of_path or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application, and counts the bytes of the body that it reads.
@@ -39,15 +43,16 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"")
+        limit = self._max_bytes_of_path.get(scope["path"], self._max_bytes)
         count = 0
 
         async def counted() -> Message:
             nonlocal count
             message = await receive()
             count += len(message.get("body", b""))
-            if count > self._max_bytes or (declared.isdigit() and int(declared) > self._max_bytes):
+            if count > limit or (declared.isdigit() and int(declared) > limit):
                 raise PayloadTooLarge(
-                    f"The request's body is larger than the limit of {self._max_bytes / 1e6:g} MB.",
+                    f"The request's body is larger than the limit of {limit / 1e6:g} MB.",
                     suggestions=["Scale an image down, or send it as JPEG.", "Scale a video down, or shorten it."],
                 )
             return message

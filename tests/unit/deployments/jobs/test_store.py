@@ -1,6 +1,7 @@
 """The job store, on SQLite and on PostgreSQL."""
 
 import threading
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -294,6 +295,21 @@ def test_pruned_events_do_not_reset_the_sequence(store: JobStore, clock: Clock) 
     assert store.events.prune(older_than_seconds=50) == 1
     store.writer.submit(make_job())
     assert [event.sequence for event in store.events.after(0)] == [last + 1]
+
+
+def test_open_jobs_that_use_a_lora_are_found_by_its_exact_name(store: JobStore) -> None:
+    def submit(*names: str, **changes: Any) -> str:
+        params = make_params(loras=[{"name": name} for name in names], **changes)
+        return store.writer.submit(make_job(params=params)).id
+
+    first, both, running, ended = submit("a_b"), submit("x", "a_b"), submit("a_b"), submit("a_b")
+    submit("axb"), submit("a_b c"), submit(prompt='"a_b"'), submit("ü%")
+    store.runner.claim(running, lease_seconds=10)
+    store.writer.request_cancel(ended)
+
+    assert [job.id for job in store.reader.using_lora("a_b")] == [first, both, running]
+    assert len(store.reader.using_lora("ü%")) == 1
+    assert store.reader.using_lora("a") == []
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "sqlite://"])

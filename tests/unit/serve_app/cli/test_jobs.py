@@ -199,4 +199,4 @@ def test_progress_in_a_terminal_has_no_escape_sequence_of_the_service(
 def test_a_strength_of_a_lora_that_is_no_number_is_rejected(fake: FakeService) -> None:
     done = run(fake, "generate", "x", "--lora", "neon=much")
     assert (done.exit_code, fake.requests) == (2, [])
-    assert "neon=0.8" in done.stderr
+    assert "neon:0.8" in done.stderr
