@@ -87,6 +87,10 @@ class GenerationParams(GenerationOptions[Never]):
     `end_image`."""
     prompt_tokens_dropped: int | None = None
     """Tokens of the prompt beyond the text encoder's limit, which the model does not see; None if unknown."""
+    is_mock: bool = False
+    """Whether the video is a placeholder that says so, made without a model."""
+    mock_reason: str | None = None
+    """Error because of which a placeholder takes the video's place; None if a placeholder was asked for."""
 
     def __post_init__(self) -> None:
         """Checks that every option is decided, and gives `fps` one form, because hashes cover it.

@@ -11,7 +11,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
-from deployments.dispatch.claiming import JobClaimer
+from deployments.dispatch.claiming import JobClaimer, MockClaimer
 from deployments.dispatch.config import DispatcherConfig
 from deployments.dispatch.metrics import QueueMetrics
 from deployments.dispatch.model_downloads import ModelDownloads
@@ -62,6 +62,7 @@ class Dispatcher:
         self._downloads = ModelDownloads(store, downloader, served)
         self._relays = Relays(config, store, storage, generators, slots, metrics)
         self._claimer = JobClaimer(config, store, slots, self._relays, metrics)
+        self._mock_claimer = MockClaimer(config, store, self._relays, metrics)
         self._monitor = Monitor(
             store,
             slots,
@@ -95,6 +96,7 @@ class Dispatcher:
             try:
                 await self._do_periodic_work()
                 claimed = await self._claimer.claim_next(self._usable_models())
+                claimed |= await self._mock_claimer.claim_next()
             except (SQLAlchemyError, OSError):
                 logger.exception("The database did not answer", extra={"action": "store_failed"})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -108,7 +110,7 @@ class Dispatcher:
         if self._tidying.is_due():
             self._tidy_task = asyncio.create_task(self._tidy())
         if self._check.is_due():
-            self._monitor.start_check(self._relays.all, self._usable_models())
+            self._monitor.start_check(self._relays.on_slots, self._usable_models())
 
     async def _tidy(self) -> None:
         """Removes what nobody needs, in a task beside the loop because an unreachable bucket takes minutes to fail."""

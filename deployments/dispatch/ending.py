@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.job import Job, JobNotFound, JobState
 from deployments.jobs.store import JobStore
 from deployments.messages import Completed, Failed, Message, Preempted
@@ -40,9 +41,8 @@ class ClaimEnding:
             self.outcome = "yielded"  # dashboards know this name
             self._storage.remove_claim(job_id, token)
         elif isinstance(message, Failed):
-            runner.fail(job_id, token, message.error)
+            self._fail(message.error)
             self.outcome = "failed"
-            self._storage.remove_outputs(job_id)
         else:
             runner.mark_cancelled(job_id, token)
             self.outcome = "cancelled"
@@ -64,11 +64,19 @@ class ClaimEnding:
         """
         job_id, token = self._job.id, self._job.fencing_token
         if self._job.attempt >= self._max_attempts:
-            self._store.runner.fail(job_id, token, error)
-            self._storage.remove_outputs(job_id)
+            self._fail(error)
         else:
             self._store.runner.release(job_id, token, count_attempt=True)
             self._storage.remove_claim(job_id, token)
+
+    def _fail(self, error: dict[str, Any]) -> None:
+        """Fails the job, or lets it end with a mock video if the operator has allowed that for such an error."""
+        job_id, token, runner = self._job.id, self._job.fencing_token, self._store.runner
+        if not self._job.params.is_mock and GenerationMode.read(self._store.settings).replaces(error):
+            runner.mock(job_id, token, error["message"])
+        else:
+            runner.fail(job_id, token, error)
+        self._storage.remove_outputs(job_id)
 
     def discard(self) -> None:
         """Removes the files of a lost claim, unless they are the job's video.

@@ -12,6 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.downloader import Availability, Presence
+from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.store import JobStore
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.types import Progress, Stage
@@ -71,7 +72,7 @@ class ModelDownloads:
                 await self._downloader.stop.remote(model_id)
                 self._started.discard(model_id)
         elif is_needed and model_id in self._started and found.error is not None:
-            await asyncio.to_thread(self._store.writer.fail_pending, model_id, found.error)
+            await asyncio.to_thread(self._fail_pending, model_id, found.error)
             self._started.discard(model_id)
         elif is_needed:
             self._started.add(model_id)
@@ -79,6 +80,13 @@ class ModelDownloads:
             await self._downloader.start.remote(model_id, for_jobs=True)
         else:
             self._started.discard(model_id)
+
+    def _fail_pending(self, model_id: str, error: dict[str, Any]) -> None:
+        """Fails the pending jobs of a model, or turns them into mock jobs if the operator has allowed that."""
+        if GenerationMode.read(self._store.settings).replaces(error):
+            self._store.writer.mock_pending(model_id, error["message"])
+        else:
+            self._store.writer.fail_pending(model_id, error)
 
     async def _report(self, model_id: str, progress: Progress) -> None:
         """Writes the progress to the pending jobs, at intervals because each report is one event for each job."""

@@ -51,7 +51,7 @@ class Monitor:
         """Starts a check, unless the previous one still runs.
 
         Args:
-            relays: the relays of all running jobs.
+            relays: the relays of all running jobs that need a slot.
             usable_models: models whose jobs could begin.
         """
         if self._task is None or self._task.done():

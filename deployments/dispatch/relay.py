@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
-from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.dispatch.ending import ClaimEnding
@@ -35,6 +35,30 @@ _RETRY_SECONDS = 1.0
 """Time between two writes while the database does not answer."""
 
 
+class MessageStream(Protocol):
+    """The messages of one job, such as Serve's response generator yields them."""
+
+    def __anext__(self) -> Awaitable[Message]:
+        """Returns the next message."""
+
+    def cancel(self) -> None:
+        """Ends the call, because nobody reads the stream any more."""
+
+
+Generate = Callable[[Job], MessageStream]
+"""Starts to generate a claimed job."""
+
+
+def calls(generator: DeploymentHandle[Any]) -> Generate:
+    """Returns a function that calls a generator deployment."""
+
+    def generate(job: Job) -> MessageStream:
+        handle = generator.options(stream=True, multiplexed_model_id=job.params.model)
+        return cast(MessageStream, handle.generate.remote(job))
+
+    return generate
+
+
 class JobRelay:
     """Relays one claim of a job until the job ends or `stop` is called."""
 
@@ -43,7 +67,7 @@ class JobRelay:
         job: Job,
         store: JobStore,
         ending: ClaimEnding,
-        generator: DeploymentHandle[Any],
+        generate: Generate,
         *,
         start_timeout_seconds: float,
     ) -> None:
@@ -64,7 +88,7 @@ class JobRelay:
         self.unavailable = False
         """Whether the generator's deployment could not start."""
         self._store = store
-        self._generator = generator
+        self._generate = generate
         self._start_timeout_seconds = start_timeout_seconds
         self._stop = asyncio.Event()
         self._claimed_at = time.time()
@@ -84,10 +108,9 @@ class JobRelay:
 
     async def _call_generator(self) -> None:
         extra = {"action": "generator_died", "job_id": self.job.id}
-        stream: DeploymentResponseGenerator[Message] | None = None
+        stream: MessageStream | None = None
         try:
-            handle = self._generator.options(stream=True, multiplexed_model_id=self.job.params.model)
-            stream = cast(DeploymentResponseGenerator[Message], handle.generate.remote(self.job))
+            stream = self._generate(self.job)
             await self._relay(stream)
         except DeploymentUnavailableError:
             logger.exception("The generator of job %s can't start", self.job.id, extra=extra)
@@ -101,9 +124,9 @@ class JobRelay:
             await _retry(self.ending.give_back, INTERRUPTED)
         finally:
             if stream is not None:
-                stream.cancel()  # type: ignore[no-untyped-call]
+                stream.cancel()
 
-    async def _relay(self, stream: "DeploymentResponseGenerator[Message]") -> None:
+    async def _relay(self, stream: MessageStream) -> None:
         """Writes the generator's messages into the store until the last one, or until `stop` is called.
 
         Raises:
@@ -120,11 +143,9 @@ class JobRelay:
         finally:
             stop.cancel()
 
-    async def _next_message(
-        self, stream: "DeploymentResponseGenerator[Message]", stop: "asyncio.Task[Any]"
-    ) -> Message | None:
+    async def _next_message(self, stream: MessageStream, stop: "asyncio.Task[Any]") -> Message | None:
         """Waits for the next message; returns None if `stop` ends first."""
-        received = asyncio.ensure_future(anext(stream))
+        received = asyncio.ensure_future(stream.__anext__())
         timeout = None if self.begun else self._start_timeout_seconds
         done, _ = await asyncio.wait({received, stop}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if received in done:

@@ -11,8 +11,9 @@ from ray.serve.handle import DeploymentHandle
 from deployments.dispatch.config import DispatcherConfig
 from deployments.dispatch.ending import ClaimEnding
 from deployments.dispatch.metrics import QueueMetrics
-from deployments.dispatch.relay import INTERRUPTED, JobRelay
-from deployments.jobs.job import Job, LeaseLost
+from deployments.dispatch.mocking import MockGenerator
+from deployments.dispatch.relay import INTERRUPTED, JobRelay, calls
+from deployments.jobs.job import Job, LeaseLost, scheduled_model
 from deployments.jobs.store import JobStore
 from deployments.scheduling.slots import Slots
 from deployments.storage.protocol import Storage
@@ -39,10 +40,12 @@ class Relays:
         self.wake = asyncio.Event()
         """Wakes the dispatcher's loop, because a slot became free or the relays were stopped."""
         self._config = config
-        self._store, self._storage, self._generators = store, storage, generators
+        self._store, self._storage = store, storage
+        self._generate = {kind: calls(handle) for kind, handle in generators.items()}
+        self._mocks = MockGenerator(store, storage)
         self._slots, self._metrics = slots, metrics
-        self._tasks: dict[asyncio.Task[None], tuple[JobRelay, int]] = {}
-        """The relay and the slot number of each running task."""
+        self._tasks: dict[asyncio.Task[None], tuple[JobRelay, int | None]] = {}
+        """The relay and the slot number of each running task; None for mock jobs, which need no slot."""
         self._unavailable_until: dict[ModelType, float] = {}
         self._stopping = False
 
@@ -54,14 +57,24 @@ class Relays:
     @property
     def are_full(self) -> bool:
         """Whether as many jobs run here as may run at once."""
-        return len(self._tasks) >= self._config.slots
+        return len(self.on_slots) >= self._config.slots
 
-    def start(self, job: Job, slot: int) -> None:
-        """Starts the relay of a claimed job."""
+    @property
+    def on_slots(self) -> list[JobRelay]:
+        """The relays of the running jobs that need a slot: all but the mock jobs."""
+        return [relay for relay, slot in self._tasks.values() if slot is not None]
+
+    @property
+    def mock_count(self) -> int:
+        """Number of running mock jobs."""
+        return len(self._tasks) - len(self.on_slots)
+
+    def start(self, job: Job, slot: int | None) -> None:
+        """Starts the relay of a claimed job; a mock job has no slot."""
         ending = ClaimEnding(job, self._store, self._storage, max_attempts=self._config.max_attempts)
-        generator = self._generators[job.params.model_type]
+        generate = self._mocks.generate if job.params.is_mock else self._generate[job.params.model_type]
         timeout_seconds = self._config.start_timeout_seconds
-        relay = JobRelay(job, self._store, ending, generator, start_timeout_seconds=timeout_seconds)
+        relay = JobRelay(job, self._store, ending, generate, start_timeout_seconds=timeout_seconds)
         if self._stopping:
             relay.stop()
         task = asyncio.create_task(relay.run())
@@ -86,7 +99,7 @@ class Relays:
     def update_slots(self) -> None:
         """Updates the expected ends of the running jobs on their slots."""
         for relay, slot in self._tasks.values():
-            if relay.ends_at is not None:
+            if slot is not None and relay.ends_at is not None:
                 self._slots.expect(slot, ends_at=relay.ends_at)
 
     async def renew_leases(self) -> None:
@@ -117,8 +130,9 @@ class Relays:
     def _record_end(self, task: "asyncio.Task[None]") -> None:
         relay, slot = self._tasks.pop(task)
         job = relay.job
-        self._metrics.ended(job.params.model, relay.ending.outcome, relay.ending.timings)
-        self._slots.end(slot, holds=relay.ended, load_seconds=relay.load_seconds)
+        self._metrics.ended(scheduled_model(job.params), relay.ending.outcome, relay.ending.timings)
+        if slot is not None:
+            self._slots.end(slot, holds=relay.ended, load_seconds=relay.load_seconds)
         if relay.unavailable:
             self._unavailable_until[job.params.model_type] = time.monotonic() + UNAVAILABLE_SECONDS
         if not task.cancelled() and (error := task.exception()) is not None:

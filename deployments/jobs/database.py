@@ -55,6 +55,16 @@ class Database:
             yield connection
 
     @contextmanager
+    def reading_one_state(self) -> Iterator[Connection]:
+        """Opens a transaction whose queries all see the same state of the database.
+
+        SQLite does so in any transaction, PostgreSQL at this isolation level.
+        """
+        options = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
+        with self.engine.connect().execution_options(**options) as connection:
+            yield connection
+
+    @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Opens a transaction that writes. It is on the disk when the context ends, or rolled back on an error."""
         with self.engine.connect().execution_options(**_WRITING) as connection, connection.begin():

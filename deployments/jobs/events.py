@@ -21,6 +21,23 @@ _INSERT = insert(events)
 _LAST = select(func.max(events.c.sequence))
 
 
+def describe(job: Job) -> dict[str, Any]:
+    """Returns a job's present state as the data of an event."""
+    return {
+        "state": job.state.value,
+        "model": job.params.model,
+        "stage": job.stage,
+        "progress": job.progress,
+        "current_step": job.current_step,
+        "total_steps": job.total_steps,
+        "eta_seconds": job.eta_seconds,
+        "attempt": job.attempt,
+        "cancel_requested": job.cancel_requested,
+        "error": job.error,
+        "is_mock": job.params.is_mock,
+    }
+
+
 class EventLog:
     """Appends events to the log and reads them."""
 
@@ -30,19 +47,7 @@ class EventLog:
 
     def append(self, connection: Connection, job: Job, kind: str = "updated") -> None:
         """Appends a job's present state, in the transaction that changed the job."""
-        data = {
-            "state": job.state.value,
-            "model": job.params.model,
-            "stage": job.stage,
-            "progress": job.progress,
-            "current_step": job.current_step,
-            "total_steps": job.total_steps,
-            "eta_seconds": job.eta_seconds,
-            "attempt": job.attempt,
-            "cancel_requested": job.cancel_requested,
-            "error": job.error,
-        }
-        self._insert(connection, job.id, kind, data)
+        self._insert(connection, job.id, kind, describe(job))
 
     def append_to_queue(self, connection: Connection, data: Mapping[str, Any]) -> None:
         """Appends a change of the whole queue, which concerns no single job. The event's job id is empty."""

@@ -49,6 +49,15 @@ class Priority(IntEnum):
     HIGH = 1
 
 
+MOCK_MODEL = "<mock>"
+"""Name under which the scheduler and the metrics know the mock jobs of all models, which need no model and no slot."""
+
+
+def scheduled_model(params: GenerationParams) -> str:
+    """Returns the name under which a job is scheduled and counted: its model's id, or `MOCK_MODEL`."""
+    return MOCK_MODEL if params.is_mock else params.model
+
+
 JOB_ID_PREFIX = "video_"
 """The beginning of every job id, which distinguishes it from an upload id."""
 

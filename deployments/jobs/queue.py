@@ -104,7 +104,7 @@ class JobQueue:
     def is_paused(self) -> bool:
         """Returns whether the queue is paused."""
         with self._database.reading() as connection:
-            return _read_paused(connection)
+            return read_paused(connection)
 
     def set_paused(self, paused: bool) -> None:
         """Pauses or resumes the queue. While it is paused, no dispatcher claims a job; running jobs continue."""
@@ -134,14 +134,15 @@ def _read_around(connection: Connection, found: list[Job]) -> QueuePage:
     """Reads the state of the queue around a page of jobs."""
     return QueuePage(
         counts=read_counts(connection, hidden=False),
-        paused=_read_paused(connection),
+        paused=read_paused(connection),
         jobs=found,
         positions=_read_positions(connection, found),
         current=next(iter(read_jobs(connection, _CURRENT)), None),
     )
 
 
-def _read_paused(connection: Connection) -> bool:
+def read_paused(connection: Connection) -> bool:
+    """Reads inside an open transaction whether the queue is paused."""
     return bool(read_setting(connection, _PAUSED, False))
 
 

@@ -1,13 +1,14 @@
 """Rows of the jobs table: finding, decoding and changing them inside a transaction."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
 from deployments.jobs.counting import COUNTED_COLUMNS, count_change
 from deployments.jobs.events import EventLog
-from deployments.jobs.job import Job, JobNotFound, JobState, Priority
+from deployments.jobs.job import MOCK_MODEL, Job, JobNotFound, JobState, Priority
 from deployments.jobs.schema import deleted_jobs, jobs
 from wan22_bridge.types import GenerationParams
 
@@ -88,6 +89,30 @@ def change_job(connection: Connection, events: EventLog, job_id: str, values: Ma
     if before is not None:
         count_change(connection, before, row)
     return job
+
+
+def pending_values(job: Job, *, count_attempt: bool) -> dict[str, Any]:
+    """Returns the columns of a job that goes back into the queue."""
+    return {
+        "state": JobState.PENDING,
+        "stage": "queued",
+        "progress": 0.0,
+        "current_step": 0,
+        "eta_seconds": None,
+        "lease_expires_at": None,
+        "attempt": job.attempt if count_attempt else job.attempt - 1,
+    }
+
+
+def mock_values(job: Job, reason: str) -> dict[str, Any]:
+    """Returns the columns of a job that waits in the queue to end with a mock video.
+
+    Args:
+        job: the job.
+        reason: message of the error with which the job would have failed.
+    """
+    params = replace(job.params, is_mock=True, mock_reason=reason)
+    return pending_values(job, count_attempt=True) | {"params": params.to_dict(), "model": MOCK_MODEL}
 
 
 def ended_values(state: JobState, now: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select, update
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import Job, JobState, LeaseLost
-from deployments.jobs.rows import change_job, ended_values, read_jobs, to_job
+from deployments.jobs.rows import change_job, ended_values, mock_values, pending_values, read_jobs, to_job
 from deployments.jobs.schema import jobs
 from wan22_bridge.types import Progress, Stage
 
@@ -123,7 +123,26 @@ class JobRunner:
             if job.cancel_requested:
                 values = ended_values(JobState.CANCELLED, self._clock())
             else:
-                values = _pending_values(job, count_attempt)
+                values = pending_values(job, count_attempt=count_attempt)
+            return change_job(connection, self._events, job_id, values)
+
+    def mock(self, job_id: str, fencing_token: int, reason: str) -> Job:
+        """Puts a running job that would fail back into the queue as a mock job. A cancelled job ends instead.
+
+        Args:
+            job_id: id of the job.
+            fencing_token: token of the claim.
+            reason: message of the error with which the job would have failed.
+
+        Raises:
+            LeaseLost: the claim no longer holds the job.
+        """
+        with self._database.writing() as connection:
+            job = _held_job(connection, job_id, fencing_token)
+            if job.cancel_requested:
+                values = ended_values(JobState.CANCELLED, self._clock())
+            else:
+                values = mock_values(job, reason)
             return change_job(connection, self._events, job_id, values)
 
     def reclaim_expired(self, *, max_attempts: int, error: Mapping[str, Any]) -> list[Job]:
@@ -148,7 +167,7 @@ class JobRunner:
                 elif job.attempt >= max_attempts:
                     values = ended_values(JobState.FAILED, now) | {"error": dict(error)}
                 else:
-                    values = _pending_values(job, count_attempt=True)
+                    values = pending_values(job, count_attempt=True)
                 changed.append(change_job(connection, self._events, job.id, values))
             return changed
 
@@ -164,16 +183,3 @@ def _held_job(connection: Connection, job_id: str, fencing_token: int) -> Job:
     if row is None or row.state != JobState.PROCESSING or row.fencing_token != fencing_token:
         raise LeaseLost
     return to_job(row)
-
-
-def _pending_values(job: Job, count_attempt: bool) -> dict[str, Any]:
-    """Returns the columns of a job that goes back into the queue."""
-    return {
-        "state": JobState.PENDING,
-        "stage": "queued",
-        "progress": 0.0,
-        "current_step": 0,
-        "eta_seconds": None,
-        "lease_expires_at": None,
-        "attempt": job.attempt if count_attempt else job.attempt - 1,
-    }

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeGuard
 
+from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.job import JOB_ID_PREFIX, Job, JobState, NewJob, Priority
 from deployments.jobs.store import JobStore
 from deployments.storage.keys import input_key, upload_key
@@ -211,8 +212,10 @@ class JobService:
         return replace(params, prompt_tokens_dropped=dropped)
 
     def _store_job(self, contents: Iterable[bytes], new: NewJob) -> Job:
-        """Checks a job's LoRAs, and stores its inputs, then the job."""
+        """Checks a job's LoRAs, and stores its inputs, then the job, in the present generation mode."""
         spec = next(spec for spec in self._served if spec.id == new.params.model)
+        mode = GenerationMode.read(self._store.settings)
+        new = replace(new, params=replace(new.params, is_mock=mode.mock, mock_reason=None))
         for use in new.params.loras:
             check_fit(find_lora(self._storage.work.loras, use.name), spec)
         for content in contents:

@@ -8,6 +8,7 @@ from deployments.jobs.events import EventLog
 from deployments.jobs.queue import JobQueue
 from deployments.jobs.reading import JobReader
 from deployments.jobs.running import JobRunner
+from deployments.jobs.snapshots import SnapshotReader
 from deployments.jobs.stored_settings import StoredSettings
 from deployments.jobs.writing import JobWriter
 
@@ -36,5 +37,7 @@ class JobStore:
         """Writes to running jobs: claims, leases, progress and ends."""
         self.queue = JobQueue(self.database, self.events)
         """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
+        self.snapshots = SnapshotReader(self.database, clock)
+        """The present state of the jobs, with its place in the event log."""
         self.settings = StoredSettings(self.database)
         """Settings that change while the service runs."""

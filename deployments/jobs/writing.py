@@ -22,8 +22,9 @@ from deployments.jobs.job import (
     JobRunning,
     JobState,
     NewJob,
+    scheduled_model,
 )
-from deployments.jobs.rows import change_job, ended_values, find_row, is_storable, read_jobs, to_job
+from deployments.jobs.rows import change_job, ended_values, find_row, is_storable, mock_values, read_jobs, to_job
 from deployments.jobs.schema import deleted_jobs, jobs
 from wan22_bridge.types import Progress
 
@@ -67,7 +68,7 @@ class JobWriter:
         return {
             "id": f"{JOB_ID_PREFIX}{secrets.token_hex(12)}",
             "state": JobState.PENDING,
-            "model": new.params.model,
+            "model": scheduled_model(new.params),
             "params": new.params.to_dict(),
             "priority": int(new.priority),
             "metadata": new.metadata,
@@ -195,6 +196,13 @@ class JobWriter:
     def fail_pending(self, model: str, error: Mapping[str, Any]) -> None:
         """Fails all pending jobs of a model that could not be downloaded."""
         self._change_pending(model, ended_values(JobState.FAILED, self._clock()) | {"error": dict(error)})
+
+    def mock_pending(self, model: str, reason: str) -> None:
+        """Turns all pending jobs of a model into mock jobs, because the model could not be downloaded."""
+        pending = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
+        with self._database.writing() as connection:
+            for job in read_jobs(connection, pending.with_for_update(skip_locked=True)):
+                change_job(connection, self._events, job.id, mock_values(job, reason))
 
     def _change_pending(self, model: str, values: Mapping[str, Any]) -> None:
         pending = select(jobs.c.id).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)

@@ -10,14 +10,16 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from serve_app.api import operations
+from serve_app.api.agents.server import AgentServer
 from serve_app.api.http.bodies import BodyLimit
 from serve_app.api.http.document import complete_document
 from serve_app.api.http.errors import add_error_handlers
 from serve_app.api.http.methods import Methods
 from serve_app.api.http.proxies import ReverseProxies, prefixed
-from serve_app.api.live import events
+from serve_app.api.live import events, sockets
 from serve_app.api.live.feed import Feed
-from serve_app.api.native import generation, loras, models, outputs, prompts, queue, uploads
+from serve_app.api.live.reports import Reports
+from serve_app.api.native import generation, generation_mode, loras, models, outputs, prompts, queue, uploads
 from serve_app.api.openai import remakes, videos, waiting
 from serve_app.api.services import Services
 from serve_app.settings import Settings
@@ -38,10 +40,12 @@ _READABLE_HEADERS = (
 def make_api(services: Services) -> FastAPI:
     """Returns the application for open services, which it closes when it shuts down."""
     feed = Feed(services.store)
+    reports = Reports(services, feed)
+    agents = AgentServer(services, feed)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with feed.running():
+        async with feed.running(), reports.running(), agents.running():
             yield
         services.store.database.close()
 
@@ -55,6 +59,7 @@ def make_api(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.feed = feed
+    app.state.reports = reports
     app.add_middleware(
         BodyLimit,
         max_bytes=int(services.settings.max_upload_mb * 1e6),
@@ -62,9 +67,11 @@ def make_api(services: Services) -> FastAPI:
     )
     _add_manners(app, services.settings)
     add_error_handlers(app)
-    native = (generation, uploads, queue, outputs, models, loras, prompts)
-    for module in (*native, videos, remakes, waiting, events, operations):
+    native = (generation, generation_mode, uploads, queue, outputs, models, loras, prompts)
+    for module in (*native, videos, remakes, waiting, events, sockets, operations):
         app.include_router(module.router)
+
+    agents.mount(app)
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:

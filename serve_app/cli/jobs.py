@@ -117,6 +117,8 @@ def generate(
         f"Saved {path}: {task['resolution']}, {task['num_frames']} frames at {task['fps']:g} fps, seed {task['seed']}, "
         f"generated in {task['result']['generation_time_seconds']:.1f} s."
     )
+    if task.get("is_mock"):  # a service of an earlier version does not say
+        warn(f"The video is a placeholder that no model made: {task['mock_reason'] or 'the service is in mock mode.'}")
 
 
 def jobs(

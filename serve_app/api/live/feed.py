@@ -1,52 +1,80 @@
-"""Follows the store's event log for all streams of this replica, and converts events into the API's messages."""
+"""Follows the store's event log for all streams of this replica, and distributes the encoded messages to them."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from deployments.jobs.events import QUEUE_CHANGED
-from deployments.jobs.job import Event, JobState
+from deployments.jobs.job import Event
 from deployments.jobs.store import JobStore
-from serve_app.api.schemas.links import video_url
+from serve_app.api.live.messages import TOPICS, Message, Narrator, encode
 
 logger = logging.getLogger("ray.serve")
 
 _BACKLOG = 1000
-"""Maximum number of unread events of a stream, which is closed beyond that."""
+"""Maximum number of unread items of a stream, which is closed beyond that."""
 
-PROGRESS, QUEUE = "generation_progress", "queue_updates"
-TOPICS = (PROGRESS, QUEUE)
 
-Message = tuple[str, dict[str, Any]]
-"""Type and data of a message."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class News:
+    """Something that happened. All streams share the object, so that each message is encoded once."""
+
+    messages: Sequence[tuple[str, str]]
+    """Encoded messages, each with its topic."""
+    sequence: int = 0
+    """Number of the event in the log; 0 for what is not in the log."""
+    job_id: str = ""
+    """Id of the event's job; empty for what concerns no single job."""
+
+    @classmethod
+    def of(cls, topic: str, messages: Iterable[Message]) -> "News":
+        """Returns messages of one topic that are not in the event log."""
+        return cls(messages=[(topic, encode(message)) for message in messages])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateRequest:
+    """A mark in a stream: the present state is to be read and sent here."""
+
+    topic: str
+    task_id: str | None = None
+    """Id of the job whose state is wanted; None for all jobs."""
 
 
 class Subscription:
-    """The unread events of one stream, in order.
+    """The unread items of one stream, in order.
 
     Attributes:
-        lagging: whether the stream read too slowly. It then gets no more events.
+        topics: the topics of a socket; empty for other streams, which read the events themselves.
+        lagging: whether the stream read too slowly. It then gets no more items.
     """
 
     def __init__(self) -> None:
-        self._events: asyncio.Queue[Event] = asyncio.Queue(_BACKLOG)
+        self.topics: set[str] = set()
         self.lagging = False
+        self._items: asyncio.Queue[News | StateRequest] = asyncio.Queue(_BACKLOG)
 
-    def put(self, event: Event) -> None:
-        """Adds an event, or sets `lagging` if there are too many unread ones."""
+    def put(self, item: News | StateRequest) -> None:
+        """Adds an item, or sets `lagging` if there are too many unread ones."""
         try:
-            self._events.put_nowait(event)
+            self._items.put_nowait(item)
         except asyncio.QueueFull:
             self.lagging = True
 
-    async def next(self) -> Event:
-        """Waits for the next event and returns it."""
-        return await self._events.get()
+    async def next(self) -> News | StateRequest:
+        """Waits for the next item and returns it."""
+        return await self._items.get()
+
+    async def next_event(self, job_id: str) -> int:
+        """Waits for the next event of a job, and returns its sequence number."""
+        while True:
+            item = await self._items.get()
+            if isinstance(item, News) and item.job_id == job_id:
+                return item.sequence
 
 
 class Feed:
@@ -57,6 +85,7 @@ class Feed:
         self._subscriptions: set[Subscription] = set()
         self._wanted = asyncio.Event()
         self._live = asyncio.Event()
+        self._wanted_topics = {topic: asyncio.Event() for topic in TOPICS}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -78,16 +107,44 @@ class Feed:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+            for topic in tuple(subscription.topics):
+                self.leave(subscription, topic)
             if not self._subscriptions:
                 self._wanted.clear()
 
+    def join(self, subscription: Subscription, topic: str) -> None:
+        """Subscribes a socket to a topic."""
+        subscription.topics.add(topic)
+        self._wanted_topics[topic].set()
+
+    def leave(self, subscription: Subscription, topic: str) -> None:
+        """Ends a socket's subscription to a topic."""
+        subscription.topics.discard(topic)
+        if not any(topic in other.topics for other in self._subscriptions):
+            self._wanted_topics[topic].clear()
+
+    def is_wanted(self, topic: str) -> bool:
+        """Returns whether a socket of this replica is subscribed to a topic."""
+        return self._wanted_topics[topic].is_set()
+
+    async def wait_until_wanted(self, topic: str) -> None:
+        """Waits until a socket of this replica is subscribed to a topic."""
+        await self._wanted_topics[topic].wait()
+
+    def publish(self, topic: str, messages: Iterable[Message]) -> None:
+        """Sends messages that are not in the event log to the sockets that are subscribed to their topic."""
+        news = News.of(topic, messages)
+        for subscription in self._subscriptions:
+            if topic in subscription.topics:
+                subscription.put(news)
+
     async def _tail(self) -> None:
         last: int | None = None
-        unread = True
+        unread, narrator = True, Narrator()
         changes = self._store.database.watch()
         while True:
             if not self._subscriptions:
-                last, unread = None, True
+                last, unread, narrator = None, True, Narrator()
                 self._live.clear()
             await self._wanted.wait()
             unread = changes.changed() or unread
@@ -100,59 +157,14 @@ class Feed:
                     unread = False
                     for event in events:
                         last = event.sequence
-                        for subscription in self._subscriptions:
-                            subscription.put(event)
+                        self._distribute(event, narrator)
             except SQLAlchemyError:
                 logger.exception("Reading the event log failed; the feed retries", extra={"action": "feed_failed"})
                 await asyncio.sleep(1)
             await asyncio.sleep(changes.interval_seconds)
 
-
-class Narrator:
-    """Converts the events of one stream into messages.
-
-    It remembers the last stage of each running job, because a change of the stage has a message of its own.
-    """
-
-    def __init__(self) -> None:
-        self._stages: dict[str, str] = {}
-
-    def narrate(self, event: Event) -> list[tuple[str, Message]]:
-        """Returns the messages of an event, each with its topic."""
-        if event.type == QUEUE_CHANGED:
-            return [(QUEUE, ("queue_update", event.data))]
-        data, state = event.data, JobState(event.data["state"])
-        if event.type == "deleted":
-            self._stages.pop(event.job_id, None)
-            return [(QUEUE, ("queue_update", {"task_id": event.job_id, "status": "deleted"}))]
-        steps = {name: data[name] for name in ("stage", "progress", "current_step", "total_steps")}
-        update = {
-            "task_id": event.job_id,
-            "status": state.value,
-            "message": _describe(state, data),
-            "output_path": video_url(event.job_id) if state is JobState.COMPLETED else None,
-            "eta_seconds": data["eta_seconds"],
-            "attempt": data["attempt"],
-            "error": data["error"],
-        }
-        messages: list[tuple[str, Message]] = [(PROGRESS, ("task_update", update | steps))]
-        if self._stages.get(event.job_id) != data["stage"]:
-            self._stages[event.job_id] = data["stage"]
-            messages.append((PROGRESS, ("generation_stage", {"task_id": event.job_id, "stage": data["stage"]})))
-            messages.append((QUEUE, ("queue_update", {"task_id": event.job_id, "status": state.value})))
-        if state is JobState.PROCESSING:
-            detail = {"task_id": event.job_id, "estimated_time_remaining": data["eta_seconds"]}
-            messages.append((PROGRESS, ("detailed_generation_progress", detail | steps)))
-        if state.ended:
-            self._stages.pop(event.job_id, None)
-        return messages
-
-
-def _describe(state: JobState, data: dict[str, Any]) -> str:
-    if state is JobState.FAILED and data["error"]:
-        return str(data["error"]["message"])
-    if state is JobState.PROCESSING and data["cancel_requested"]:
-        return "cancelling"
-    if state is JobState.PROCESSING and data["stage"] == "generating":
-        return f"step {data['current_step']} of {data['total_steps']}"
-    return str(data["stage"]).replace("_", " ")
+    def _distribute(self, event: Event, narrator: Narrator) -> None:
+        messages = [(topic, encode(message)) for topic, message in narrator.narrate(event)]
+        news = News(messages=messages, sequence=event.sequence, job_id=event.job_id)
+        for subscription in self._subscriptions:
+            subscription.put(news)

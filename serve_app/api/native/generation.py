@@ -12,8 +12,12 @@ from serve_app.api.schemas.tasks import TaskInfo
 from serve_app.api.services import Services, Serving
 from serve_app.api.submission import SUBMIT_FILES, SUBMIT_SCHEMA, IdempotencyKey, describe_body, submit_body
 from wan22_bridge.errors import NotFound
+from wan22_bridge.types import GenerationParams
 
 router = APIRouter(prefix="/api/v1/generation", tags=["generation"])
+
+_MOCK_SECONDS = 1.0
+"""Estimated time to make a mock video."""
 
 
 @router.post(
@@ -32,8 +36,13 @@ async def submit_task(request: Request, serving: Serving, idempotency_key: Idemp
 
 def _submit(serving: Services, body: Body, idempotency_key: str | None) -> SubmitAnswer:
     job = submit_body(serving, body, idempotency_key)
-    run_times = serving.store.reader.run_times(job.params.model)
-    return SubmitAnswer.of(job, estimated_seconds=estimate_seconds(job.params, run_times))
+    return SubmitAnswer.of(job, estimated_seconds=_estimate_seconds(serving, job.params))
+
+
+def _estimate_seconds(serving: Services, params: GenerationParams) -> float | None:
+    if params.is_mock:
+        return _MOCK_SECONDS
+    return estimate_seconds(params, serving.store.reader.run_times(params.model))
 
 
 @router.get("/{task_id}")

@@ -1,15 +1,9 @@
 """The native API's routes for models: their files, and the replicas that have them loaded."""
 
-import asyncio
-from typing import Any
-
 from fastapi import APIRouter
-from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import RayServeException
-from starlette.concurrency import run_in_threadpool
 
-from deployments.downloader import Availability, Presence
-from deployments.jobs.replica_registry import ReplicaInfo
+from deployments.downloader import Presence
+from serve_app.api.downloading import ask, look
 from serve_app.api.schemas.models import (
     DownloadAnswer,
     DownloadProgress,
@@ -20,19 +14,16 @@ from serve_app.api.schemas.models import (
 )
 from serve_app.api.services import Services, Serving
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import DownloadFailed, NotFound, NotReady, Wan22Error
+from wan22_bridge.errors import NotFound, Wan22Error
 from wan22_bridge.requests import choose_model
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
-
-_ANSWER_SECONDS = 10.0
-"""Timeout of calls to the downloader."""
 
 
 @router.get("/status")
 async def list_model_statuses(serving: Serving) -> dict[str, ModelStatus]:
     """Returns the status of all served models, by id."""
-    found, replicas = await _look(serving)
+    found, replicas = await look(serving)
     return {spec.id: ModelStatus.of(spec, found[spec.id], replicas) for spec in serving.served}
 
 
@@ -40,7 +31,7 @@ async def list_model_statuses(serving: Serving) -> dict[str, ModelStatus]:
 async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
     """Returns the status of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
-    found, replicas = await _look(serving)
+    found, replicas = await look(serving)
     return ModelStatus.of(spec, found[spec.id], replicas)
 
 
@@ -48,7 +39,7 @@ async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
 @router.get("/integration/status", operation_id="read_integration_status")
 async def summarize_models(serving: Serving) -> Summary:
     """Returns how many models are available and loaded, and which replica has which model loaded."""
-    found, replicas = await _look(serving)
+    found, replicas = await look(serving)
     models = {spec.id: ModelStatus.of(spec, found[spec.id], replicas).status for spec in serving.served}
     return Summary(
         total_models=len(models),
@@ -64,10 +55,10 @@ async def summarize_models(serving: Serving) -> Summary:
 async def download_model(request: DownloadRequest, serving: Serving) -> DownloadAnswer:
     """Starts the download of a model, so that the first job need not wait for it."""
     spec = _find(serving, request.model_type)
-    found, _ = await _look(serving)
+    found, _ = await look(serving)
     if found[spec.id].presence is Presence.AVAILABLE and not (request.force_redownload and spec.is_fetched):
         return DownloadAnswer(message=f"The files of {spec.id} are complete.", model_type=spec.type, status="available")
-    await _ask(serving.downloader.start.remote(spec.id, request.force_redownload))
+    await ask(serving.downloader.start.remote(spec.id, request.force_redownload))
     return DownloadAnswer(message=f"{spec.id} is being downloaded.", model_type=spec.type, status="downloading")
 
 
@@ -75,8 +66,8 @@ async def download_model(request: DownloadRequest, serving: Serving) -> Download
 async def cancel_model_download(model_type: str, serving: Serving) -> DownloadAnswer:
     """Stops the download of a model. The next download resumes from the data that has arrived."""
     spec = _find(serving, model_type)
-    await _ask(serving.downloader.stop.remote(spec.id))
-    found, _ = await _look(serving)
+    await ask(serving.downloader.stop.remote(spec.id))
+    found, _ = await look(serving)
     return DownloadAnswer(
         message=f"{spec.id} is not being downloaded.", model_type=spec.type, status=found[spec.id].presence
     )
@@ -85,7 +76,7 @@ async def cancel_model_download(model_type: str, serving: Serving) -> DownloadAn
 @router.get("/download/progress")
 async def list_download_progresses(serving: Serving) -> dict[str, DownloadProgress]:
     """Returns the download progress of all served models, by id."""
-    found, _ = await _look(serving)
+    found, _ = await look(serving)
     return {spec.id: DownloadProgress.of(spec, found[spec.id]) for spec in serving.served}
 
 
@@ -93,7 +84,7 @@ async def list_download_progresses(serving: Serving) -> dict[str, DownloadProgre
 async def read_download_progress(model_type: str, serving: Serving) -> DownloadProgress:
     """Returns the download progress of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
-    found, _ = await _look(serving)
+    found, _ = await look(serving)
     return DownloadProgress.of(spec, found[spec.id])
 
 
@@ -104,11 +95,11 @@ async def verify_model(model_type: str, serving: Serving) -> Verification:
     The check takes minutes for a large model.
     """
     spec = _find(serving, model_type)
-    issues: dict[str, str] = await _ask(serving.downloader.verify.remote(spec.id), seconds=None)
+    issues: dict[str, str] = await ask(serving.downloader.verify.remote(spec.id), seconds=None)
     error = None
     if issues:
         try:
-            await _ask(serving.downloader.ensure.remote(spec.id, check_content=True), seconds=None)
+            await ask(serving.downloader.ensure.remote(spec.id, check_content=True), seconds=None)
         except Wan22Error as exc:
             error = exc.message
     recovered = bool(issues) and error is None
@@ -128,25 +119,3 @@ def _find(serving: Services, name: str) -> ModelSpec:
         return choose_model(serving.served, name)
     except Wan22Error as exc:
         raise NotFound(exc.message, code="unknown_model", suggestions=exc.suggestions) from exc
-
-
-async def _look(serving: Services) -> tuple[dict[str, Availability], list[ReplicaInfo]]:
-    found: dict[str, Availability] = await _ask(serving.downloader.availability.remote())
-    return found, await run_in_threadpool(serving.replicas.all)
-
-
-async def _ask(answer: Any, *, seconds: float | None = _ANSWER_SECONDS) -> Any:
-    """Returns the downloader's response to a call.
-
-    Raises:
-        NotReady: the downloader does not respond.
-        Wan22Error: the downloader raised this error.
-    """
-    try:
-        return await asyncio.wait_for(answer, seconds)
-    except RayTaskError as exc:
-        if isinstance(exc.cause, Wan22Error):
-            raise exc.cause from exc
-        raise DownloadFailed("The downloader failed unexpectedly. The service's log has the details.") from exc
-    except (RayError, RayServeException, TimeoutError) as exc:
-        raise NotReady("The downloader does not respond.", code="downloader_unavailable") from exc

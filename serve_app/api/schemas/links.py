@@ -27,6 +27,11 @@ def dropped_tokens(job: Job) -> int | None:
     return dropped
 
 
+def preview_url(job_id: str) -> str:
+    """Returns the path of a running job's newest preview in the native API."""
+    return f"/api/v1/generation/{job_id}/preview"
+
+
 def filename(job: Job) -> str:
     """Returns the file name under which a job's video is downloaded."""
     return f"{job.id}.mp4"

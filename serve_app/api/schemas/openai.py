@@ -60,6 +60,8 @@ class Video(BaseModel):
     """Seconds of each stage of a completed job."""
     inference_time_s: float | None
     """Seconds in which a completed job was generated, without waiting in the queue."""
+    is_mock: bool
+    """Whether the video is a placeholder that no model generates, and that says so in its picture."""
 
     @classmethod
     def of(cls, job: Job) -> "Video":
@@ -86,6 +88,7 @@ class Video(BaseModel):
                 "peak_memory_mb": result.get("peak_vram_usage_mb", 0.0),
                 "stage_durations": result.get("timings", {}),
                 "inference_time_s": result.get("generation_time_seconds"),
+                "is_mock": params.is_mock,
             }
         )
 

@@ -42,6 +42,8 @@ class VideoMetadata(BaseModel):
     seed: int
     parameters: dict[str, Any]
     """All parameters with which the video was generated."""
+    is_mock: bool
+    """Whether the video is a placeholder that no model generated."""
 
     @classmethod
     def of(cls, job: Job) -> "VideoMetadata":
@@ -67,6 +69,7 @@ class VideoMetadata(BaseModel):
             num_frames=params.num_frames,
             seed=params.seed,
             parameters=job.result["parameters_used"],
+            is_mock=params.is_mock,
         )
 
 

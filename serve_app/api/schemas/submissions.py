@@ -144,11 +144,12 @@ class SubmitAnswer(BaseModel):
     @classmethod
     def of(cls, job: Job, *, estimated_seconds: float | None) -> "SubmitAnswer":
         """Describes a job that was just stored."""
-        dropped = job.params.prompt_tokens_dropped
+        params, kind = job.params, " as a mock job" if job.params.is_mock else ""
+        dropped = params.prompt_tokens_dropped
         return cls(
             task_id=job.id,
             status=job.state.value,
-            message=f"Queued: {job.params.num_frames} frames at {job.params.width}x{job.params.height}."
+            message=f"Queued{kind}: {params.num_frames} frames at {params.width}x{params.height}."
             + (f" The model drops the last {dropped} tokens of the prompt: shorten it." if dropped else ""),
             estimated_time_minutes=None if estimated_seconds is None else round(estimated_seconds / 60, 3),
             prompt_tokens_dropped=dropped,

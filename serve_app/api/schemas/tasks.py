@@ -79,6 +79,10 @@ class TaskInfo(BaseModel):
     """Pixels."""
     metadata: dict[str, str]
     """The client's own key-value pairs, as it sent them."""
+    is_mock: bool
+    """Whether the video is a placeholder that no model generates, and that says so in its picture."""
+    mock_reason: str | None
+    """Error because of which a placeholder took the video's place. Null if the service was in mock mode."""
 
     @classmethod
     def of(cls, job: Job, *, queue_position: int | None = None) -> "TaskInfo":
@@ -88,8 +92,7 @@ class TaskInfo(BaseModel):
         options["strength"] = params.strength if params.video else None
         result = None
         if job.result is not None:
-            # The frontend reads is_mock, and this service has no mock mode.
-            result = {"task_id": job.id, "output_path": video_url(job.id), "is_mock": False} | job.result
+            result = {"task_id": job.id, "output_path": video_url(job.id), "is_mock": params.is_mock} | job.result
         return cls(
             id=job.id,
             model_type=params.model_type.value,
@@ -124,6 +127,8 @@ class TaskInfo(BaseModel):
             width=params.width,
             height=params.height,
             metadata=job.metadata,
+            is_mock=params.is_mock,
+            mock_reason=params.mock_reason,
             **options,
         )
 

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from deployments.dispatch.ending import ClaimEnding
 from deployments.dispatch.relay import JobRelay
@@ -36,12 +34,10 @@ def _relay(store: JobStore, folder: Path, messages: Sequence[Message], *, start_
     """Makes the relay of a claimed job whose generator sends these messages."""
     job = store.runner.claim(store.writer.submit(make_job()).id, lease_seconds=10)
     assert job is not None
-    generate = SimpleNamespace(remote=lambda job: _Stream(messages))
-    handle: Any = SimpleNamespace(options=lambda **options: SimpleNamespace(generate=generate))
     storage = FolderStorage(folder)
     storage.work.output_folder(job.id, job.fencing_token).mkdir(parents=True)
     ending = ClaimEnding(job, store, storage, max_attempts=1)
-    return JobRelay(job, store, ending, handle, start_timeout_seconds=start_timeout_seconds)
+    return JobRelay(job, store, ending, lambda job: _Stream(messages), start_timeout_seconds=start_timeout_seconds)
 
 
 def _run(relay: JobRelay, store: JobStore) -> Job:

@@ -24,6 +24,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 
 @pytest.fixture
-def client(services: Services) -> TestClient:
+def client(services: Services) -> Iterator[TestClient]:
     """A client of the API over these services."""
-    return TestClient(make_api(services))
+    with TestClient(make_api(services)) as running:
+        yield running

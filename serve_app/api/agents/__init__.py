@@ -1,0 +1,1 @@
+"""The MCP server: tools with which AI agents make videos."""

@@ -1,0 +1,187 @@
+"""The MCP server's tools. Each is a thin layer over what the HTTP routes use."""
+
+import asyncio
+import contextlib
+from typing import Annotated, Any, Literal
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.types import ToolAnnotations
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from deployments.jobs.job import Job, JobState
+from serve_app.api.agents.inputs import read_input
+from serve_app.api.agents.schemas import VideoJob, VideoJobs, VideoLink
+from serve_app.api.http.bodies import Body
+from serve_app.api.live.feed import Feed
+from serve_app.api.openai.bodies import submit_openai_body
+from serve_app.api.schemas.links import thumbnail_url, video_url
+from serve_app.api.schemas.openai import Model
+from serve_app.api.services import Services
+
+_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_MAX_WAIT_SECONDS = 600
+_INPUT_NAMES = {"image_path": "image", "end_image_path": "end_image", "video_path": "video"}
+"""The tools' names of the inputs, by the native API's."""
+
+VideoId = Annotated[str, Field(description="The video_id that create_video or list_videos returned.")]
+
+
+def _input(purpose: str) -> Any:
+    return Field(
+        description=(
+            f"{purpose} The id of an upload (POST /api/v1/uploads), or the file itself in base64 or as a data: URL. "
+            "The service downloads nothing from other addresses."
+        )
+    )
+
+
+def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
+    """Adds all tools to a server."""
+    store = services.store
+
+    @server.tool(title="Make a video", annotations=ToolAnnotations(destructive_hint=False, open_world_hint=False))
+    def create_video(
+        prompt: Annotated[str, Field(description="Text that describes the video, 1 to 2000 characters.")],
+        model: Annotated[
+            str,
+            Field(
+                description=(
+                    "A model's id or type, see list_models. auto chooses image-to-video if there is an image, else "
+                    "text-to-video."
+                )
+            ),
+        ] = "auto",
+        image: Annotated[
+            str | None,
+            _input("First frame: PNG, JPEG or WebP. An mp4, or the video_id of a completed video, is continued."),
+        ] = None,
+        end_image: Annotated[str | None, _input("Last frame: PNG, JPEG or WebP.")] = None,
+        video: Annotated[str | None, _input("Input of video-to-video: an mp4, or the video_id of a video.")] = None,
+        size: Annotated[
+            str | None, Field(description="WIDTHxHEIGHT in pixels. By default the model's own, or the input's shape.")
+        ] = None,
+        seconds: Annotated[
+            float | None, Field(gt=0, description="Length of the video. By default the model's own.")
+        ] = None,
+        steps: Annotated[
+            int | None, Field(ge=1, le=100, description="Number of denoising steps. By default the model's own.")
+        ] = None,
+        seed: Annotated[
+            int | None, Field(description="Seed of the random noise. By default the service draws one.")
+        ] = None,
+        negative_prompt: Annotated[
+            str | None, Field(description="Text that describes what the video must not show.")
+        ] = None,
+        preset: Annotated[
+            str | None, Field(description="Name of one of the model's presets, such as lightning for four steps.")
+        ] = None,
+        options: Annotated[
+            dict[str, Any] | None,
+            Field(
+                description=(
+                    "Any other fields of POST /api/v1/generation/submit, such as num_frames, fps, guidance_scale, "
+                    "loras or priority."
+                )
+            ),
+        ] = None,
+    ) -> VideoJob:
+        """Submits a job that makes a video, and returns it at once, before the video exists.
+
+        Follow it with wait_for_video or get_video. The job is stored durably and continues if you disconnect.
+        """
+        given = {
+            "prompt": prompt,
+            "model": model,
+            "size": size,
+            "seconds": seconds,
+            "steps": steps,
+            "seed": seed,
+            "negative_prompt": negative_prompt,
+            "preset": preset,
+        }
+        fields = dict(options or {}) | {name: value for name, value in given.items() if value is not None}
+        files: dict[str, bytes] = {}
+        for name, value in (("image", image), ("end_image", end_image), ("video", video)):
+            found = read_input(value, name) if value else None
+            if isinstance(found, bytes):
+                files[name] = found
+            elif found is not None:
+                fields[f"{name}_path"] = found
+        return _describe(submit_openai_body(services, Body(fields, files), None, _INPUT_NAMES))
+
+    @server.tool(title="Read a video's status", annotations=_READS)
+    def get_video(video_id: VideoId) -> VideoJob:
+        """Returns a job's status and progress at once. Use wait_for_video to wait for its end."""
+        return _describe(store.reader.get(video_id))
+
+    @server.tool(title="Wait for a video", annotations=_READS)
+    async def wait_for_video(
+        video_id: VideoId,
+        context: Context[Any, Request],
+        timeout_seconds: Annotated[
+            float, Field(ge=0, le=_MAX_WAIT_SECONDS, description="Longest time to wait before returning.")
+        ] = 50,
+    ) -> VideoJob:
+        """Waits until a job has ended or the timeout is over, and returns the job as it is then.
+
+        If the status is still pending or processing, call this again. Progress is reported meanwhile to clients that
+        ask for it.
+        """
+        async with feed.subscribe() as subscription:
+            job = await run_in_threadpool(store.reader.get, video_id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    while not job.state.ended and not subscription.lagging:
+                        await context.report_progress(job.progress, 100, job.stage)
+                        await subscription.next_event(video_id)
+                        job = await run_in_threadpool(store.reader.get, video_id)
+        return await run_in_threadpool(_describe, job)
+
+    @server.tool(
+        title="Cancel a video",
+        annotations=ToolAnnotations(destructive_hint=True, idempotent_hint=True, open_world_hint=False),
+    )
+    def cancel_video(video_id: VideoId) -> VideoJob:
+        """Cancels a job: a pending job at once, a running job within one denoising step."""
+        return _describe(store.writer.request_cancel(video_id))
+
+    @server.tool(title="List videos", annotations=_READS)
+    def list_videos(
+        status: Annotated[
+            Literal["pending", "processing", "completed", "failed", "cancelled"] | None,
+            Field(description="Return only jobs with this status."),
+        ] = None,
+        limit: Annotated[int, Field(ge=1, le=100, description="Largest number of jobs to return.")] = 20,
+        after: Annotated[str | None, Field(description="The last video_id of the previous page.")] = None,
+    ) -> VideoJobs:
+        """Returns jobs, newest first, in all states unless `status` is given."""
+        states = [JobState(status)] if status else []
+        found = store.reader.page(states=states, after=after, limit=limit + 1)
+        positions = store.queue.positions(found[:limit])
+        page = [VideoJob.of(job, queue_position=positions.get(job.id)) for job in found[:limit]]
+        return VideoJobs(videos=page, has_more=len(found) > limit)
+
+    @server.tool(title="List models", annotations=_READS)
+    def list_models() -> list[Model]:
+        """Returns the models with what each takes, its sizes, its longest video, its defaults and its presets."""
+        return [Model.of(spec) for spec in services.served]
+
+    @server.tool(title="Get a video's link", annotations=_READS)
+    def get_video_link(video_id: VideoId, context: Context[Any, Request]) -> VideoLink:
+        """Returns the addresses of a completed video's mp4, thumbnail and last frame."""
+        job = services.jobs.completed(video_id)
+        request = context.request_context.request
+        base = str(request.base_url).rstrip("/") if request is not None else ""
+        video = base + video_url(job.id)
+        return VideoLink(
+            video_url=video,
+            download_url=video.removesuffix("/video") + "/download",
+            thumbnail_url=base + thumbnail_url(job.id),
+            last_frame_url=video.removesuffix("/video") + "/last_frame",
+            is_mock=job.params.is_mock,
+        )
+
+    def _describe(job: Job) -> VideoJob:
+        return VideoJob.of(job, queue_position=store.queue.positions([job]).get(job.id))

@@ -1,0 +1,23 @@
+"""The native API's routes for the generation mode."""
+
+from fastapi import APIRouter
+
+from deployments.jobs.generation_mode import GenerationMode
+from serve_app.api.schemas.generation_mode import GenerationModeBody, GenerationModeChange
+from serve_app.api.services import Serving
+
+router = APIRouter(prefix="/api/v1/system/generation-mode", tags=["system"])
+
+
+@router.get("")
+def read_mode(serving: Serving) -> GenerationModeBody:
+    """Returns the generation mode."""
+    return GenerationModeBody.of(GenerationMode.read(serving.store.settings))
+
+
+@router.put("")
+def change_mode(change: GenerationModeChange, serving: Serving) -> GenerationModeBody:
+    """Changes the generation mode of jobs that are submitted from now on. It outlives a restart of the service."""
+    mode = change.apply(GenerationMode.read(serving.store.settings))
+    mode.write(serving.store.settings)
+    return GenerationModeBody.of(mode)
