@@ -39,7 +39,7 @@ class RunningService:
 
 
 @contextmanager
-def running_service(folder: Path, others: Sequence[Mapping[str, Any]] = (), **args: Any) -> Iterator[RunningService]:
+def running_service(folder: Path, others: Sequence[Mapping[str, Any]] = (), /, **args: Any) -> Iterator[RunningService]:
     """Runs `wan22 serve` with the project's config while the context is open.
 
     Args:

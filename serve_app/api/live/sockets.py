@@ -47,7 +47,7 @@ async def socket(websocket: WebSocket) -> None:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks)
 
 
 async def _send_news(websocket: WebSocket, subscription: Subscription, snapshots: SnapshotReader) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -12,7 +13,6 @@ import pytest
 from deployments.dispatch.claiming import JobClaimer, MockClaimer
 from deployments.dispatch.config import DispatcherConfig
 from deployments.dispatch.ending import ClaimEnding
-from deployments.dispatch.metrics import QueueMetrics
 from deployments.dispatch.relays import Relays
 from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.job import Job, JobState
@@ -46,7 +46,8 @@ def _dispatch(store: JobStore, storage: FolderStorage) -> None:
     """Claims and runs what can run without a generator, as the dispatcher's loop does."""
 
     async def run() -> None:
-        slots, metrics = Slots(1, models=1, shared=True), QueueMetrics()
+        slots = Slots(1, models=1, shared=True)
+        metrics: Any = SimpleNamespace(claimed=lambda *_: None, ended=lambda *_: None)  # Ray's need a replica
         relays = Relays(_CONFIG, store, storage, {}, slots, metrics)
         await JobClaimer(_CONFIG, store, slots, relays, metrics).claim_next([])
         claimer = MockClaimer(_CONFIG, store, relays, metrics)
