@@ -46,7 +46,7 @@ def parse_text(text: str, param: str, *kinds: type) -> Any:
             continue
         if isinstance(value, kinds):
             return value
-    expected = " or ".join({dict: "object", list: "array"}[kind] for kind in kinds)
+    expected = " or ".join("object" if kind is dict else "array" for kind in kinds)
     raise InvalidRequest(
         f"{param} is {text[:60]!r}: expected a JSON {expected}.",
         code="invalid_value",
