@@ -60,4 +60,4 @@ def find_size(spec: ModelSpec, *, lines: int | None, ratio: float | None) -> tup
     area = own
     if lines is not None:
         area = sizes[0][0] * sizes[0][1] if sizes else round(lines * lines * _WIDE)
-    return size_for_aspect(round(9000 * ratio), 9000, area, spec.size_multiple)
+    return size_for_aspect(round(90_000 * ratio), 90_000, area, spec.size_multiple)

@@ -26,6 +26,11 @@ def _params(services: Services, answer: Any) -> GenerationParams:
     return services.store.reader.get(body.get("task_id") or body["id"]).params
 
 
+def _rejection(answer: Any, status: int, code: str) -> dict[str, Any]:
+    """Checks a rejection. The test client's responses are of another type than those of a running service."""
+    return check_rejection(answer, status, code)
+
+
 def _json(client: TestClient, services: Services, path: str = _NATIVE, **fields: Any) -> GenerationParams:
     return _params(services, client.post(path, json={"prompt": "a cat"} | fields))
 
@@ -191,7 +196,7 @@ def test_an_error_names_the_field_as_the_client_did(
     fields: dict[str, Any], code: str, param: str, words: str, client: TestClient
 ) -> None:
     for path in (_NATIVE, _OPENAI):
-        error = check_rejection(client.post(path, json={"prompt": "a cat"} | fields), 400, code)
+        error = _rejection(client.post(path, json={"prompt": "a cat"} | fields), 400, code)
         assert error["param"] == param
         assert words in error["message"]
         assert error["suggestions"] or code in ("invalid_value", "lora_not_found")
@@ -243,7 +248,7 @@ def test_an_upload_may_be_named_by_its_id_alone(client: TestClient, services: Se
 )
 def test_an_error_says_what_is_wrong_with_a_reference(reference: Any, words: str, client: TestClient) -> None:
     answer = client.post(_OPENAI, json={"prompt": "a cat", "input_reference": reference})
-    error = check_rejection(answer, 400, "invalid_input_reference")
+    error = _rejection(answer, 400, "invalid_input_reference")
     assert error["param"] == "input_reference"
     assert words in error["message"]
 
@@ -254,7 +259,7 @@ def test_a_repeated_key_is_honest_whatever_names_the_client_uses(client: TestCli
     again = {"prompt": "a cat", "num_inference_steps": "4", "fps": 24.0, "user": "x"}
     assert client.post(_NATIVE, json=again, headers=headers).json()["task_id"] == first.json()["task_id"]
     other = client.post(_NATIVE, json=again | {"seconds": 1}, headers=headers)
-    check_rejection(other, 409, "idempotency_key_reused")
+    _rejection(other, 409, "idempotency_key_reused")
 
 
 def test_the_answer_says_how_many_tokens_of_the_prompt_are_dropped(client: TestClient) -> None:
@@ -269,7 +274,7 @@ def test_the_answer_says_how_many_tokens_of_the_prompt_are_dropped(client: TestC
 
 def test_the_synchronous_route_gives_up_in_time_and_keeps_the_job(client: TestClient) -> None:
     answer = client.post("/v1/videos/sync", params={"timeout_seconds": 0.2}, json={"prompt": "a cat"})
-    error = check_rejection(answer, 504, "video_timeout")
+    error = _rejection(answer, 504, "video_timeout")
     video_id = answer.headers["x-video-id"]
     assert video_id in error["suggestions"][0]
     assert answer.headers["x-should-retry"] == "false"
@@ -280,7 +285,7 @@ def test_the_synchronous_route_reports_a_cancelled_job(client: TestClient, servi
     first = client.post("/v1/videos", json={"prompt": "a cat"}, headers={"idempotency-key": "k"}).json()["id"]
     services.store.writer.request_cancel(first)
     answer = client.post("/v1/videos/sync", json={"prompt": "a cat"}, headers={"idempotency-key": "k"})
-    check_rejection(answer, 500, "cancelled")
+    _rejection(answer, 500, "cancelled")
     assert answer.headers["x-video-id"] == first
 
 
