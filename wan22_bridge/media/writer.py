@@ -60,7 +60,11 @@ class VideoWriter:
         )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         tag_as_bt709(self._stream.codec_context)
+<<<<<<< ours
         self._stream.time_base = 1 / rate
+=======
+        self._time_base = self._stream.time_base = Fraction(1, fps)
+>>>>>>> theirs
         # The encoder runs while the VAE still decodes frames. Its default of more threads than cores would slow both.
         self._stream.codec_context.thread_count = len(os.sched_getaffinity(0))
         self._colors = ColorConverter()
@@ -82,7 +86,7 @@ class VideoWriter:
         """Appends frames [n, height, width, 3]."""
         for pixels in frames:
             frame = self._colors.to_yuv(pixels)
-            frame.pts, frame.time_base = self._count, self._stream.time_base
+            frame.pts, frame.time_base = self._count, self._time_base
             self._container.mux(self._stream.encode(frame))
             self._count += 1
 
