@@ -35,4 +35,5 @@ def _size(params: GenerationParams) -> tuple[int, int, int]:
 def _work(params: GenerationParams) -> float:
     """Returns the work of a job's denoising loop, in passes times pixels."""
     passes = 2 if params.guidance_scale > 1 else 1  # as the denoising loop decides it
-    return float(passes * params.steps_to_run * params.width * params.height * params.num_frames)
+    step_frames = sum(part.steps_to_run * part.num_frames for part in params.parts)
+    return float(passes * step_frames * params.width * params.height)

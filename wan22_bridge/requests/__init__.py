@@ -1,7 +1,7 @@
 """Requests: their validation, and their conversion into complete parameters."""
 
 from wan22_bridge.requests.model_choice import AUTO, choose_model
-from wan22_bridge.requests.request import GenerationRequest, InputImage, InputVideo
+from wan22_bridge.requests.request import GenerationRequest, InputImage, InputVideo, RequestedSegment
 from wan22_bridge.requests.resolving import change_prompt, resolve_params
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "GenerationRequest",
     "InputImage",
     "InputVideo",
+    "RequestedSegment",
     "change_prompt",
     "choose_model",
     "resolve_params",
