@@ -162,7 +162,7 @@ class Checkpoint:
     written: Callable[[float], None] = lambda seconds: None
     """Called after each snapshot with the seconds that writing it took."""
     segment_finished: Callable[[int], None] = lambda index: None
-    """Called with the index of each complete segment of a long video. Its files are in `segments/INDEX` beside `path`."""
+    """Called with the index of each complete segment. Its files are in `segments/INDEX` beside `path`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
