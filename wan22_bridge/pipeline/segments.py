@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from wan22_bridge.media.joining import join_videos
 from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO, place_output
@@ -53,7 +54,7 @@ def generate_segments(
         shutil.copyfile(folders[0] / THUMBNAIL, temporary / THUMBNAIL)
         shutil.copyfile(folders[-1] / LAST_FRAME, temporary / LAST_FRAME)
     shutil.rmtree(kept, ignore_errors=True)
-    values = {
+    values: dict[str, Any] = {
         "video": folder / VIDEO,
         "thumbnail": folder / THUMBNAIL,
         "last_frame": folder / LAST_FRAME,
