@@ -122,6 +122,7 @@ class Device:
             path=work.snapshot_path(job.id),
             interval_seconds=self._checkpoint_seconds,
             written=partial(self._publish_snapshot, job),
+            segment_finished=partial(self._publish_segment, job),
         )
         preview = Preview(
             path=work.preview_path(job.id),
@@ -155,6 +156,9 @@ class Device:
     def _publish_snapshot(self, job: Job, seconds: float) -> None:
         self._metrics.checkpointed(job.params.model, seconds)
         _try_to_publish(self._storage.publish_snapshot, job.id)
+
+    def _publish_segment(self, job: Job, index: int) -> None:
+        _try_to_publish(partial(self._storage.publish_segment, index=index), job.id)
 
     def _completed(self, job: Job, result: GenerationResult) -> Completed:
         folder = output_key(job.id, job.fencing_token)

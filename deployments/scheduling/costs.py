@@ -37,4 +37,5 @@ def _work(params: GenerationParams) -> float:
     """Returns the work of a job's denoising loop, in passes times pixels."""
     # As the denoising loop decides it. Experts that differ share the steps in unknown parts: half of them each.
     passes = 1 + sum(params.guidance_on(expert) is not None for expert in Expert) / len(Expert)
-    return float(passes * params.steps_to_run * params.width * params.height * params.num_frames)
+    step_frames = sum(part.steps_to_run * part.num_frames for part in params.parts)
+    return float(passes * step_frames * params.width * params.height)

@@ -24,6 +24,7 @@ from deployments.storage.keys import (
     output_key,
     preview_key,
     resolve_key,
+    segments_key,
     snapshot_key,
 )
 from deployments.storage.work_folder import WorkFolder
@@ -104,10 +105,20 @@ class BucketStorage:
         snapshot.unlink(missing_ok=True)  # an earlier claim's, perhaps older than another machine's
         with contextlib.suppress(NotFound):
             self._download(snapshot_key(job_id), snapshot)
+        shutil.rmtree(self.work.segments_folder(job_id), ignore_errors=True)
+        with _bucket_errors("list"):
+            found = [meta["path"] for chunk in obstore.list(self._store, segments_key(job_id)) for meta in chunk]
+        for key in found:
+            self._download(key, resolve_key(self.work.root, key))
 
     def publish_snapshot(self, job_id: str) -> None:
         """Uploads the snapshot of a job."""
         self._upload(snapshot_key(job_id), self.work.snapshot_path(job_id))
+
+    def publish_segment(self, job_id: str, index: int) -> None:
+        """Uploads the files of a segment."""
+        for path in (self.work.segments_folder(job_id) / str(index)).iterdir():
+            self._upload(f"{segments_key(job_id)}/{index}/{path.name}", path)
 
     def publish_preview(self, job_id: str) -> None:
         """Uploads the preview of a job."""
@@ -126,9 +137,10 @@ class BucketStorage:
         return None
 
     def remove_work_files(self, job_id: str, fencing_token: int) -> None:
-        """Removes the local snapshot, preview and output of a claim, because the bucket has them."""
+        """Removes the local snapshot, segments, preview and output of a claim, because the bucket has them."""
         for path in (self.work.snapshot_path(job_id), self.work.preview_path(job_id)):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.work.segments_folder(job_id), ignore_errors=True)
         self.work.remove_claim(job_id, fencing_token)
 
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:

@@ -64,6 +64,9 @@ class FolderStorage:
     def publish_snapshot(self, job_id: str) -> None:
         """Does nothing, because generators write to this folder."""
 
+    def publish_segment(self, job_id: str, index: int) -> None:
+        """Does nothing, because generators write to this folder."""
+
     def publish_preview(self, job_id: str) -> None:
         """Does nothing, because generators write to this folder."""
 

@@ -9,6 +9,7 @@ from wan22_bridge.errors import NotFound
 INPUTS, OUTPUTS = "inputs", "outputs"
 SNAPSHOT = "snapshot.safetensors"
 PREVIEW = "preview.webp"
+SEGMENTS = "segments"
 
 
 def input_key(data: bytes) -> str:
@@ -35,6 +36,11 @@ def output_key(job_id: str, fencing_token: int) -> str:
 def snapshot_key(job_id: str) -> str:
     """Returns the key of a job's newest snapshot, which all claims of the job share."""
     return f"{OUTPUTS}/{job_id}/{SNAPSHOT}"
+
+
+def segments_key(job_id: str) -> str:
+    """Returns the key of the folder of a job's complete segments, which all claims of the job share."""
+    return f"{OUTPUTS}/{job_id}/{SEGMENTS}"
 
 
 def preview_key(job_id: str) -> str:

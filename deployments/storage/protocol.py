@@ -47,7 +47,7 @@ class Storage(Protocol):
         """
 
     def fetch_job(self, job_id: str, keys: Collection[str]) -> None:
-        """Makes the inputs with these keys and the job's newest snapshot, if any, available to a generator.
+        """Makes the inputs with these keys and the job's newest snapshot and segments, if any, available locally.
 
         Raises:
             NotFound: there is no such input.
@@ -59,6 +59,13 @@ class Storage(Protocol):
 
         Raises:
             StorageFailed: the snapshot could not be written.
+        """
+
+    def publish_segment(self, job_id: str, index: int) -> None:
+        """Copies a complete segment from the work folder, so that other machines continue after it.
+
+        Raises:
+            StorageFailed: a file could not be written.
         """
 
     def publish_preview(self, job_id: str) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from deployments.storage.keys import output_key, preview_key, snapshot_key
+from deployments.storage.keys import output_key, preview_key, segments_key, snapshot_key
 
 
 class WorkFolder:
@@ -30,6 +30,10 @@ class WorkFolder:
     def snapshot_path(self, job_id: str) -> Path:
         """Returns the file of a job's snapshot. Each claim resumes from the snapshot of the claim before."""
         return self.root / snapshot_key(job_id)
+
+    def segments_folder(self, job_id: str) -> Path:
+        """Returns the folder of a long video's complete segments. Each claim continues after them."""
+        return self.root / segments_key(job_id)
 
     def preview_path(self, job_id: str) -> Path:
         """Returns the file of a running job's preview."""

@@ -39,9 +39,19 @@ def parse_lora(text: str) -> dict[str, Any]:
     return {"name": name} | dict(zip(("strength", "strength_2"), values, strict=False))
 
 
+def _parse_segment(text: str) -> dict[str, Any]:
+    """Reads TEXT or TEXT@FRAMES. An @ without a number behind it is part of the text."""
+    prompt, given, frames = text.rpartition("@")
+    if given and frames.isascii() and frames.isdigit():
+        return {"prompt": prompt, "num_frames": int(frames)}
+    return {"prompt": text}
+
+
 def generate(
     context: typer.Context,
-    prompt: Annotated[str, typer.Argument(help="Description of the video, 1 to 2000 characters.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="Description of the video, 1 to 2000 characters. Not with --segment.")
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="File to save to. Default: JOB_ID.mp4.")
     ] = None,
@@ -94,10 +104,21 @@ def generate(
             "`wan22 loras list`.",
         ),
     ] = None,
+    segments: Annotated[
+        list[Any] | None,
+        typer.Option(
+            "--segment",
+            parser=_parse_segment,
+            metavar="TEXT[@FRAMES]",
+            help="A part of a long video, generated from the last frame of the part before it; repeatable, 2 to 16.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Generate a video: submit a job, show its progress and save the mp4. Ctrl-C cancels the job."""
+    if prompt is None and not segments:
+        raise typer.BadParameter("expected a prompt, or --segment at least twice.", param_hint="PROMPT")
     path = _check_output(output)
     # The other parameters are named like the request's fields, and sent as they are.
     given = {name: value for name, value in context.params.items() if name not in _OWN_OPTIONS}

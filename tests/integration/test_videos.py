@@ -133,7 +133,7 @@ def test_an_edit_survives_the_deletion_of_its_input_job(service: Service) -> Non
     assert (remix["prompt"], remix["source_task_id"]) == ("in rain", edited)
 
 
-def test_an_extension_has_the_requested_length(service: Service) -> None:
+def test_an_extension_is_joined_to_its_input_and_has_the_requested_length(service: Service) -> None:
     with service.client() as client:
         answer = client.post(
             "/v1/videos/extensions",
@@ -141,5 +141,17 @@ def test_an_extension_has_the_requested_length(service: Service) -> None:
             files={"video": _file(mp4(fps=8))},
         )
     video = answer.json()
-    assert (video["model"], video["seconds"], video["size"]) == ("tiny-i2v", "0.5", "64x64")
-    assert service.wait_for(_accepted(answer), "completed", "failed")["num_frames"] == 5
+    assert (video["model"], video["seconds"], video["size"]) == ("tiny-i2v", "2", "64x64")
+    task = service.wait_for(_accepted(answer), "completed", "failed")
+    assert (task["status"], task["num_frames"]) == ("completed", 13 + 5 - 1)
+
+
+def test_segments_become_one_video(service: Service) -> None:
+    segments = [{"prompt": "a red circle"}, {"prompt": "a blue circle", "num_frames": 9}]
+    with service.client() as client:
+        answer = client.post(
+            "/api/v1/generation/submit",
+            json={"segments": segments, "num_frames": 5, "steps": 2, "resolution": "64x64", "model_type": "ti2v"},
+        )
+    task = service.wait_for(answer.json()["task_id"], "completed", "failed")
+    assert (task["status"], task["num_frames"], task["current_step"]) == ("completed", 13, 4)

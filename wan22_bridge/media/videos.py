@@ -87,7 +87,7 @@ def read_frames(path: Path, num_frames: int, width: int, height: int) -> list[Im
     Raises:
         InvalidRequest: The video can't be read, or has fewer frames.
     """
-    frames = [fit_image(image, width, height) for image in islice(_read_images(path), num_frames)]
+    frames = list(islice(iterate_frames(path, width, height), num_frames))
     if len(frames) < num_frames:
         raise InvalidRequest(
             f"The video has only {len(frames)} frames: {num_frames} are needed.",
@@ -96,6 +96,16 @@ def read_frames(path: Path, num_frames: int, width: int, height: int) -> list[Im
             suggestions=[f"Ask for at most {max(1, (len(frames) - 1) // 4 * 4 + 1)} frames."],
         )
     return frames
+
+
+def iterate_frames(path: Path, width: int, height: int) -> Iterator[Image.Image]:
+    """Reads the frames of a video one by one, each scaled to cover `width` by `height` pixels and center-cropped.
+
+    Raises:
+        InvalidRequest: The video can't be read.
+    """
+    for image in _read_images(path):
+        yield fit_image(image, width, height)
 
 
 def read_last_frame(path: Path, width: int, height: int) -> Image.Image:

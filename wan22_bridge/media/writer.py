@@ -60,11 +60,7 @@ class VideoWriter:
         )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         tag_as_bt709(self._stream.codec_context)
-<<<<<<< ours
-        self._stream.time_base = 1 / rate
-=======
-        self._time_base = self._stream.time_base = Fraction(1, fps)
->>>>>>> theirs
+        self._time_base = self._stream.time_base = 1 / rate
         # The encoder runs while the VAE still decodes frames. Its default of more threads than cores would slow both.
         self._stream.codec_context.thread_count = len(os.sched_getaffinity(0))
         self._colors = ColorConverter()

@@ -17,6 +17,7 @@ from wan22_bridge.pipeline.decoding import count_parts, decode_frames
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.previews import PreviewWriter
 from wan22_bridge.pipeline.progress import DecodeTimes, ProgressReporter
+from wan22_bridge.pipeline.segments import generate_segments
 from wan22_bridge.pipeline.stage_runner import StageRunner
 from wan22_bridge.pipeline.text_cache import TextCache, count_dropped_tokens
 from wan22_bridge.pipeline.usage import Usage, UsageMeter
@@ -53,8 +54,32 @@ def generate(
 
     `ModelIntegrationBridge.generate` documents the arguments and the errors.
     """
+
+    def generate_part(
+        part: GenerationParams, part_folder: Path, part_inputs: Path, skipped_frames: int
+    ) -> Generator[Progress, None, GenerationResult]:
+        output = VideoOutput(part_folder, part, skipped_frames=skipped_frames)
+        return _generate_part(model, part, output, part_inputs, checkpoint, preview, shared)
+
+    if params.segments:
+        return (yield from generate_segments(params, folder, inputs, checkpoint, generate_part))
+    continued = inputs / params.image if params.joined_frames and params.image else None
+    output = VideoOutput(folder, params, continued=continued)
+    result = yield from _generate_part(model, params.parts[0], output, inputs, checkpoint, preview, shared)
+    return replace(result, parameters_used=params.to_dict())
+
+
+def _generate_part(
+    model: LoadedModel,
+    params: GenerationParams,
+    output: VideoOutput,
+    inputs: Path,
+    checkpoint: Checkpoint | None,
+    preview: Preview | None,
+    shared: SharedResources,
+) -> Generator[Progress, None, GenerationResult]:
+    """Generates one part of a video, in one run of the denoising loop."""
     loras = LoraRack(shared.loras, params.loras)
-    output = VideoOutput(folder, params)
     progress = ProgressReporter(params.steps_to_run)
     checkpointer = Checkpointer(model, params, loras, checkpoint)
     runner = StageRunner(model, shared.planner, _request_shape(params, loras), progress)
@@ -85,7 +110,12 @@ def generate(
     progress.end_stage()
     shared.decode_times.record(params.model, decode_seconds, pixels)
     result = _make_result(
-        params, folder, model.plan, usage.read(), progress.timings, resumed_from_step=checkpointer.resumed_from_step
+        params,
+        output.folder,
+        model.plan,
+        usage.read(),
+        progress.timings,
+        resumed_from_step=checkpointer.resumed_from_step,
     )
     return replace(result, prompt_tokens_dropped=count_dropped_tokens(model, params.prompt))
 

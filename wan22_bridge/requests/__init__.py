@@ -2,7 +2,7 @@
 
 from wan22_bridge.requests.model_choice import AUTO, choose_model
 from wan22_bridge.requests.prompts import require_prompt
-from wan22_bridge.requests.request import GenerationRequest, InputImage, InputVideo
+from wan22_bridge.requests.request import GenerationRequest, InputImage, InputVideo, RequestedSegment
 from wan22_bridge.requests.resolving import change_prompt, resolve_params
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "GenerationRequest",
     "InputImage",
     "InputVideo",
+    "RequestedSegment",
     "change_prompt",
     "choose_model",
     "require_prompt",

@@ -13,7 +13,12 @@ _SHORT_TYPES = {"t2v": ModelType.T2V, "i2v": ModelType.I2V, "ti2v": ModelType.TI
 
 
 def choose_model(
-    served: Sequence[ModelSpec], name: str, *, has_image: bool = False, has_video: bool = False
+    served: Sequence[ModelSpec],
+    name: str,
+    *,
+    has_image: bool = False,
+    has_video: bool = False,
+    has_segments: bool = False,
 ) -> ModelSpec:
     """Finds the served model with an id, a type or a repository, in any case, or chooses one for `auto`.
 
@@ -25,13 +30,14 @@ def choose_model(
         name: an id, a type such as `T2V-A14B` or `t2v`, a repository, or `auto`.
         has_image: whether the request has a first frame.
         has_video: whether the request is for video-to-video.
+        has_segments: whether the request has segments, which a model without image input can't generate.
 
     Raises:
         InvalidRequest: no served model has that name, or none fits the inputs.
     """
     wanted = name.strip().lower()
     if wanted == AUTO:
-        return _choose_by_inputs(served, has_image=has_image, has_video=has_video)
+        return _choose_by_inputs(served, has_image=has_image, has_video=has_video, has_segments=has_segments)
     short = _SHORT_TYPES.get(wanted)
     for spec in served:
         if spec.id.lower() == wanted:
@@ -52,8 +58,12 @@ def choose_model(
     )
 
 
-def _choose_by_inputs(served: Sequence[ModelSpec], *, has_image: bool, has_video: bool) -> ModelSpec:
+def _choose_by_inputs(
+    served: Sequence[ModelSpec], *, has_image: bool, has_video: bool, has_segments: bool
+) -> ModelSpec:
     order = [ModelType.I2V, ModelType.TI2V] if has_image else [ModelType.T2V, ModelType.TI2V]
+    if has_segments and not has_image:
+        order = [ModelType.TI2V]
     for model_type in order:
         for spec in served:
             if spec.type == model_type:

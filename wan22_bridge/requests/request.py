@@ -35,6 +35,17 @@ class InputVideo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RequestedSegment:
+    """A segment of a long video, as a client asks for it."""
+
+    prompt: str
+    num_frames: int | None = None
+    """None takes the frames of the request."""
+    seed: int | None = None
+    """None derives a seed from the request's, or draws one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationRequest(GenerationOptions[None]):
     """A request for a video. An option that is None is left open: `resolve_params` decides it."""
 
@@ -57,3 +68,7 @@ class GenerationRequest(GenerationOptions[None]):
     """The last frame."""
     video: InputVideo | None = None
     """The input of video-to-video."""
+    segments: tuple[RequestedSegment, ...] = ()
+    """Parts of a long video."""
+    joined: bool = False
+    """Whether a continuation begins with the video that it continues."""

@@ -13,7 +13,8 @@ from wan22_bridge.requests.dimensions import choose_fps, choose_frames, choose_s
 from wan22_bridge.requests.inputs import check_combination, check_support
 from wan22_bridge.requests.model_choice import choose_model
 from wan22_bridge.requests.prompts import check_text, require_prompt
-from wan22_bridge.requests.request import GenerationRequest
+from wan22_bridge.requests.request import GenerationRequest, InputVideo
+from wan22_bridge.requests.segments import check_joining, check_length, resolve_segments
 from wan22_bridge.types import GenerationParams, LoraUse
 
 _OPTIONS = [item.name for item in fields(GenerationOptions)]
@@ -30,17 +31,36 @@ def resolve_params(request: GenerationRequest, served: Sequence[ModelSpec]) -> G
     """
     prompt = require_prompt(request.prompt)
     check_combination(request)
-    spec = choose_model(served, request.model, has_image=request.image is not None, has_video=request.video is not None)
+    spec = choose_model(
+        served,
+        request.model,
+        has_image=request.image is not None,
+        has_video=request.video is not None,
+        has_segments=bool(request.segments),
+    )
     request = _fill_from_preset(_check_texts(request), spec)
+    check_joining(request, spec)
     check_support(request, spec)
     width, height = choose_size(request, spec)
     fps = choose_fps(request, spec)
     steps = spec.steps if request.steps is None else request.steps
+    num_frames = choose_frames(request, spec, fps)
+    seed = secrets.randbelow(2**31) if request.seed is None or request.seed < 0 else request.seed
+    segments = resolve_segments(request, spec, num_frames=num_frames, fps=fps, seed=seed)
+    joined_frames = 0
+    if segments:
+        num_frames = sum(segment.num_frames for segment in segments) - len(segments) + 1
+        check_length(num_frames, "segments")
+        prompt, seed = segments[0].prompt, segments[0].seed
+    elif request.joined and isinstance(request.image, InputVideo):
+        joined_frames = request.image.num_frames
+        num_frames += joined_frames - 1
+        check_length(num_frames, "joined")
     options = _fill_from_model(request, spec) | {
-        "num_frames": choose_frames(request, spec, fps),
+        "num_frames": num_frames,
         "fps": fps,
         "guidance_scale_2": _choose_guidance_2(request, spec),
-        "seed": secrets.randbelow(2**31) if request.seed is None or request.seed < 0 else request.seed,
+        "seed": seed,
         "strength": _choose_strength(request, steps),
     }
     return GenerationParams(
@@ -53,6 +73,8 @@ def resolve_params(request: GenerationRequest, served: Sequence[ModelSpec]) -> G
         image=request.image.key if request.image else None,
         end_image=request.end_image.key if request.end_image else None,
         video=request.video.key if request.video else None,
+        segments=segments,
+        joined_frames=joined_frames,
         **options,
     )
 
@@ -65,6 +87,13 @@ def change_prompt(params: GenerationParams, prompt: str, served: Sequence[ModelS
     """
     prompt = require_prompt(prompt)
     choose_model(served, params.model)
+    if params.segments and prompt != params.prompt:
+        raise InvalidRequest(
+            "The video has a prompt for each of its segments: one new prompt can't replace them.",
+            code="segments_not_supported",
+            param="prompt",
+            suggestions=["Submit a new job with changed segments."],
+        )
     return replace(params, prompt=prompt)
 
 

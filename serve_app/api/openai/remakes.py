@@ -50,7 +50,8 @@ async def extend_video(
 ) -> Video:
     """Submits a job that continues `video` from its last frame for `seconds`.
 
-    The new video holds the continuation only, without the input.
+    The new video begins with the input. With `joined=false`, it holds the continuation only. `seconds` is the length of
+    the continuation; the job reports the length of the new video.
     """
     body = await read_body(request)
     return describe_job(await run_in_threadpool(_submit, serving, body, idempotency_key, _EXTENDED), response)
@@ -67,6 +68,8 @@ def _submit(serving: Services, body: Body, idempotency_key: str | None, name: st
                 param=other,
                 suggestions=["Send the video as video, or the id of its job as video[id]."],
             )
+    if name == _EXTENDED and fields.get("joined") in (None, ""):
+        fields["joined"] = True
     reference = fields.pop("video", None)
     if "video" in files:
         require_video(files["video"], param="video")

@@ -1,13 +1,15 @@
 """Bodies of the native API's submissions."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from deployments.jobs.job import Job, Priority
 from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_options
 from serve_app.api.schemas.texts import Prompt
-from wan22_bridge.requests import AUTO, GenerationRequest
+from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.options import MAX_SEED
+from wan22_bridge.requests import AUTO, GenerationRequest, RequestedSegment
 from wan22_bridge.types import LoraUse
 
 _SIZE = r"^(\s*[1-9]\d{0,5}\s*[xX×*]\s*[1-9]\d{0,5}\s*|(480|720)[pP])?$"
@@ -36,6 +38,25 @@ class LoraField(BaseModel):
         """Returns the LoRA as the bridge takes it."""
         low_noise_strength = self.strength if self.strength_2 is None else self.strength_2
         return LoraUse(name=self.name, high_noise_strength=self.strength, low_noise_strength=low_noise_strength)
+
+
+class SegmentField(BaseModel):
+    """One part of a long video."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    prompt: str
+    """Text that describes the segment, 1 to 2000 characters."""
+    num_frames: int | None = Field(default=None, ge=1)
+    """Number of frames, rounded down to 4k+1. By default the request's `num_frames`, else the model's own. All segments
+    but the first begin with the last frame of the segment before them, which the video has only once."""
+    seed: int | None = Field(default=None, ge=-1, le=MAX_SEED)
+    """Seed of the random noise. By default the request's seed plus the segment's index, else drawn and reported."""
+
+    @field_validator("num_frames", "seed", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        return None if value == "" else value
 
 
 @accepts_options
@@ -87,12 +108,45 @@ class SubmitRequest(BaseModel):
     max_vram_usage_gb: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description=f"{_NO_EFFECT} The result reports the peak GPU memory."
     )
+    segments: list[SegmentField] = Field(default=[], max_length=16)
+    """Parts of a long video, 2 to 16. Each is generated from the last frame of the part before it, and all are joined
+    into one mp4. They replace `prompt`. The model must accept an image; without `image`, use TI2V-5B."""
+    joined: bool = False
+    """With a video to continue: whether the new video begins with that video. Its frames are scaled to the new video's
+    size, and its sound is left out. /v1/videos/extensions joins by default."""
     priority: Literal["low", "normal", "high"] = "normal"
     """Priority in the job queue."""
     metadata: dict[
         Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]
     ] = Field(default={}, max_length=16)
     """The client's own key-value pairs, returned with the job."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_segments(cls, data: Any) -> Any:
+        """Reads the numbered segments of a form, and takes the prompt from the first segment."""
+        if not isinstance(data, dict) or not data.get("segments"):
+            return data
+        segments = data["segments"]
+        if isinstance(segments, dict) and all(str(key).isascii() and str(key).isdigit() for key in segments):
+            segments = [segments[key] for key in sorted(segments, key=int)]
+        if data.get("prompt"):
+            raise InvalidRequest(
+                "prompt and segments can't be combined: each segment has a prompt of its own.",
+                code="prompt_with_segments",
+                param="prompt",
+                suggestions=["Leave prompt out."],
+            )
+        first = segments[0] if isinstance(segments, list) and segments else None
+        prompt = first.get("prompt", "") if isinstance(first, dict) else ""
+        return data | {"segments": segments, "prompt": prompt}
+
+    @field_validator("segments")
+    @classmethod
+    def _at_least_two(cls, value: list[SegmentField]) -> list[SegmentField]:
+        if len(value) == 1:
+            raise ValueError("expected 2 to 16 segments, got 1")
+        return value
 
     @field_validator("loras")
     @classmethod
@@ -119,6 +173,11 @@ class SubmitRequest(BaseModel):
             seconds=self.seconds,
             preset=self.preset,
             loras=self._lora_uses(),
+            segments=tuple(
+                RequestedSegment(prompt=part.prompt, num_frames=part.num_frames, seed=part.seed)
+                for part in self.segments
+            ),
+            joined=self.joined,
             **{name: getattr(self, name) for name in OPTION_NAMES},
         )
 

@@ -1,5 +1,6 @@
 """Bodies of the native API's responses about jobs and the queue."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from deployments.jobs.job import Job, JobState
 from deployments.jobs.queue import QueuePage
 from serve_app.api.schemas.generation_options import OPTION_NAMES, reports_options
 from serve_app.api.schemas.links import dropped_tokens, to_datetime, upload_id, video_url
-from serve_app.api.schemas.submissions import LoraField
+from serve_app.api.schemas.submissions import LoraField, SegmentField
 
 
 @reports_options
@@ -41,6 +42,8 @@ class TaskInfo(BaseModel):
     """Strength of the first LoRA on the high-noise expert, or on a model's only expert."""
     loras: list[LoraField]
     """All LoRAs, each with its strengths."""
+    segments: list[SegmentField]
+    """Parts of a long video, with their frames and seeds. `current_step` and `total_steps` count over all parts."""
     status: Literal["pending", "processing", "completed", "failed", "cancelled"]
     stage: str
     """Stage of a running job, such as `loading_model` or `generating`; else the same as `status`, or `queued`."""
@@ -106,6 +109,7 @@ class TaskInfo(BaseModel):
             lora_path=params.loras[0].name if params.loras else None,
             lora_strength=params.loras[0].high_noise_strength if params.loras else 1.0,
             loras=[LoraField.of(use) for use in params.loras],
+            segments=[SegmentField(**asdict(segment)) for segment in params.segments],
             status=job.state.value,
             stage=job.stage,
             progress=job.progress,

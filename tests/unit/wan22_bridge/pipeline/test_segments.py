@@ -1,0 +1,111 @@
+"""Long videos from segments, and continuations that are joined to the video that they continue."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.jobs import make_params
+from tests.unit.wan22_bridge.conftest import LoadModel
+from tests.videos import mp4, ramp
+from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.media.videos import iterate_frames
+from wan22_bridge.media.writer import read_video_info
+from wan22_bridge.types import Checkpoint, GenerationResult, ModelType, Progress
+
+pytestmark = pytest.mark.slow
+
+SEGMENTS = [{"prompt": f"a red circle moving {way}", "num_frames": 5, "seed": seed} for seed, way in enumerate("ab")]
+PARAMS = make_params(
+    model="tiny-ti2v", model_type=ModelType.TI2V, guidance_scale_2=None, num_frames=9, segments=SEGMENTS
+)
+
+
+def _run(
+    bridge: ModelIntegrationBridge, load: LoadModel, folder: Path, *, stop_after: int | None = None
+) -> tuple[list[Progress], GenerationResult | None]:
+    """Generates until a number of reports; returns the reports, and the result if the generation ended."""
+    checkpoint = Checkpoint(path=folder / "snapshot.safetensors", interval_seconds=0)
+    run = bridge.generate(load("tiny-ti2v"), PARAMS, folder / "out", checkpoint=checkpoint)
+    reports: list[Progress] = []
+    while stop_after is None or len(reports) < stop_after:
+        try:
+            reports.append(next(run))
+        except StopIteration as end:
+            return reports, end.value
+    run.close()
+    return reports, None
+
+
+def test_segments_become_one_video_and_progress_counts_over_all(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    finished: list[int] = []
+    checkpoint = Checkpoint(
+        path=tmp_path / "snapshot.safetensors", interval_seconds=0, segment_finished=finished.append
+    )
+    reports = list(bridge.generate(load("tiny-ti2v"), PARAMS, tmp_path / "out", checkpoint=checkpoint))
+
+    assert finished == [0, 1]
+    assert read_video_info(tmp_path / "out" / "video.mp4").num_frames == 9
+    assert {report.total_steps for report in reports} == {4}
+    assert max(report.current_step for report in reports) == 4
+    percents = [report.percent for report in reports]
+    assert percents == sorted(percents)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_segment_continues_from_the_last_frame_of_the_one_before(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    first, second = PARAMS.parts
+    list(bridge.generate(load("tiny-ti2v"), first, tmp_path / "first"))
+    continued = replace(second, image="first/last_frame.png")
+    list(bridge.generate(load("tiny-ti2v"), continued, tmp_path / "second", inputs=tmp_path))
+
+    list(bridge.generate(load("tiny-ti2v"), PARAMS, tmp_path / "out"))
+
+    last = [np.asarray(Image.open(tmp_path / name / "last_frame.png")) for name in ("second", "out")]
+    assert np.array_equal(*last)
+    whole = list(iterate_frames(tmp_path / "out" / "video.mp4", 64, 64))
+    parts = [list(iterate_frames(tmp_path / name / "video.mp4", 64, 64)) for name in ("first", "second")]
+    assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(whole[:5], parts[0], strict=True))
+    likeness = [
+        np.abs(np.asarray(a, float) - np.asarray(b, float)).mean() for a, b in zip(whole[5:], parts[1][1:], strict=True)
+    ]
+    assert max(likeness) < 6
+
+
+def test_a_stopped_video_resumes_at_every_point_to_the_same_bytes(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    (tmp_path / "whole").mkdir()
+    reports, _ = _run(bridge, load, tmp_path / "whole")
+    expected = (tmp_path / "whole" / "out" / "video.mp4").read_bytes()
+
+    for count in range(1, len(reports)):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        _run(bridge, load, folder, stop_after=count)
+        again, result = _run(bridge, load, folder)
+        assert result is not None
+        assert (folder / "out" / "video.mp4").read_bytes() == expected
+        assert result.resumed_from_step >= reports[count - 1].current_step - 1
+        assert len(again) <= len(reports) + 1
+
+
+def test_a_joined_continuation_begins_with_its_input(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    (tmp_path / "input.mp4").write_bytes(mp4(ramp(13, 64, 64)))
+    params = replace(PARAMS, segments=(), image="input.mp4", joined_frames=13, num_frames=17)
+
+    list(bridge.generate(load("tiny-ti2v"), params, tmp_path / "out", inputs=tmp_path))
+
+    frames = [np.asarray(image, float) for image in iterate_frames(tmp_path / "out" / "video.mp4", 64, 64)]
+    source = [np.asarray(image, float) for image in iterate_frames(tmp_path / "input.mp4", 64, 64)]
+    assert len(frames) == 17
+    assert max(np.abs(a - b).mean() for a, b in zip(frames[:13], source, strict=True)) < 4
+    assert read_video_info(tmp_path / "out" / "video.mp4").parameters == params.to_dict()

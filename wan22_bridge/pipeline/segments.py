@@ -1,0 +1,103 @@
+"""Long videos: each segment is a generation from the last frame of the segment before it, in a folder of its own.
+
+The folders are beside the snapshot. Each appears only when its segment is complete, so another process resumes in the
+segment that was interrupted. At the end, the encoded segments are joined without decoding them.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from wan22_bridge.media.joining import join_videos
+from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO, place_output
+from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Progress, Stage
+
+GeneratePart = Callable[[GenerationParams, Path, Path, int], Generator[Progress, None, GenerationResult]]
+"""Generates one part from its parameters, its folder, the folder of its inputs, and the number of its first frames to
+leave out."""
+
+
+def generate_segments(
+    params: GenerationParams, folder: Path, inputs: Path, checkpoint: Checkpoint | None, generate_part: GeneratePart
+) -> Generator[Progress, None, GenerationResult]:
+    """Generates all segments that are not complete yet, and joins them into `folder`."""
+    started = time.perf_counter()
+    parts = params.parts
+    kept = checkpoint.path.with_name("segments") if checkpoint else folder.with_name(f".{folder.name}.segments")
+    folders = [kept / str(index) for index in range(len(parts))]
+    result: GenerationResult | None = None
+    timings: dict[str, float] = {}
+    resumed_from_step = 0
+    for index, part in enumerate(parts):
+        if _is_complete(folders[index]):
+            resumed_from_step = (index + 1) * part.steps_to_run
+            continue
+        shutil.rmtree(folders[index], ignore_errors=True)
+        if index:
+            part = replace(part, image=f"{index - 1}/{LAST_FRAME}")
+        run = generate_part(part, folders[index], kept if index else inputs, 1 if index else 0)
+        first_run = result is None
+        result = yield from _count_over_all(run, index, len(parts))
+        if first_run:
+            resumed_from_step += result.resumed_from_step
+        for stage, seconds in result.timings.items():
+            timings[stage] = round(timings.get(stage, 0.0) + seconds, 4)
+        if checkpoint:
+            checkpoint.path.unlink(missing_ok=True)
+            checkpoint.segment_finished(index)
+    yield Progress(stage=Stage.SAVING, percent=99.0, current_step=params.steps_to_run, total_steps=params.steps_to_run)
+    with place_output(folder) as temporary:
+        join_videos([path / VIDEO for path in folders], temporary / VIDEO, params)
+        shutil.copyfile(folders[0] / THUMBNAIL, temporary / THUMBNAIL)
+        shutil.copyfile(folders[-1] / LAST_FRAME, temporary / LAST_FRAME)
+    shutil.rmtree(kept, ignore_errors=True)
+    values: dict[str, Any] = {
+        "video": folder / VIDEO,
+        "thumbnail": folder / THUMBNAIL,
+        "last_frame": folder / LAST_FRAME,
+        "file_size_bytes": (folder / VIDEO).stat().st_size,
+        "generation_time_seconds": round(time.perf_counter() - started, 4),
+        "parameters_used": params.to_dict(),
+        "timings": timings,
+        "resumed_from_step": resumed_from_step,
+    }
+    if result is None:  # every segment was complete already
+        return GenerationResult(model_used=params.model, peak_vram_usage_mb=0.0, cpu_usage_percent=0.0, **values)
+    return replace(result, **values)
+
+
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in (VIDEO, THUMBNAIL, LAST_FRAME))
+
+
+def _count_over_all(
+    run: Generator[Progress, None, GenerationResult], index: int, count: int
+) -> Generator[Progress, None, GenerationResult]:
+    """Passes on one segment's progress, counted over all segments."""
+    started = time.perf_counter()
+    try:
+        while True:
+            try:
+                own = next(run)
+            except StopIteration as end:
+                result: GenerationResult = end.value
+                return result
+            eta_seconds = own.eta_seconds
+            if eta_seconds is not None:
+                eta_seconds += (count - 1 - index) * (time.perf_counter() - started + eta_seconds)
+            yield replace(
+                own,
+                current_step=index * own.total_steps + own.current_step,
+                total_steps=count * own.total_steps,
+                percent=round(0.99 * (index * 100 + own.percent) / count, 2),
+                eta_seconds=None if eta_seconds is None else round(eta_seconds, 2),
+            )
+    except GeneratorExit:
+        run.close()
+        raise
+    except BaseException as exc:
+        run.throw(exc)
+        raise
