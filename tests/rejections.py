@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 
 
-def check_rejection(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def check_rejection(answer: httpx.Response | httpx2.Response, status: int, code: str) -> dict[str, Any]:
     """Checks that a response rejects a request with this status and code, and returns its error."""
     assert answer.status_code == status, answer.text
     body = answer.json()
