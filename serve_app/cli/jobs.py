@@ -76,7 +76,7 @@ def generate(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 100. Default: the model's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the noise. Default: random.")] = None,
-    fps: Annotated[int | None, typer.Option(help="Frames per second, 1 to 120. Default: the model's.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second, 1 to 120. Default: the model's.")] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help="Description of what the video must not show. Default: the model's.")
     ] = None,

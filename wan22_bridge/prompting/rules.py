@@ -95,7 +95,8 @@ def _choose_phrases(
     prompt: str, options: EnhanceOptions, wanted: Style | None, *, chinese: bool
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Returns the phrases to add, with the names of their aspects, and notes on what is not added."""
-    phrases, notes = [], []
+    phrases: list[tuple[str, str]] = []
+    notes: list[str] = []
     style = detect_style(prompt)
     context = f"{prompt} {wanted.en}" if wanted and style is None else prompt
     for aspect in load_guide().aspects:

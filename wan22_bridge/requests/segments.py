@@ -46,7 +46,7 @@ def check_joining(request: GenerationRequest, spec: ModelSpec) -> None:
 
 
 def resolve_segments(
-    request: GenerationRequest, spec: ModelSpec, *, num_frames: int, fps: int, seed: int
+    request: GenerationRequest, spec: ModelSpec, *, num_frames: int, fps: float, seed: int
 ) -> tuple[Segment, ...]:
     """Decides the frames and the seeds of all segments.
 

@@ -92,7 +92,7 @@ def test_an_uploaded_lora_is_stored_listed_used_and_deleted(api: TestClient, tmp
 def test_the_names_tell_where_a_file_is_stored(
     file_name: str, fields: dict[str, str], stored: str, experts: str, api: TestClient, tmp_path: Path
 ) -> None:
-    answer = upload(api, file_name=file_name, **fields)
+    answer = upload(api, None, file_name=file_name, **fields)
     assert answer.status_code == 200, answer.text
     assert own_files(tmp_path) == [stored]
     assert f"for {experts}." in answer.json()["message"]
@@ -171,12 +171,13 @@ def test_an_upload_that_is_no_wan22_lora_is_rejected_by_its_kind(
     ],
 )
 def test_a_wrong_upload_field_is_named(fields: dict[str, str], code: str, param: str, api: TestClient) -> None:
-    assert check_rejection(upload(api, **fields), 400, code)["param"] == param
+    assert check_rejection(upload(api, None, **fields), 400, code)["param"] == param
 
 
 def test_an_upload_without_a_file_is_rejected(api: TestClient) -> None:
-    for body in ({"data": {"name": "a"}}, {"json": {}}, {"files": {"other": ("a", b"x")}}, {}):
-        check_rejection(api.post("/api/v1/lora/upload", **body), 400, "file_required")  # type: ignore[arg-type]
+    bodies: list[dict[str, Any]] = [{"data": {"name": "a"}}, {"json": {}}, {"files": {"other": ("a", b"x")}}, {}]
+    for body in bodies:
+        check_rejection(api.post("/api/v1/lora/upload", **body), 400, "file_required")
 
 
 def test_only_loras_may_be_larger_than_other_uploads(tmp_path: Path) -> None:

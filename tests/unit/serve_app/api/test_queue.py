@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from deployments.jobs.job import JobState
 from serve_app.api.application import make_api
-from serve_app.api.live.feed import Narrator
+from serve_app.api.live.messages import Narrator
 from serve_app.api.services import Services
 from serve_app.settings import Settings
 

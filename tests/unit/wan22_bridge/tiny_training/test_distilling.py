@@ -86,5 +86,5 @@ def test_the_style_lora_has_a_file_for_each_expert(tmp_path: Path) -> None:
     high, low = train_neon(tmp_path, steps=1, seed=0, weights=WEIGHTS, scenes=1)
 
     found = find_lora(high.parent, "tiny-neon")
-    assert (found.high_noise, found.low_noise, found.trigger_words) == (high, low, NEON)
+    assert (found.high_noise, found.low_noise, found.trigger_words) == (high, low, (NEON,))
     assert found.size_bytes < 1.2e6
