@@ -45,6 +45,11 @@ def describe_body(form: dict[str, Any], json: dict[str, Any] | None = None) -> d
     return {"requestBody": {"required": True, "content": content}}
 
 
+def describe_form(form: dict[str, Any]) -> dict[str, Any]:
+    """Returns the OpenAPI description of a body that is a multipart form only, because it holds a file."""
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
 
 

@@ -71,9 +71,6 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
         seed: Annotated[
             int | None, Field(description="Seed of the random noise. By default the service draws one.")
         ] = None,
-        negative_prompt: Annotated[
-            str | None, Field(description="Text that describes what the video must not show.")
-        ] = None,
         preset: Annotated[
             str | None, Field(description="Name of one of the model's presets, such as lightning for four steps.")
         ] = None,
@@ -82,7 +79,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
             Field(
                 description=(
                     "Any other fields of POST /api/v1/generation/submit, such as num_frames, fps, guidance_scale, "
-                    "loras or priority."
+                    "loras, priority, or the text of a negative prompt."
                 )
             ),
         ] = None,
@@ -98,7 +95,6 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
             "seconds": seconds,
             "steps": steps,
             "seed": seed,
-            "negative_prompt": negative_prompt,
             "preset": preset,
         }
         fields = dict(options or {}) | {name: value for name, value in given.items() if value is not None}

@@ -7,15 +7,19 @@ _JOB = "video_4f0c2a9b7d1e6358c0a1b2d3"
 _ABSENT = object()
 
 PARAMETERS: dict[str, tuple[str, Any]] = {
+    "active_only": ("Whether to list only pending and running jobs.", True),
     "after": ("Id of the last job of the previous page. By default the first page is returned.", None),
     "idempotency-key": ("Key of the request: a repeated request with the same key returns the first one's job.", None),
+    "if-none-match": ("Entity tag of the last response, which is sent again only if it has changed.", None),
     "last-event-id": ("Number of the last event that the client received. The stream resumes after it.", None),
     "limit": ("Maximum number of items to return.", 20),
     "model_id": ("Id of a model.", "tiny-t2v"),
     "model_type": ("Id or type of a model, in any case.", "T2V-A14B"),
+    "name": ("Name of a LoRA.", "tiny-neon"),
     "order": ("`desc` lists the newest first, `asc` the oldest.", "desc"),
     "status": ("Lists only jobs in this state.", "completed"),
     "task_id": ("Id of a job.", _JOB),
+    "timeout_seconds": ("Time limit in seconds.", 1200),
     "variant": ("The file to return.", "video"),
     "video_id": ("Id of a video and of its job.", _JOB),
 }

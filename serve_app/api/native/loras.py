@@ -18,6 +18,7 @@ from serve_app.api.schemas.loras import (
 )
 from serve_app.api.schemas.tasks import Message
 from serve_app.api.services import Services, Serving
+from serve_app.api.submission import describe_form
 from wan22_bridge.errors import InvalidRequest, StorageFailed
 from wan22_bridge.models.lora_names import LoraTarget
 
@@ -56,9 +57,9 @@ def list_loras(serving: Serving) -> LoraList:
 
 @router.post(
     "/upload",
-    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _UPLOAD_SCHEMA}}}},
+    openapi_extra=describe_form(_UPLOAD_SCHEMA),
 )
-async def upload(request: Request, serving: Serving) -> LoraUpload:
+async def upload_lora(request: Request, serving: Serving) -> LoraUpload:
     """Stores a LoRA, after its header was checked: the file must hold a LoRA that fits a Wan2.2 model."""
     try:
         async with request.form(max_files=1, max_fields=len(_UPLOAD_SCHEMA["properties"])) as form:
@@ -79,7 +80,7 @@ async def upload(request: Request, serving: Serving) -> LoraUpload:
 
 
 @router.get("/{name}/status")
-def read_status(name: str, serving: Serving) -> LoraStatus:
+def read_lora_status(name: str, serving: Serving) -> LoraStatus:
     """Returns a LoRA, and the pending and running jobs that use it."""
     info = LoraInfo.of(serving.loras.describe(name))
     jobs = [job.id for job in serving.store.reader.using_lora(name)]
@@ -87,20 +88,20 @@ def read_status(name: str, serving: Serving) -> LoraStatus:
 
 
 @router.delete("/{name}")
-def delete(name: str, serving: Serving) -> Message:
+def delete_lora(name: str, serving: Serving) -> Message:
     """Deletes a LoRA's files. Responds 409 while a pending or running job uses the LoRA."""
     serving.loras.remove(name)
     return Message(message="Deleted.")
 
 
 @router.post("/{name}/preview")
-def preview(name: str, serving: Serving, use: LoraPreviewRequest | None = None) -> LoraPreview:
+def preview_lora(name: str, serving: Serving, use: LoraPreviewRequest | None = None) -> LoraPreview:
     """Describes what a LoRA would change in a job with a model and strengths. No model runs, and nothing is stored."""
     return describe_effect(serving, serving.loras.describe(name), use or LoraPreviewRequest())
 
 
 @router.get("/{name}/memory-impact")
-def memory_impact(name: str, serving: Serving) -> LoraMemoryImpact:
+def read_lora_memory_impact(name: str, serving: Serving) -> LoraMemoryImpact:
     """Estimates the memory that a LoRA needs beside a model."""
     return estimate_memory(serving.loras.describe(name))
 

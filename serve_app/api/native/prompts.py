@@ -46,7 +46,7 @@ async def enhance_prompt(request: EnhanceRequest, serving: Serving) -> Enhanced:
 
 
 @router.post("/preview")
-def preview(request: EnhanceRequest) -> PromptPreview:
+def preview_prompt(request: EnhanceRequest) -> PromptPreview:
     """Checks a prompt, and shows what the rules would add. It asks no language model, so a form may call it often."""
     check = _check(request.prompt)
     original = request.prompt.strip()
@@ -66,7 +66,7 @@ def preview(request: EnhanceRequest) -> PromptPreview:
 
 
 @router.post("/validate")
-def validate(request: PromptRequest) -> PromptCheck:
+def validate_prompt(request: PromptRequest) -> PromptCheck:
     """Checks whether a submission accepts a prompt, and says what the prompt does not mention yet."""
     return _check(request.prompt)
 

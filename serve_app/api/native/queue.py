@@ -83,7 +83,7 @@ def reorder_queue(order: ReorderRequest, serving: Serving) -> Message:
 
 
 @router.post("/clear")
-def clear(serving: Serving) -> ClearAnswer:
+def clear_queue(serving: Serving) -> ClearAnswer:
     """Removes all ended jobs from the queue's listings.
 
     It deletes nothing: `GET /generation/{id}`, `/outputs` and `/v1/videos` still have the jobs and their videos.
@@ -93,7 +93,7 @@ def clear(serving: Serving) -> ClearAnswer:
 
 
 @router.post("/pause")
-def pause(serving: Serving) -> PauseAnswer:
+def pause_queue(serving: Serving) -> PauseAnswer:
     """Pauses the queue: running jobs continue, and no other job begins until `POST /queue/resume`.
 
     New jobs are accepted meanwhile. The queue stays paused when the service restarts.
@@ -103,7 +103,7 @@ def pause(serving: Serving) -> PauseAnswer:
 
 
 @router.post("/resume")
-def resume(serving: Serving) -> PauseAnswer:
+def resume_queue(serving: Serving) -> PauseAnswer:
     """Resumes a paused queue. Does nothing if the queue is not paused."""
     serving.store.queue.set_paused(False)
     return PauseAnswer(paused=False)
@@ -117,7 +117,7 @@ def cancel_task(task_id: str, serving: Serving) -> Message:
 
 
 @router.post("/{task_id}/retry")
-def retry(task_id: str, serving: Serving) -> TaskInfo:
+def retry_task(task_id: str, serving: Serving) -> TaskInfo:
     """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place."""
     serving.jobs.retry(task_id)
     job, position = serving.store.queue.find(task_id)
@@ -125,7 +125,7 @@ def retry(task_id: str, serving: Serving) -> TaskInfo:
 
 
 @router.delete("/{task_id}")
-def delete(task_id: str, serving: Serving) -> Message:
+def delete_task(task_id: str, serving: Serving) -> Message:
     """Deletes a job and its video. Responds 409 while the job runs."""
     serving.jobs.delete(task_id, even_if_running=False)
     return Message(message="Deleted.")

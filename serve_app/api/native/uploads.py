@@ -6,7 +6,7 @@ from starlette.concurrency import run_in_threadpool
 from serve_app.api.http.bodies import read_body
 from serve_app.api.schemas.uploads import Upload
 from serve_app.api.services import Serving
-from serve_app.api.submission import describe_body
+from serve_app.api.submission import describe_form
 from wan22_bridge.errors import InvalidRequest
 
 router = APIRouter(prefix="/api/v1", tags=["uploads"])
@@ -18,7 +18,7 @@ _UPLOAD_SCHEMA = {
 }
 
 
-@router.post("/uploads", openapi_extra=describe_body(_UPLOAD_SCHEMA))
+@router.post("/uploads", openapi_extra=describe_form(_UPLOAD_SCHEMA))
 async def upload_file(request: Request, serving: Serving) -> Upload:
     """Stores an image or a video for later requests. An upload that no job uses is removed after a day."""
     body = await read_body(request)

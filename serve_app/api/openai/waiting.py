@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job, JobState
-from serve_app.api.files import output_file
+from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.bodies import read_body
 from serve_app.api.http.errors import respond_to_error
 from serve_app.api.openai.bodies import VIDEO_BODY, submit_openai_body
@@ -40,7 +40,7 @@ class VideoFailed(Wan22Error):
     default_code = "generation_failed"
 
 
-@router.post("/sync", openapi_extra=VIDEO_BODY, response_class=FileResponse)
+@router.post("/sync", openapi_extra=VIDEO_BODY, response_class=FileResponse, responses=describe_file("video/mp4"))
 async def create_and_wait(
     request: Request,
     serving: Serving,

@@ -12,6 +12,7 @@ from serve_app.api.application import make_api
 from serve_app.api.live.messages import Narrator
 from serve_app.api.services import Services
 from serve_app.settings import Settings
+from tests.loras import write_lora
 
 _ERROR = {"type": "generation", "code": "broken", "message": "It broke.", "suggestions": []}
 
@@ -108,9 +109,7 @@ def test_a_job_that_is_not_over_or_has_a_video_is_not_retried(client: TestClient
 
 
 def test_a_job_whose_lora_is_gone_is_not_retried(client: TestClient, services: Services) -> None:
-    lora = services.storage.work.loras / "gone.safetensors"
-    lora.parent.mkdir(parents=True, exist_ok=True)
-    lora.write_bytes((2).to_bytes(8, "little") + b"{}")  # a safetensors file without tensors
+    lora = write_lora(services.storage.work.loras / "gone.safetensors")
     task_id = _submit(client, lora_path="gone")
     _end(services, task_id, JobState.FAILED)
     lora.unlink()
