@@ -114,7 +114,7 @@ def test_generate_names_the_file_after_the_job_by_default(service: Service, tmp_
         (["generate", "x", "--video", "/nonexistent.mp4"], 2, "does not exist"),
         (["generate", "x", "--video", __file__], 2, "complete mp4 file"),
         (["generate", "x", "--strength", "0.5"], 2, "no video was sent"),
-        (["generate"], 2, "Missing argument"),
+        (["generate"], 2, "expected a prompt"),
         (["cancel", "nope"], 2, "no job 'nope'"),
         (["jobs", "--status", "asleep"], 2, "status"),
         (["serve", "--config", "/nonexistent.yaml"], 2, "cannot be read"),

@@ -22,7 +22,8 @@ _EVENTS = {
 
 @pytest.fixture(params=["/ws", "/api/v1/ws"])
 def socket(service: Service, request: pytest.FixtureRequest) -> Iterator[ClientConnection]:
-    with connect(service.url.replace("http", "ws") + request.param, open_timeout=10) as connection:
+    # A client with a full queue of unread messages would wait for its time limit when it closes.
+    with connect(service.url.replace("http", "ws") + request.param, open_timeout=10, max_queue=None) as connection:
         first = json.loads(connection.recv(10))
         assert first["type"] == "connection_established"
         assert first["data"]["connection_id"]

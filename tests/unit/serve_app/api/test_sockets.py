@@ -165,9 +165,9 @@ def test_a_model_is_reported_at_once_and_when_its_status_changes(services: Servi
             )
         )
         changed = _receive_until(socket, "model_status_update", model_id="tiny-t2v", status="loaded")
-        assert [message["data"]["status"] for message in changed if message["data"]["model_id"] == "tiny-t2v"] == [
-            "loaded"
-        ]
+        statuses = [message["data"]["status"] for message in changed if message["data"]["model_id"] == "tiny-t2v"]
+        assert statuses[-1] == "loaded"
+        assert set(statuses[:-1]) <= {"available"}, "the first reading may be sent twice: as the state, and as news"
 
 
 def test_an_alert_is_raised_and_withdrawn(services: Services) -> None:
