@@ -48,7 +48,7 @@ def test_the_package_completes_its_flow(litellm: Any, service: Service, tmp_path
 
 
 def _items(answer: Any) -> list[dict[str, Any]]:
-    """Returns the items of a list, which is a dictionary, an object or a plain list, depending on the package's version."""
+    """Returns the items of a list: a dictionary, an object or a plain list, depending on the package's version."""
     data = answer["data"] if isinstance(answer, dict) else getattr(answer, "data", None) or answer
     return [item if isinstance(item, dict) else item.model_dump() for item in data]
 
