@@ -28,7 +28,7 @@ def _feed(connection: HTTPConnection) -> Feed:
 @router.get(
     "/api/v1/generation/{task_id}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {"schema": {"description": "Events with data in JSON."}}}}},
 )
 async def stream_task_events(
     task_id: str, connection: HTTPConnection, last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None

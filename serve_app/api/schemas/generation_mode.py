@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from deployments.jobs.generation_mode import GenerationMode
 
@@ -30,7 +30,7 @@ class GenerationModeChange(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     mode: Literal["real", "mock"] | None = None
-    mock_fallback: bool | None = None
+    mock_fallback: StrictBool | None = None
 
     def apply(self, mode: GenerationMode) -> GenerationMode:
         """Returns a mode with the changes."""

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from deployments.downloader import Availability, Presence
 from deployments.jobs.replica_registry import LoadedInfo, ReplicaInfo
@@ -125,7 +125,7 @@ class DownloadRequest(BaseModel):
 
     model_type: str
     """A model's id or type."""
-    force_redownload: bool = False
+    force_redownload: StrictBool = False
     """Whether files that are present are checked by their hash, and downloaded again if they are corrupted. By default
     only missing files are downloaded."""
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from wan22_bridge.prompting import Enhancement, EnhanceOptions, Style, detect_style, mentions_vace
 
@@ -15,11 +15,11 @@ class PromptOptions(BaseModel):
 
     model_config = _Request
 
-    apply_cinematic: bool | None = None
+    apply_cinematic: StrictBool | None = None
     """Whether to add motion, light, camera and lens where the prompt has none. By default true."""
-    apply_style: bool | None = None
+    apply_style: StrictBool | None = None
     """Whether to add a style to a prompt that has none. By default true."""
-    apply_vace: bool | None = None
+    apply_vace: StrictBool | None = None
     """Whether to add a phrase on consistency to a prompt that mentions VACE. By default true."""
     style: str | None = None
     """Name of the style to add, one of `GET /prompt/styles`. By default cinematic."""
