@@ -112,7 +112,7 @@ def test_generation_options_reach_the_request(url: str, tmp_path: Path) -> None:
         store.writer.request_cancel(job.id)
 
     lora, image = ["--lora", "tiny-neon:0.8:0.4"], ["--image", str(tmp_path / "a.png")]
-    for inputs in (lora, image):  # as JSON, and as a form
+    for inputs in (lora, [*lora, *image]):  # as JSON, and as a form
         with ThreadPoolExecutor() as pool:
             cancelled = pool.submit(cancel_next)  # no generator runs here, so the command would wait for ever
             done = run(url, "generate", "a cat", *options, *inputs)
@@ -120,11 +120,11 @@ def test_generation_options_reach_the_request(url: str, tmp_path: Path) -> None:
             cancelled.result()
         assert done.exit_code == 1
         params = store.reader.page(limit=1)[0].params
-        assert params.model_type == ("I2V-A14B" if inputs is image else "T2V-A14B")
+        assert params.model_type == ("T2V-A14B" if inputs is lora else "I2V-A14B")
         assert (params.negative_prompt, params.scheduler, params.step_cache) == ("", "dpm++", "first_block")
         assert (params.fps, params.guidance_scale, params.guidance_scale_2) == (12, 2.5, 1.5)
         uses = [(use.name, use.high_noise_strength, use.low_noise_strength) for use in params.loras]
-        assert uses == ([] if inputs is image else [("tiny-neon", 0.8, 0.4)])
+        assert uses == [("tiny-neon", 0.8, 0.4)]
     store.database.close()
 
 
