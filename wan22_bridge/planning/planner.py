@@ -13,6 +13,7 @@ from wan22_bridge.planning.rungs import list_degrees, list_rungs
 from wan22_bridge.plans import (
     Footprint,
     HardwareProfile,
+    MemoryEstimate,
     OptimizationPlan,
     PlanConstraints,
     Quantization,
@@ -100,6 +101,10 @@ class Planner:
             return plan
         hardware = limit_hardware(self._hardware, shape.limits)
         return plan if fits(plan, self._footprint(shape), hardware) else self.choose(shape)
+
+    def estimate(self, plan: OptimizationPlan, shape: RequestShape) -> MemoryEstimate:
+        """Returns the memory that a request takes under a plan."""
+        return estimate_memory(plan, self._footprint(shape))
 
     def next_rung(
         self, plan: OptimizationPlan, shape: RequestShape, stages: Collection[str]

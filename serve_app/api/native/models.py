@@ -1,6 +1,9 @@
 """The native API's routes for models: their files, and the replicas that have them loaded."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 
 from deployments.downloader import Presence
 from serve_app.api.downloading import ask, look
@@ -11,6 +14,7 @@ from serve_app.api.schemas.models import (
     ModelStatus,
     Summary,
     Verification,
+    status_of,
 )
 from serve_app.api.services import Services, Serving
 from wan22_bridge.catalogue import ModelSpec
@@ -23,16 +27,23 @@ router = APIRouter(prefix="/api/v1/models", tags=["models"])
 @router.get("/status")
 async def list_model_statuses(serving: Serving) -> dict[str, ModelStatus]:
     """Returns the status of all served models, by id."""
-    found, replicas = await look(serving)
-    return {spec.id: ModelStatus.of(spec, found[spec.id], replicas) for spec in serving.served}
+    return await _read_statuses(serving, serving.served)
 
 
 @router.get("/status/{model_type}")
 async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
     """Returns the status of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
+    return (await _read_statuses(serving, [spec]))[spec.id]
+
+
+async def _read_statuses(serving: Services, specs: Sequence[ModelSpec]) -> dict[str, ModelStatus]:
     found, replicas = await look(serving)
-    return ModelStatus.of(spec, found[spec.id], replicas)
+    # In a thread, because the check measures a model at the first call.
+    fitting = await run_in_threadpool(lambda: {spec.id: serving.fitting.is_compatible(spec) for spec in specs})
+    return {
+        spec.id: ModelStatus.of(spec, found[spec.id], replicas, hardware_compatible=fitting[spec.id]) for spec in specs
+    }
 
 
 @router.get("/summary")
@@ -40,7 +51,7 @@ async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
 async def summarize_models(serving: Serving) -> Summary:
     """Returns how many models are available and loaded, and which replica has which model loaded."""
     found, replicas = await look(serving)
-    models = {spec.id: ModelStatus.of(spec, found[spec.id], replicas).status for spec in serving.served}
+    models = {spec.id: status_of(spec, found[spec.id], replicas) for spec in serving.served}
     return Summary(
         total_models=len(models),
         available_models=sum(status in ("available", "loaded") for status in models.values()),
