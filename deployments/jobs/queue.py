@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 from deployments.jobs.counting import BLOCK_SIZE, Group, add_to_group, block_of
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
-from deployments.jobs.job import Job, JobState
+from deployments.jobs.job import Job, JobState, Priority
 from deployments.jobs.reading import read_counts, read_page, read_pending
 from deployments.jobs.rows import find_row, read_jobs, to_job
 from deployments.jobs.schema import job_counts, jobs

@@ -59,6 +59,7 @@ class Fitting:
         self._constraints = constraints
         self._loras = loras
         self._meters: dict[tuple[str, str], FootprintMeter] = {}
+        self._compatible: dict[tuple[str, tuple[HardwareProfile, ...]], bool] = {}
         self._lock = threading.Lock()
 
     def check(self, params: GenerationParams) -> Fit:
@@ -90,6 +91,12 @@ class Fitting:
         machines = self._machines()
         if not _are_gpus(machines):
             return True
+        key = spec.id, tuple(machines)
+        if key not in self._compatible:  # live streams ask every few seconds
+            self._compatible = self._compatible | {key: self._fits_smallest(spec, machines)}
+        return self._compatible[key]
+
+    def _fits_smallest(self, spec: ModelSpec, machines: list[HardwareProfile]) -> bool:
         width, height = min(spec.sizes, key=lambda size: size[0] * size[1])
         has_image = spec.image is ImageInput.REQUIRED
         shape = RequestShape(width=width, height=height, num_frames=spec.num_frames, image=has_image)

@@ -1,12 +1,9 @@
 """The native API's routes for models: their files, and the replicas that have them loaded."""
 
-from collections.abc import Sequence
-
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 
 from deployments.downloader import Presence
-from serve_app.api.downloading import ask, look
+from serve_app.api.downloading import ask, look, read_statuses
 from serve_app.api.schemas.models import (
     DownloadAnswer,
     DownloadProgress,
@@ -27,23 +24,14 @@ router = APIRouter(prefix="/api/v1/models", tags=["models"])
 @router.get("/status")
 async def list_model_statuses(serving: Serving) -> dict[str, ModelStatus]:
     """Returns the status of all served models, by id."""
-    return await _read_statuses(serving, serving.served)
+    return await read_statuses(serving, serving.served)
 
 
 @router.get("/status/{model_type}")
 async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
     """Returns the status of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
-    return (await _read_statuses(serving, [spec]))[spec.id]
-
-
-async def _read_statuses(serving: Services, specs: Sequence[ModelSpec]) -> dict[str, ModelStatus]:
-    found, replicas = await look(serving)
-    # In a thread, because the check measures a model at the first call.
-    fitting = await run_in_threadpool(lambda: {spec.id: serving.fitting.is_compatible(spec) for spec in specs})
-    return {
-        spec.id: ModelStatus.of(spec, found[spec.id], replicas, hardware_compatible=fitting[spec.id]) for spec in specs
-    }
+    return (await read_statuses(serving, [spec]))[spec.id]
 
 
 @router.get("/summary")
