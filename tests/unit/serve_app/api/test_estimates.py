@@ -105,7 +105,7 @@ def test_a_job_that_fits_no_known_gpu_is_rejected_with_a_lower_resolution(
     smaller = client.post(ESTIMATE, json=LARGE | {"resolution": "1104x608"}).json()
     assert smaller["fits"] is True
     assert 0 < smaller["peak_memory_mb"] <= 8 * GIB / 1e6
-    assert "fp8 weights" in smaller["plan"]
+    assert "vae tiles of 512 px" in smaller["plan"]
 
 
 def test_a_cpu_service_rejects_no_size(client: TestClient, services: Services) -> None:
