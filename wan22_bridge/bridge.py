@@ -61,9 +61,9 @@ class ModelIntegrationBridge:
         use_all_cores()
 
     @property
-    def device_name(self) -> str:
-        """Name of the device that generates."""
-        return (self._hardware or detect_hardware(self._scratch or Path.cwd())).name
+    def hardware(self) -> HardwareProfile:
+        """The machine as it is now, or as it was given."""
+        return self._hardware or detect_hardware(self._scratch or Path.cwd())
 
     def load(self, spec: ModelSpec, folder: Path) -> LoadedModel:
         """Loads a model from its folder, under the best plan on this machine for the model's default request.
@@ -78,7 +78,7 @@ class ModelIntegrationBridge:
             OutOfMemory: the model does not fit under any plan.
         """
         started = time.perf_counter()
-        hardware = self._hardware or detect_hardware(self._scratch or Path.cwd())
+        hardware = self.hardware
         dtypes = base_plan(hardware.device).dtypes
         known = (spec.id, folder)
         if known not in self._meters:

@@ -44,6 +44,27 @@ class StepCache(StrEnum):
     """Pyramid attention broadcast: attention is computed in every second step only."""
 
 
+class QuantizationLevel(StrEnum):
+    """Storage of the experts' weights, as a request may ask for it."""
+
+    AUTO = "auto"
+    """As the service's configuration says, else unquantized if the weights fit, else fp8."""
+    NONE = "none"
+    """Not quantized."""
+    FP16 = "fp16"
+    """Known to clients, but no model is served in it: Wan2.2 was trained in bf16."""
+    BF16 = "bf16"
+    """Not quantized, on a GPU."""
+    FP8 = "fp8"
+    """8-bit floating-point numbers."""
+    INT8 = "int8"
+    """8-bit integers with a scale for each output channel."""
+
+
+VAE_TILE_SIZES = (128, 512)
+"""Smallest and largest side in pixels of a VAE tile that a request may ask for."""
+
+
 def whole_as_int(value: Any) -> Any:
     """Returns a whole number as an int, so that 24.0 and 24 have the same text in hashes and in the mp4."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -120,6 +141,20 @@ class GenerationOptions(Generic[Open]):
             ),
         ),
     ] = _OPEN
+    quantization_level: QuantizationLevel = QuantizationLevel.AUTO
+    """Storage of the experts' weights. `auto` leaves it to the service. `none`, and `bf16` on a GPU, are unquantized;
+    `fp8` and `int8` take half the memory. The model is loaded again if it is stored in another way, which takes as long
+    as its first loading. `fp16` is not served."""
+    enable_offload: bool | None = None
+    """Whether weights wait off the device. True makes at least one component wait in RAM (on a CPU: on the disk). False
+    keeps all weights on the device, and rejects the video if they don't fit. By default weights are offloaded only if
+    they must be."""
+    vae_tile_size: Annotated[int | None, Field(ge=VAE_TILE_SIZES[0], le=VAE_TILE_SIZES[1])] = None
+    """Largest side in pixels of the tiles in which the VAE encodes and decodes, 128 to 512, rounded down to 512, 256 or
+    128. By default the VAE takes whole frames if they fit."""
+    max_vram_usage_gb: Annotated[float | None, Field(gt=0, allow_inf_nan=False), WholeAsInt()] = None
+    """Largest GPU memory in GB of 2^30 bytes that the video may take. A video that can't stay below is rejected. A CPU
+    takes no GPU memory, so that the limit always holds there. By default all of the GPU's free memory."""
 
 
 def decided_type(annotation: Any) -> Any:

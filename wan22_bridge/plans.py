@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from wan22_bridge.experts import is_expert
-from wan22_bridge.options import StepCache
+from wan22_bridge.options import QuantizationLevel, StepCache
 
 GIB = 2**30
 TILES = (512, 256, 128)
@@ -72,6 +72,19 @@ class HardwareProfile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RequestLimits:
+    """A request's own constraints on its plan, beside those of the operator."""
+
+    quantization_level: QuantizationLevel = QuantizationLevel.AUTO
+    enable_offload: bool | None = None
+    """Whether any weights wait off the device. None: only if they must."""
+    vae_tile_size: int | None = None
+    """Largest side of the VAE's tiles in pixels. None: whole frames are allowed."""
+    max_vram_usage_gb: float | None = None
+    """Largest use of GPU memory in GiB. None: all that is free."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RequestShape:
     """Properties of a request that determine its memory use."""
 
@@ -85,6 +98,8 @@ class RequestShape:
     step_cache: StepCache = StepCache.NONE
     lora_bytes: int = 0
     """Total size of the LoRA files on one expert."""
+    limits: RequestLimits = RequestLimits()
+    """The request's own constraints on its plan."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,6 +208,11 @@ class OptimizationPlan:
         if is_expert(component):
             return self.experts
         return self.text_encoder if component == "text_encoder" else self.vae
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether any weights wait off the device."""
+        return {self.experts, self.text_encoder, self.vae} != {Residence.RESIDENT}
 
     def describe(self) -> list[str]:
         """Returns a short name for each choice that differs from the plain plan."""

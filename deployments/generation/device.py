@@ -20,7 +20,7 @@ from deployments.storage.keys import output_key
 from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import StorageFailed
-from wan22_bridge.plans import PlanConstraints
+from wan22_bridge.plans import HardwareProfile, PlanConstraints
 from wan22_bridge.types import INPUTS, Checkpoint, GenerationResult, Preview, Progress
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Device:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self.name = ""
         """The manufacturer's name of the device; empty until the thread has opened it."""
+        self.hardware: HardwareProfile | None = None
+        """The machine as it was before a model was loaded; None until the thread has opened the device."""
         self._storage, self._constraints = storage, constraints
         self._checkpoint_seconds, self._preview_seconds = checkpoint_seconds, preview_seconds
         self._metrics = DeviceMetrics()
@@ -150,7 +152,8 @@ class Device:
             self._bridge = ModelIntegrationBridge(
                 constraints=self._constraints, scratch=self._storage.work.offload, loras=self._storage.work.loras
             )
-            self.name = self._bridge.device_name
+            self.hardware = self._bridge.hardware
+            self.name = self.hardware.name
         return self._bridge
 
     def _publish_snapshot(self, job: Job, seconds: float) -> None:

@@ -62,6 +62,7 @@ class Heartbeat:
                 device=self._device.name,
                 job_id=self.job_id,
                 models=self._loaded(),
+                hardware=self._device.hardware,
             )
             try:
                 await asyncio.to_thread(self._registry.report, info)

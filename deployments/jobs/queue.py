@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 from deployments.jobs.counting import BLOCK_SIZE, Group, add_to_group, block_of
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
-from deployments.jobs.job import Job, JobState
+from deployments.jobs.job import Job, JobState, Priority
 from deployments.jobs.reading import read_counts, read_page, read_pending
 from deployments.jobs.rows import find_row, read_jobs, to_job
 from deployments.jobs.schema import job_counts, jobs
@@ -35,6 +35,10 @@ _in_block_before = select(func.count()).where(
 )
 _POSITION = select(_in_blocks_before.scalar_subquery() + _in_block_before.scalar_subquery() + 1)
 """Queue position of the pending job at the place `first`. Only the places of its own block are counted one by one."""
+_PENDING_BEFORE = select(func.coalesce(func.sum(job_counts.c.jobs), 0)).where(
+    job_counts.c.state == JobState.PENDING, job_counts.c.priority >= bindparam("priority")
+)
+"""Number of pending jobs that run before a new job of a priority."""
 _PLACES = (
     select(jobs.c.rank)
     .where(_same_priority, jobs.c.rank.between(bindparam("first"), bindparam("last")))
@@ -77,6 +81,11 @@ class JobQueue:
         """Returns the queue positions of the pending ones among some jobs, by their ids; 1 is the next job."""
         with self._database.reading() as connection:
             return _read_positions(connection, found)
+
+    def next_position(self, priority: Priority) -> int:
+        """Returns the queue position that a new job of a priority would get."""
+        with self._database.reading() as connection:
+            return int(connection.execute(_PENDING_BEFORE, {"priority": int(priority)}).scalar_one()) + 1
 
     def page(self, *, state: JobState | None = None, after: str | None = None, limit: int = 100) -> QueuePage:
         """Returns a page of the listed jobs, newest first.

@@ -4,11 +4,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
 from deployments.jobs.database import Database
 from deployments.jobs.schema import replicas
+from wan22_bridge.plans import HardwareProfile
 
 REPORT_SECONDS = 10.0
 """Time between two reports of a replica."""
@@ -44,6 +46,8 @@ class ReplicaInfo:
     """Id of the running job, if any."""
     models: list[LoadedInfo]
     """The loaded models, least recently used first."""
+    hardware: HardwareProfile | None = None
+    """The replica's machine, before any model was loaded. None until the replica has opened its device."""
 
 
 class ReplicaRegistry:
@@ -71,4 +75,13 @@ class ReplicaRegistry:
         alive = select(replicas.c.data).where(replicas.c.seen_at >= self._clock() - EXPIRY_SECONDS)
         with self._database.reading() as connection:
             found = [json.loads(data) for data in connection.execute(alive.order_by(replicas.c.id)).scalars()]
-        return [ReplicaInfo(**data | {"models": [LoadedInfo(**model) for model in data["models"]]}) for data in found]
+        return [_read(data) for data in found]
+
+
+def _read(data: dict[str, Any]) -> ReplicaInfo:
+    models = [LoadedInfo(**model) for model in data["models"]]
+    hardware = data.get("hardware")
+    if hardware is not None:
+        capability = hardware["compute_capability"]
+        hardware = HardwareProfile(**hardware | {"compute_capability": capability and tuple(capability)})
+    return ReplicaInfo(**data | {"models": models, "hardware": hardware})

@@ -1,6 +1,6 @@
 """Operations on jobs that concern the store and the storage: submission, uploads, deletion and cleanup."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeGuard
 
@@ -44,6 +44,8 @@ class JobService:
         served: Sequence[ModelSpec],
         *,
         prompt_tokens: PromptTokens | None = None,
+        complete: Callable[[GenerationParams], GenerationParams] = lambda params: params,
+        admit: Callable[[GenerationParams], None] = lambda params: None,
     ) -> None:
         """Takes the store, the storage and the models.
 
@@ -52,11 +54,15 @@ class JobService:
             storage: the storage of inputs and videos.
             served: the served models.
             prompt_tokens: counts the tokens that are cut off from a job's prompt; None leaves that unknown.
+            complete: fills the service's defaults into the parameters of a request.
+            admit: raises InvalidRequest for a video that no generator can make. Mock jobs are not checked.
         """
         self._store = store
         self._storage = storage
         self._served = served
         self._prompt_tokens = prompt_tokens
+        self._complete = complete
+        self._admit = admit
 
     def submit(
         self,
@@ -90,18 +96,11 @@ class JobService:
             NotFound: an input names a job that ended without a video.
             IdempotencyConflict: the idempotency key was used with another request.
         """
-        sources = {"image": image, "end_image": end_image, "video": video}
-        contents = {name: self._read(source, name) for name, source in sources.items() if source is not None}
-        request = replace(
-            request,
-            image=self._examine(contents["image"], "image") if "image" in contents else None,
-            end_image=self._examine_image(contents["end_image"], "end_image") if "end_image" in contents else None,
-            video=self._examine_video(contents["video"], "video") if "video" in contents else None,
-        )
+        request, contents = self._take_inputs(request, image=image, end_image=end_image, video=video)
         return self._store_job(
-            contents.values(),
+            contents,
             NewJob(
-                params=self._count_dropped_tokens(resolve_params(request, self._served)),
+                params=self._count_dropped_tokens(self._complete(resolve_params(request, self._served))),
                 priority=priority,
                 metadata=metadata or {},
                 idempotency_key=idempotency_key,
@@ -109,6 +108,20 @@ class JobService:
                 source_job_id=next((source for source in (video, image) if _is_job(source)), None),
             ),
         )
+
+    def resolve(
+        self,
+        request: GenerationRequest,
+        *,
+        image: Source | None = None,
+        end_image: Source | None = None,
+        video: Source | None = None,
+    ) -> GenerationParams:
+        """Validates a request like `submit`, and returns the parameters of its video. Nothing is stored."""
+        request, _ = self._take_inputs(request, image=image, end_image=end_image, video=video)
+        params = self._complete(resolve_params(request, self._served))
+        self._check_loras(params)
+        return params
 
     def remix(self, job_id: str, prompt: str, *, idempotency_key: str | None = None) -> Job:
         """Submits a job with another prompt, and the inputs, the seed and the parameters of a completed job.
@@ -213,14 +226,32 @@ class JobService:
 
     def _store_job(self, contents: Iterable[bytes], new: NewJob) -> Job:
         """Checks a job's LoRAs, and stores its inputs, then the job, in the present generation mode."""
-        spec = next(spec for spec in self._served if spec.id == new.params.model)
         mode = GenerationMode.read(self._store.settings)
         new = replace(new, params=replace(new.params, is_mock=mode.mock, mock_reason=None))
-        for use in new.params.loras:
-            check_fit(find_lora(self._storage.work.loras, use.name), spec)
+        self._check_loras(new.params)
+        if not mode.mock:
+            self._admit(new.params)
         for content in contents:
             self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` spares it
         return self._store.writer.submit(new)
+
+    def _check_loras(self, params: GenerationParams) -> None:
+        spec = next(spec for spec in self._served if spec.id == params.model)
+        for use in params.loras:
+            check_fit(find_lora(self._storage.work.loras, use.name), spec)
+
+    def _take_inputs(
+        self, request: GenerationRequest, **sources: Source | None
+    ) -> tuple[GenerationRequest, list[bytes]]:
+        """Returns the request with its inputs, and their contents."""
+        contents = {name: self._read(source, name) for name, source in sources.items() if source is not None}
+        request = replace(
+            request,
+            image=self._examine(contents["image"], "image") if "image" in contents else None,
+            end_image=self._examine_image(contents["end_image"], "end_image") if "end_image" in contents else None,
+            video=self._examine_video(contents["video"], "video") if "video" in contents else None,
+        )
+        return request, list(contents.values())
 
     def _read(self, source: Source, param: str) -> bytes:
         """Returns the content of an input."""

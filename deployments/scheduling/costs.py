@@ -1,7 +1,8 @@
 """Estimates of the run time of jobs, from the run times of earlier jobs. Pure."""
 
+import heapq
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from wan22_bridge.experts import Expert
 from wan22_bridge.types import GenerationParams
@@ -27,6 +28,21 @@ def estimate_seconds(params: GenerationParams, history: Sequence[tuple[Generatio
         return None
     # Scaling between sizes is only a guess, because attention grows faster than the size and all else slower.
     return statistics.median(seconds * _work(params) / _work(before) for before, seconds in similar)
+
+
+def estimate_wait(ahead: Iterable[float], running: Sequence[float], workers: int) -> float:
+    """Estimates the seconds until a new job starts, if each job goes to the first free worker.
+
+    Args:
+        ahead: Run times of the pending jobs before it, in their order.
+        running: Remaining times of the running jobs.
+        workers: Number of generators.
+    """
+    free_at = [*running, *[0.0] * (workers - len(running))] or [0.0]
+    heapq.heapify(free_at)
+    for seconds in ahead:
+        heapq.heapreplace(free_at, free_at[0] + seconds)
+    return free_at[0]
 
 
 def _size(params: GenerationParams) -> tuple[int, int, int]:

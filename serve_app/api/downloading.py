@@ -1,6 +1,7 @@
 """Calls of the downloader, and the state of the models' files and replicas."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -9,7 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.downloader import Availability
 from deployments.jobs.replica_registry import ReplicaInfo
+from serve_app.api.schemas.models import ModelStatus
 from serve_app.api.services import Services
+from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import DownloadFailed, NotReady, Wan22Error
 
 _ANSWER_SECONDS = 10.0
@@ -24,6 +27,20 @@ async def look(serving: Services) -> tuple[dict[str, Availability], list[Replica
     """
     found: dict[str, Availability] = await ask(serving.downloader.availability.remote())
     return found, await run_in_threadpool(serving.replicas.all)
+
+
+async def read_statuses(serving: Services, specs: Sequence[ModelSpec]) -> dict[str, ModelStatus]:
+    """Returns the statuses of models by their ids.
+
+    Raises:
+        NotReady: the downloader does not respond.
+    """
+    found, replicas = await look(serving)
+    # In a thread, because the first check of a GPU imports torch.
+    fitting = await run_in_threadpool(lambda: {spec.id: serving.fitting.is_compatible(spec) for spec in specs})
+    return {
+        spec.id: ModelStatus.of(spec, found[spec.id], replicas, hardware_compatible=fitting[spec.id]) for spec in specs
+    }
 
 
 async def ask(answer: Any, *, seconds: float | None = _ANSWER_SECONDS) -> Any:

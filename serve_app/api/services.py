@@ -12,8 +12,10 @@ from deployments.jobs.lora_library import LoraLibrary
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
+from deployments.scheduling.fitting import Fitting
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
+from serve_app.api.optimization import OPTIMIZATION_DEFAULTS, fill_defaults
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.models.prompt_tokens import PromptTokens
@@ -33,6 +35,7 @@ class Services:
     loras: LoraLibrary
     served: Sequence[ModelSpec]
     replicas: ReplicaRegistry
+    fitting: Fitting
     dispatcher: DeploymentHandle[Any]
     downloader: DeploymentHandle[Any]
 
@@ -51,14 +54,24 @@ class Services:
         store = JobStore(settings.database_url)
         storage = open_storage(settings.data_dir, settings.storage_url, patience_seconds=_PATIENCE_SECONDS)
         served = settings.served_models()
+        replicas = ReplicaRegistry(store.database)
+        fitting = Fitting(replicas, served, settings.generator.plan_constraints(), storage.work.loras)
         return cls(
             settings=settings,
             store=store,
             storage=storage,
-            jobs=JobService(store, storage, served, prompt_tokens=PromptTokens(settings.models_dir)),
+            jobs=JobService(
+                store,
+                storage,
+                served,
+                prompt_tokens=PromptTokens(settings.models_dir),
+                complete=lambda params: fill_defaults(params, store.settings.get(OPTIMIZATION_DEFAULTS, {})),
+                admit=fitting.admit,
+            ),
+            fitting=fitting,
             loras=LoraLibrary(store, storage.work.loras, served),
             served=served,
-            replicas=ReplicaRegistry(store.database),
+            replicas=replicas,
             dispatcher=dispatcher,
             downloader=downloader,
         )

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 from fastapi import Header
 from pydantic import ValidationError
 
-from deployments.jobs.job import Job
+from deployments.jobs.job import Job, Priority
 from serve_app.api.fields.names import describe_aliases
-from serve_app.api.fields.normalizing import normalize
+from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
 from serve_app.api.services import Services
+from wan22_bridge.types import GenerationParams
 
 _DECLARED = SubmitRequest.model_json_schema()
 SUBMIT_SCHEMA = _DECLARED | {
@@ -80,10 +81,7 @@ def submit_body(
     """
     sent = normalize(body.fields, body.files)
     with sent.naming(names, replaced):
-        try:
-            submitted = SubmitRequest.model_validate(sent.fields)
-        except ValidationError as exc:
-            raise invalid_fields(exc) from exc
+        submitted = _validate(sent)
         return serving.jobs.submit(
             submitted.to_request(),
             image=sent.files.get("image", submitted.image_path),
@@ -95,3 +93,28 @@ def submit_body(
             # The request itself holds `seconds`. Without it here, keys of earlier versions stay valid.
             body=submitted.model_dump(mode="json", exclude_defaults=True, exclude={"seconds"}),
         )
+
+
+def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Priority]:
+    """Returns the parameters and the priority of the job that a body would submit. Nothing is stored.
+
+    Raises:
+        Wan22Error: as `submit_body` raises it.
+    """
+    sent = normalize(body.fields, body.files)
+    with sent.naming({}, {}):
+        submitted = _validate(sent)
+        params = serving.jobs.resolve(
+            submitted.to_request(),
+            image=sent.files.get("image", submitted.image_path),
+            end_image=sent.files.get("end_image", submitted.end_image_path),
+            video=sent.files.get("video", submitted.video_path),
+        )
+        return params, submitted.to_priority()
+
+
+def _validate(sent: Submission) -> SubmitRequest:
+    try:
+        return SubmitRequest.model_validate(sent.fields)
+    except ValidationError as exc:
+        raise invalid_fields(exc) from exc

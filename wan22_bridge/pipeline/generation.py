@@ -21,8 +21,9 @@ from wan22_bridge.pipeline.segments import generate_segments
 from wan22_bridge.pipeline.stage_runner import StageRunner
 from wan22_bridge.pipeline.text_cache import TextCache, count_dropped_tokens
 from wan22_bridge.pipeline.usage import Usage, UsageMeter
+from wan22_bridge.planning.limits import shape_of
 from wan22_bridge.planning.planner import Planner
-from wan22_bridge.plans import OptimizationPlan, Quantization, RequestShape, Residence
+from wan22_bridge.plans import OptimizationPlan, Quantization, RequestShape
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress, Stage
 
 
@@ -121,15 +122,7 @@ def _generate_part(
 
 
 def _request_shape(params: GenerationParams, loras: LoraRack) -> RequestShape:
-    return RequestShape(
-        width=params.width,
-        height=params.height,
-        num_frames=params.num_frames,
-        image=bool(params.image or params.video),
-        guided=params.is_guided,
-        step_cache=params.step_cache,
-        lora_bytes=loras.bytes_on_an_expert,
-    )
+    return shape_of(params, lora_bytes=loras.bytes_on_an_expert)
 
 
 def _prepare(
@@ -201,7 +194,7 @@ def _make_result(
         cpu_usage_percent=usage.cpu_percent,
         optimizations_applied=plan.describe(),
         quantization_used=plan.quantization.value if is_quantized else None,
-        offload_used={plan.experts, plan.text_encoder, plan.vae} != {Residence.RESIDENT},
+        offload_used=plan.is_offloaded,
         timings=timings,
         resumed_from_step=resumed_from_step,
     )

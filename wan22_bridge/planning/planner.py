@@ -4,17 +4,20 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import ConfigurationError, OutOfMemory
+from wan22_bridge.errors import ConfigurationError, InvalidRequest, OutOfMemory
 from wan22_bridge.options import StepCache
 from wan22_bridge.planning.estimates import add_run, estimate_memory, fits
 from wan22_bridge.planning.explanations import describe_free, describe_need, explain
+from wan22_bridge.planning.limits import allows, limit_hardware, merge_quantization, suggest_without
 from wan22_bridge.planning.rungs import list_degrees, list_rungs
 from wan22_bridge.plans import (
     Footprint,
     HardwareProfile,
+    MemoryEstimate,
     OptimizationPlan,
     PlanConstraints,
     Quantization,
+    RequestLimits,
     RequestShape,
 )
 from wan22_bridge.sizing import TEMPORAL_STRIDE, size_for_aspect
@@ -46,21 +49,33 @@ class Planner:
         self._constraints = constraints or PlanConstraints()
         self._fitting: tuple[OptimizationPlan, RequestShape] | None = None
         """The last chosen plan, and the request shape that it was chosen for."""
+        self._limits = RequestLimits()
+        """Limits of the request that the loaded model's plan was chosen for."""
 
     def choose(self, shape: RequestShape) -> OptimizationPlan:
         """Returns the best plan that fits, with its reasons.
 
         Raises:
             OutOfMemory: No plan fits. The suggestions name the first smaller request that fits.
+            InvalidRequest: The model can't be loaded in the quantization that the request asks for, or not with it
+                offloaded.
             ConfigurationError: The model or the machine can't satisfy the constraints.
         """
-        hardware, footprint = self._hardware, self._footprint(shape)
-        plan = self._first_fitting(footprint)
+        hardware, footprint = limit_hardware(self._hardware, shape.limits), self._footprint(shape)
+        plan = self._first_fitting(footprint, shape.limits)
         if plan is not None:
-            self._fitting = plan, shape
+            self._fitting, self._limits = (plan, shape), shape.limits
             return explain(plan, footprint, hardware)
+        needs = [estimate_memory(rung, footprint) for rung in self._rungs(footprint, shape.limits)]
+        if not needs:
+            raise InvalidRequest(
+                f"enable_offload can't be combined with this quantization on {hardware.name}.",
+                code="offload_not_supported",
+                param="enable_offload",
+                suggestions=["Leave enable_offload out, or use another quantization_level."],
+            )
         least = min(
-            (estimate_memory(rung, footprint) for rung in self._rungs(footprint)),
+            needs,
             key=lambda need: (need.vram_bytes > hardware.vram_free_bytes, need.ram_bytes + need.vram_bytes),
         )
         raise OutOfMemory(
@@ -74,12 +89,22 @@ class Planner:
     def keep_or_choose(self, plan: OptimizationPlan, shape: RequestShape) -> OptimizationPlan:
         """Returns the plan of a loaded model if a request fits into it, else the best plan that fits.
 
+        A plan is not kept for a request with other limits: it may break them, or be slower than the request allows.
+
         Raises:
             OutOfMemory: No plan fits.
+            InvalidRequest: The model can't be loaded in the quantization that the request asks for.
         """
+        if shape.limits != self._limits:
+            return self.choose(shape)
         if self._fitting is not None and self._fitting[0] == plan and _is_within(shape, self._fitting[1]):
             return plan
-        return plan if fits(plan, self._footprint(shape), self._hardware) else self.choose(shape)
+        hardware = limit_hardware(self._hardware, shape.limits)
+        return plan if fits(plan, self._footprint(shape), hardware) else self.choose(shape)
+
+    def estimate(self, plan: OptimizationPlan, shape: RequestShape) -> MemoryEstimate:
+        """Returns the memory that a request takes under a plan."""
+        return estimate_memory(plan, self._footprint(shape))
 
     def next_rung(
         self, plan: OptimizationPlan, shape: RequestShape, stages: Collection[str]
@@ -91,23 +116,25 @@ class Planner:
             shape: The request.
             stages: Stages of the estimate in which memory ran out. The next plan takes less memory there.
         """
-        footprint = self._footprint(shape)
+        footprint, hardware = self._footprint(shape), limit_hardware(self._hardware, shape.limits)
 
         def need(rung: OptimizationPlan) -> int:
             estimated = estimate_memory(rung, footprint).stages
             return max(estimated.get(stage, 0) for stage in stages)
 
-        rungs, before = list(self._rungs(footprint)), need(plan)
+        rungs, before = list(self._rungs(footprint, shape.limits)), need(plan)
         for rung in rungs[rungs.index(plan) + 1 if plan in rungs else 0 :]:
-            if need(rung) < before and fits(rung, footprint, self._hardware):
-                return explain(rung, footprint, self._hardware)
+            if need(rung) < before and fits(rung, footprint, hardware):
+                return explain(rung, footprint, hardware)
         return None
 
-    def _rungs(self, footprint: Footprint) -> Iterator[OptimizationPlan]:
-        """Yields the ladder under the constraints; on each rung, as many GPUs as possible first."""
-        constraints = self._constraints
+    def _rungs(self, footprint: Footprint, limits: RequestLimits) -> Iterator[OptimizationPlan]:
+        """Yields the ladder under all constraints; on each rung, as many GPUs as possible first."""
+        constraints = merge_quantization(self._constraints, limits, self._hardware.device)
         degrees = list_degrees(footprint.heads, self._hardware, constraints.parallel_degree)
         for rung in list_rungs(self._hardware.device, constraints.quantization):
+            if not allows(limits, rung):
+                continue
             for degree in degrees:
                 yield replace(
                     rung,
@@ -117,27 +144,32 @@ class Planner:
                     parallel_degree=degree,
                 )
 
-    def _first_fitting(self, footprint: Footprint) -> OptimizationPlan | None:
-        return next((rung for rung in self._rungs(footprint) if fits(rung, footprint, self._hardware)), None)
+    def _first_fitting(self, footprint: Footprint, limits: RequestLimits) -> OptimizationPlan | None:
+        hardware = limit_hardware(self._hardware, limits)
+        return next((rung for rung in self._rungs(footprint, limits) if fits(rung, footprint, hardware)), None)
 
     def _footprint(self, shape: RequestShape) -> Footprint:
         """Measures a plain request of the same size, and adds the step cache and the LoRAs.
 
         Requests of one size share the measurement, which is cached and slow to make.
         """
-        plain = replace(shape, guided=True, step_cache=StepCache.NONE, lora_bytes=0)
+        plain = replace(shape, guided=True, step_cache=StepCache.NONE, lora_bytes=0, limits=RequestLimits())
         return add_run(self._measure(plain), shape)
+
+    def _fits_somehow(self, shape: RequestShape) -> bool:
+        return self._first_fitting(self._footprint(shape), shape.limits) is not None
 
     def _suggest_smaller(self, shape: RequestShape) -> list[str]:
         without_cache = replace(shape, step_cache=StepCache.NONE)
-        if shape != without_cache and self._first_fitting(self._footprint(without_cache)) is not None:
+        if shape != without_cache and self._fits_somehow(without_cache):
             return [
                 f"Omit the step cache {shape.step_cache}, or use first_block or magcache, which take the least memory."
             ]
         for smaller in list_smaller(self._spec, shape):
-            if self._first_fitting(self._footprint(smaller)) is not None:
-                return [f"{smaller.width}x{smaller.height} with {smaller.num_frames} frames fits."]
-        return ["Use a machine with more memory, or a smaller model."]
+            if self._fits_somehow(smaller):
+                fitting = f"{smaller.width}x{smaller.height} with {smaller.num_frames} frames fits."
+                return [fitting, *suggest_without(shape.limits)]
+        return suggest_without(shape.limits) or ["Use a machine with more memory, or a smaller model."]
 
 
 def resolve_quantization(constraints: PlanConstraints, spec: ModelSpec, *, in_gguf: bool) -> PlanConstraints:
@@ -192,4 +224,5 @@ def _is_within(shape: RequestShape, known: RequestShape) -> bool:
         and shape.guided <= known.guided
         and shape.step_cache in (StepCache.NONE, known.step_cache)
         and shape.lora_bytes <= known.lora_bytes
+        and shape.limits == known.limits
     )

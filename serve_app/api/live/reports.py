@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import psutil
 from starlette.concurrency import run_in_threadpool
 
-from serve_app.api.downloading import look
+from serve_app.api.downloading import look, read_statuses
 from serve_app.api.live.alerts import read_alerts
 from serve_app.api.live.feed import Feed
 from serve_app.api.live.messages import ALERTS, DOWNLOADS, MODELS, STATS, Message
 from serve_app.api.live.system_stats import read_system_stats
-from serve_app.api.schemas.models import DownloadProgress, ModelStatus
+from serve_app.api.schemas.models import DownloadProgress
 from serve_app.api.services import Services
 
 logger = logging.getLogger("ray.serve")
@@ -95,10 +95,9 @@ class Reports:
         return found
 
     async def _read_models(self) -> Found:
-        available, replicas = await look(self._services)
+        statuses = await read_statuses(self._services, self._services.served)
         return {
-            spec.id: ("model_status_update", ModelStatus.of(spec, available[spec.id], replicas).model_dump(mode="json"))
-            for spec in self._services.served
+            model_id: ("model_status_update", status.model_dump(mode="json")) for model_id, status in statuses.items()
         }
 
     async def _read_downloads(self) -> Found:

@@ -3,14 +3,22 @@
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from deployments.jobs.job import JobState
-from deployments.scheduling.costs import estimate_seconds
+from deployments.jobs.job import JobState, Priority
+from deployments.scheduling.costs import estimate_seconds, estimate_wait
 from serve_app.api.files import describe_media
 from serve_app.api.http.bodies import Body, read_body
+from serve_app.api.schemas.estimates import Estimate
 from serve_app.api.schemas.submissions import SubmitAnswer
 from serve_app.api.schemas.tasks import TaskInfo
 from serve_app.api.services import Services, Serving
-from serve_app.api.submission import SUBMIT_FILES, SUBMIT_SCHEMA, IdempotencyKey, describe_body, submit_body
+from serve_app.api.submission import (
+    SUBMIT_FILES,
+    SUBMIT_SCHEMA,
+    IdempotencyKey,
+    describe_body,
+    resolve_body,
+    submit_body,
+)
 from wan22_bridge.errors import NotFound
 from wan22_bridge.types import GenerationParams
 
@@ -18,6 +26,8 @@ router = APIRouter(prefix="/api/v1/generation", tags=["generation"])
 
 _MOCK_SECONDS = 1.0
 """Estimated time to make a mock video."""
+_MAX_WAITED = 1000
+"""Number of pending jobs up to which a waiting time is estimated."""
 
 
 @router.post(
@@ -37,6 +47,57 @@ async def submit_task(request: Request, serving: Serving, idempotency_key: Idemp
 def _submit(serving: Services, body: Body, idempotency_key: str | None) -> SubmitAnswer:
     job = submit_body(serving, body, idempotency_key)
     return SubmitAnswer.of(job, estimated_seconds=_estimate_seconds(serving, job.params))
+
+
+@router.post(
+    "/estimate",
+    openapi_extra=describe_body(
+        SUBMIT_SCHEMA | {"properties": SUBMIT_SCHEMA["properties"] | SUBMIT_FILES}, json=SUBMIT_SCHEMA
+    ),
+)
+async def estimate_task(request: Request, serving: Serving) -> Estimate:
+    """Estimates a job from the fields of a submission, and stores nothing.
+
+    The answer says how long the video takes, when it would start, how much memory it needs, and what would fit if it
+    does not.
+    """
+    return await run_in_threadpool(_estimate, serving, await read_body(request))
+
+
+def _estimate(serving: Services, body: Body) -> Estimate:
+    params, priority = resolve_body(serving, body)
+    fit = serving.fitting.check(params)
+    return Estimate(
+        estimated_seconds=_estimate_seconds(serving, params),
+        queue_position=serving.store.queue.next_position(priority),
+        wait_seconds=_estimate_wait(serving, priority),
+        peak_memory_mb=None if fit.peak_bytes is None else fit.peak_bytes / 1e6,
+        plan=fit.plan,
+        fits=fit.fits,
+        reasons=fit.reasons,
+        suggestions=fit.suggestions,
+    )
+
+
+def _estimate_wait(serving: Services, priority: Priority) -> float | None:
+    """Returns the time until a new job would start; None if it is unknown, or if the queue is paused."""
+    if serving.store.queue.is_paused():
+        return None
+    models = [spec.id for spec in serving.served]
+    pending = [job for job in serving.store.reader.next_pending(models, limit=_MAX_WAITED) if job.priority >= priority]
+    running = serving.store.reader.page(states=[JobState.PROCESSING], limit=_MAX_WAITED)
+    ahead = [_estimate_seconds(serving, job.params) for job in pending]
+    remaining = [
+        _estimate_seconds(serving, job.params) if job.eta_seconds is None else job.eta_seconds for job in running
+    ]
+    if None in ahead or None in remaining or len(pending) == _MAX_WAITED:
+        return None
+    workers = max(1, len(serving.replicas.all()))
+    return estimate_wait(
+        [seconds for seconds in ahead if seconds is not None],
+        [seconds for seconds in remaining if seconds is not None],
+        workers,
+    )
 
 
 def _estimate_seconds(serving: Services, params: GenerationParams) -> float | None:

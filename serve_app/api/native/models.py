@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from deployments.downloader import Presence
-from serve_app.api.downloading import ask, look
+from serve_app.api.downloading import ask, look, read_statuses
 from serve_app.api.schemas.models import (
     DownloadAnswer,
     DownloadProgress,
@@ -11,6 +11,7 @@ from serve_app.api.schemas.models import (
     ModelStatus,
     Summary,
     Verification,
+    status_of,
 )
 from serve_app.api.services import Services, Serving
 from wan22_bridge.catalogue import ModelSpec
@@ -23,16 +24,14 @@ router = APIRouter(prefix="/api/v1/models", tags=["models"])
 @router.get("/status")
 async def list_model_statuses(serving: Serving) -> dict[str, ModelStatus]:
     """Returns the status of all served models, by id."""
-    found, replicas = await look(serving)
-    return {spec.id: ModelStatus.of(spec, found[spec.id], replicas) for spec in serving.served}
+    return await read_statuses(serving, serving.served)
 
 
 @router.get("/status/{model_type}")
 async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
     """Returns the status of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
-    found, replicas = await look(serving)
-    return ModelStatus.of(spec, found[spec.id], replicas)
+    return (await read_statuses(serving, [spec]))[spec.id]
 
 
 @router.get("/summary")
@@ -40,7 +39,7 @@ async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
 async def summarize_models(serving: Serving) -> Summary:
     """Returns how many models are available and loaded, and which replica has which model loaded."""
     found, replicas = await look(serving)
-    models = {spec.id: ModelStatus.of(spec, found[spec.id], replicas).status for spec in serving.served}
+    models = {spec.id: status_of(spec, found[spec.id], replicas) for spec in serving.served}
     return Summary(
         total_models=len(models),
         available_models=sum(status in ("available", "loaded") for status in models.values()),

@@ -68,8 +68,11 @@ class ModelStatus(BaseModel):
     """Speed of a running download in megabytes per second."""
     download_eta_seconds: float | None
     """Estimated time until a running download is complete."""
-    optimization_applied: list[str]
-    """Optimizations with which a replica has the model loaded."""
+    optimization_applied: bool
+    """Whether a replica has the model loaded with optimizations, which `replicas` names."""
+    hardware_compatible: bool
+    """Whether the smallest official size of the model fits one of the known GPUs. True on a CPU, and while no replica
+    has reported its hardware."""
     estimated_vram_usage_mb: float | None
     """GPU memory that the loaded weights take between jobs."""
     error_message: str | None
@@ -78,7 +81,9 @@ class ModelStatus(BaseModel):
     """Replicas that have the model loaded."""
 
     @classmethod
-    def of(cls, spec: ModelSpec, found: Availability, replicas: list[ReplicaInfo]) -> "ModelStatus":
+    def of(
+        cls, spec: ModelSpec, found: Availability, replicas: list[ReplicaInfo], *, hardware_compatible: bool
+    ) -> "ModelStatus":
         """Describes a model, from its files and the replicas that have it loaded."""
         holders = [(replica, model) for replica in replicas for model in replica.models if model.model == spec.id]
         is_there, is_coming = found.presence is Presence.AVAILABLE, found.presence is Presence.DOWNLOADING
@@ -87,7 +92,7 @@ class ModelStatus(BaseModel):
             model_id=spec.id,
             model_type=spec.type,
             title=spec.title,
-            status="loaded" if holders else found.presence.value,
+            status=status_of(spec, found, replicas),
             version=spec.revision,
             source="folder" if spec.path is not None else f"{spec.source_kind}:{spec.source_ref}",
             is_cached=is_there,
@@ -98,7 +103,8 @@ class ModelStatus(BaseModel):
             download_progress=_percent(found) if is_coming else None,
             download_speed_mbps=found.bytes_per_second / 1e6 if is_coming else None,
             download_eta_seconds=found.eta_seconds,
-            optimization_applied=loaded.plan if loaded else [],
+            optimization_applied=bool(loaded and loaded.plan),
+            hardware_compatible=hardware_compatible,
             estimated_vram_usage_mb=loaded.vram_mb if loaded else None,
             error_message=found.error["message"] if found.error else None,
             replicas=[
@@ -203,6 +209,12 @@ class Summary(BaseModel):
     models: dict[str, Status]
     """Status of each model, by id."""
     replicas: list[ReplicaInfo]
+
+
+def status_of(spec: ModelSpec, found: Availability, replicas: list[ReplicaInfo]) -> Status:
+    """Returns the status of a model, from its files and the replicas that have it loaded."""
+    is_loaded = any(model.model == spec.id for replica in replicas for model in replica.models)
+    return "loaded" if is_loaded else found.presence.value
 
 
 def _percent(found: Availability) -> float:

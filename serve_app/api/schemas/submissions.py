@@ -14,7 +14,6 @@ from wan22_bridge.types import LoraUse
 
 _SIZE = r"^(\s*[1-9]\d{0,5}\s*[xX×*]\s*[1-9]\d{0,5}\s*|(480|720)[pP])?$"
 """Pattern of a size or a class of sizes. The empty text of an empty form field means the default."""
-_NO_EFFECT = "Accepted for compatibility with existing clients; it has no effect yet."
 
 
 class LoraField(BaseModel):
@@ -93,21 +92,6 @@ class SubmitRequest(BaseModel):
     """Strength of the LoRA in `lora_path`, on both experts."""
     loras: list[LoraField] = Field(default=[], max_length=8)
     """LoRAs to use together, each with its strengths."""
-    quantization_level: Literal["auto", "none"] = Field(
-        default="auto", description=f"{_NO_EFFECT} The service's configuration sets the precision."
-    )
-    enable_offload: bool | None = Field(
-        default=None, description=f"{_NO_EFFECT} The result reports whether weights were offloaded."
-    )
-    vae_tile_size: int | None = Field(
-        default=None,
-        ge=128,
-        le=512,
-        description=f"{_NO_EFFECT} The result reports the optimizations that were applied.",
-    )
-    max_vram_usage_gb: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description=f"{_NO_EFFECT} The result reports the peak GPU memory."
-    )
     segments: list[SegmentField] = Field(default=[], max_length=16)
     """Parts of a long video, 2 to 16. Each is generated from the last frame of the part before it, and all are joined
     into one mp4. They replace `prompt`. The model must accept an image; without `image`, use TI2V-5B."""

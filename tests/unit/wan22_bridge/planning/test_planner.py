@@ -11,9 +11,9 @@ from functools import cache
 import pytest
 
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.errors import ConfigurationError, OutOfMemory
+from wan22_bridge.errors import ConfigurationError, InvalidRequest, OutOfMemory
 from wan22_bridge.models.architecture import Architecture, find_architecture
-from wan22_bridge.options import StepCache
+from wan22_bridge.options import QuantizationLevel, StepCache
 from wan22_bridge.planning.estimates import add_run, estimate_memory, fits
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.planner import Planner, list_smaller
@@ -26,6 +26,7 @@ from wan22_bridge.plans import (
     OptimizationPlan,
     PlanConstraints,
     Quantization,
+    RequestLimits,
     RequestShape,
     Residence,
 )
@@ -375,3 +376,45 @@ def test_request_that_needs_more_memory_gets_a_new_plan() -> None:
 
     assert planned.keep_or_choose(plan, replace(shape, step_cache=StepCache.FIRST_BLOCK, lora_bytes=8 * GIB)) != plan
     assert planned.keep_or_choose(plan, replace(shape, guided=False)) == plan
+
+
+def tiny_planner(hardware: HardwareProfile, constraints: PlanConstraints | None = None) -> Planner:
+    meter = FootprintMeter(architecture("tiny-t2v"), hardware.device, base_plan(hardware.device).dtypes)
+    return Planner(load_catalogue()["tiny-t2v"], hardware, meter.measure, constraints)
+
+
+def limited(**limits: object) -> RequestShape:
+    return RequestShape(width=128, height=96, num_frames=17, limits=RequestLimits(**limits))  # type: ignore[arg-type]
+
+
+def test_a_plan_keeps_the_limits_of_its_request() -> None:
+    planner = tiny_planner(machine(80, 128))
+    assert planner.choose(limited()).describe() == []
+    assert planner.choose(limited(vae_tile_size=511)).vae_tile == 256
+    assert planner.choose(limited(enable_offload=True)).is_offloaded
+    for level, stored in (("none", Quantization.NONE), ("bf16", Quantization.NONE), ("int8", Quantization.INT8)):
+        shape = limited(quantization_level=QuantizationLevel(level))
+        assert planner.choose(shape).quantization is stored
+    plain = planner.choose(limited())
+    most = planner.estimate(plain, limited()).vram_bytes / GIB - 0.001
+    smaller = planner.choose(limited(max_vram_usage_gb=most))
+    assert planner.estimate(smaller, limited()).vram_bytes < planner.estimate(plain, limited()).vram_bytes
+    with pytest.raises(OutOfMemory, match="does not fit"):
+        planner.choose(limited(max_vram_usage_gb=most, enable_offload=False, vae_tile_size=None))
+
+
+def test_a_plan_with_limits_is_not_kept_for_a_request_without_them() -> None:
+    planner = tiny_planner(machine(80, 128))
+    plain = planner.choose(limited())
+    offloaded = planner.keep_or_choose(plain, limited(enable_offload=True))
+    assert offloaded.is_offloaded
+    assert planner.keep_or_choose(offloaded, limited(enable_offload=True)) == offloaded
+    assert planner.keep_or_choose(offloaded, limited()) == plain
+
+
+def test_a_request_cannot_override_the_quantization_of_the_configuration() -> None:
+    planner = tiny_planner(machine(80, 128), PlanConstraints(quantization=Quantization.FP8))
+    assert planner.choose(limited(quantization_level=QuantizationLevel.FP8)).quantization is Quantization.FP8
+    with pytest.raises(InvalidRequest, match="quantization_level int8 is not served") as raised:
+        planner.choose(limited(quantization_level=QuantizationLevel.INT8))
+    assert raised.value.suggestions == ["Use one of: auto, fp8."]

@@ -1,0 +1,179 @@
+"""Checks whether videos fit the hardware that the generators report."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deployments.jobs.replica_registry import ReplicaRegistry
+from wan22_bridge.catalogue import ImageInput, ModelSpec
+from wan22_bridge.errors import InvalidRequest, OutOfMemory, Wan22Error
+from wan22_bridge.experts import Expert
+from wan22_bridge.models.lora_files import find_lora
+from wan22_bridge.planning.limits import limits_of, merge_quantization, shape_of
+from wan22_bridge.plans import HardwareProfile, PlanConstraints, RequestShape
+from wan22_bridge.types import GenerationParams
+
+if TYPE_CHECKING:
+    from wan22_bridge.planning.footprint import FootprintMeter
+    from wan22_bridge.planning.planner import Planner
+
+_USABLE_VRAM = 0.97
+"""Share of a GPU's memory that is free when nothing runs. The driver takes the rest."""
+_USABLE_RAM = 0.9
+"""Share of the RAM that is free when nothing runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """Whether a video fits the known hardware, and how."""
+
+    fits: bool | None
+    """None if no generator has reported its hardware."""
+    plan: list[str] = field(default_factory=list)
+    """The plan in words; empty for the plain plan, and for no plan."""
+    peak_bytes: int | None = None
+    """Estimated peak of the GPU's memory, on a CPU of the RAM."""
+    reasons: list[str] = field(default_factory=list)
+    suggestions: list[str] = field(default_factory=list)
+    error: Wan22Error | None = None
+    """Error of the first machine, if the video fits none."""
+
+
+class Fitting:
+    """Plans videos for the machines of the live generators.
+
+    The planner measures a model's modules with torch, which takes seconds and much memory to import. So torch is
+    imported here at the first check that needs a plan, in the worker thread that makes it. A service on CPUs, which
+    plans only for estimates, can take submissions without torch. Asking a generator instead would wait for its running
+    job, and for a start if its replicas are scaled to zero.
+    """
+
+    def __init__(
+        self, registry: ReplicaRegistry, served: Sequence[ModelSpec], constraints: PlanConstraints, loras: Path
+    ) -> None:
+        """Takes the registry of generators, the models, the operator's constraints and the folder of LoRAs."""
+        self._registry = registry
+        self._served = {spec.id: spec for spec in served}
+        self._constraints = constraints
+        self._loras = loras
+        self._meters: dict[tuple[str, str], FootprintMeter] = {}
+        self._compatible: dict[tuple[str, tuple[HardwareProfile, ...]], bool] = {}
+        self._lock = threading.Lock()
+
+    def check(self, params: GenerationParams) -> Fit:
+        """Plans a video for each known machine until it fits one.
+
+        Raises:
+            InvalidRequest: the model is not served in the quantization that the request asks for.
+        """
+        spec, machines = self._served[params.model], self._machines()
+        self._check_quantization(spec, params, machines)
+        return self._check(spec, self._shape(params), machines)
+
+    def admit(self, params: GenerationParams) -> None:
+        """Rejects a video that fits none of the known GPUs. If any generator runs on a CPU, every size is admitted.
+
+        Raises:
+            InvalidRequest: the video fits no GPU, or its quantization is not served.
+        """
+        spec, machines = self._served[params.model], self._machines()
+        self._check_quantization(spec, params, machines)
+        if not _are_gpus(machines):
+            return
+        error = self._check(spec, self._shape(params), machines).error
+        if error is not None:
+            raise InvalidRequest(error.message, code=error.code, param=error.param, suggestions=error.suggestions)
+
+    def is_compatible(self, spec: ModelSpec) -> bool:
+        """Returns whether a model's smallest official size fits a known GPU; true on a CPU, or if none is known."""
+        machines = self._machines()
+        if not _are_gpus(machines):
+            return True
+        key = spec.id, tuple(machines)
+        if key not in self._compatible:  # live streams ask every few seconds
+            self._compatible = self._compatible | {key: self._fits_smallest(spec, machines)}
+        return self._compatible[key]
+
+    def _fits_smallest(self, spec: ModelSpec, machines: list[HardwareProfile]) -> bool:
+        width, height = min(spec.sizes, key=lambda size: size[0] * size[1])
+        has_image = spec.image is ImageInput.REQUIRED
+        shape = RequestShape(width=width, height=height, num_frames=spec.num_frames, image=has_image)
+        return self._check(spec, shape, machines).fits is not False
+
+    def _machines(self) -> list[HardwareProfile]:
+        """Returns the different machines of the generators as if nothing ran on them.
+
+        Only what a machine can never do is worth a rejection: memory that is taken now may be free when the job starts.
+        """
+        known = [_idle(info.hardware) for info in self._registry.all() if info.hardware is not None]
+        return sorted(set(known), key=lambda machine: machine.vram_total_bytes * machine.gpu_count, reverse=True)
+
+    def _check_quantization(self, spec: ModelSpec, params: GenerationParams, machines: list[HardwareProfile]) -> None:
+        devices = {machine.device for machine in machines}
+        device = devices.pop() if len(devices) == 1 else None
+        merge_quantization(self._constraints_for(spec), limits_of(params), device)
+
+    def _check(self, spec: ModelSpec, shape: RequestShape, machines: list[HardwareProfile]) -> Fit:
+        error: Wan22Error | None = None
+        for machine in machines:
+            try:
+                planner = self._planner(spec, machine)
+                with self._lock:
+                    plan = planner.choose(shape)
+                    need = planner.estimate(plan, shape)
+            except (OutOfMemory, InvalidRequest) as exc:
+                error = error or exc
+                continue
+            return Fit(
+                fits=True,
+                plan=plan.describe(),
+                peak_bytes=need.vram_bytes or need.ram_bytes,
+                reasons=[f"{name.replace('_', ' ')}: {reason}" for name, reason in plan.reasons.items()],
+            )
+        if error is None:
+            return Fit(fits=None, reasons=["No generator has reported its hardware yet."])
+        return Fit(fits=False, reasons=[error.message], suggestions=error.suggestions, error=error)
+
+    def _planner(self, spec: ModelSpec, machine: HardwareProfile) -> "Planner":
+        # Here and not at the top: see the class's docstring.
+        from wan22_bridge.models.architecture import find_architecture
+        from wan22_bridge.planning.footprint import FootprintMeter
+        from wan22_bridge.planning.planner import Planner, resolve_quantization
+        from wan22_bridge.planning.rungs import base_plan
+
+        with self._lock:
+            key = spec.id, machine.device
+            if key not in self._meters:
+                dtypes = base_plan(machine.device).dtypes
+                self._meters[key] = FootprintMeter(find_architecture(spec, spec.path), machine.device, dtypes)
+            meter = self._meters[key]
+        in_gguf = meter.architecture.gguf_bytes is not None
+        constraints = resolve_quantization(self._constraints_for(spec), spec, in_gguf=in_gguf)
+        return Planner(spec, machine, meter.measure, constraints)
+
+    def _constraints_for(self, spec: ModelSpec) -> PlanConstraints:
+        return replace(self._constraints, quantization=spec.quantization or self._constraints.quantization)
+
+    def _shape(self, params: GenerationParams) -> RequestShape:
+        """Returns the shape of the part of a video that takes the most memory."""
+        files = [find_lora(self._loras, use.name) for use in params.loras]
+        sizes = [
+            sum(path.stat().st_size for lora in files if (path := lora.of(expert)) is not None) for expert in Expert
+        ]
+        largest = max(params.parts, key=lambda part: part.num_frames)
+        shape = shape_of(largest, lora_bytes=max(sizes))
+        return replace(shape, image=shape.image or len(params.segments) > 1)
+
+
+def _are_gpus(machines: list[HardwareProfile]) -> bool:
+    return bool(machines) and all(machine.device == "cuda" for machine in machines)
+
+
+def _idle(machine: HardwareProfile) -> HardwareProfile:
+    return replace(
+        machine,
+        vram_free_bytes=max(machine.vram_free_bytes, int(machine.vram_total_bytes * _USABLE_VRAM)),
+        ram_available_bytes=max(machine.ram_available_bytes, int(machine.ram_total_bytes * _USABLE_RAM)),
+    )

@@ -1,0 +1,168 @@
+"""Estimates of jobs, and the rejection of jobs that fit no known GPU.
+
+The hardware is what a generator would have reported: a row in the registry of replicas.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from fastapi.testclient import TestClient
+
+from deployments.jobs.job import JobState
+from deployments.jobs.replica_registry import ReplicaInfo
+from serve_app.api.application import make_api
+from serve_app.api.optimization import OPTIMIZATION_DEFAULTS
+from serve_app.api.services import Services
+from serve_app.settings import parse_settings
+from tests.rejections import check_rejection
+from wan22_bridge.options import QuantizationLevel
+from wan22_bridge.plans import GIB, HardwareProfile
+
+SUBMIT, ESTIMATE = "/api/v1/generation/submit", "/api/v1/generation/estimate"
+LARGE = {"prompt": "a fox", "model_type": "wan2.2-t2v-a14b", "resolution": "1280x704"}
+TINY = {"prompt": "a fox", "model_type": "tiny-t2v"}
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    models = [{"id": name} for name in ("tiny-t2v", "wan2.2-t2v-a14b")]
+    settings = parse_settings({"data_dir": tmp_path / "data", "models": models}).with_absolute_paths()
+    settings.data_dir.mkdir()
+    nobody = cast(Any, None)
+    opened = Services.open(settings, dispatcher=nobody, downloader=nobody)
+    yield opened
+    opened.store.database.close()
+
+
+def report(services: Services, *, gpu_gb: float, ram_gb: float = 32) -> None:
+    """Stores the report of a generator with a GPU, or with a CPU for 0 GB."""
+    on_gpu = gpu_gb > 0
+    hardware = HardwareProfile(
+        device="cuda" if on_gpu else "cpu",
+        name="small GPU" if on_gpu else "CPU",
+        vram_total_bytes=int(gpu_gb * GIB),
+        vram_free_bytes=int(gpu_gb * GIB),
+        compute_capability=(8, 9) if on_gpu else None,
+        ram_total_bytes=int(ram_gb * GIB),
+        ram_available_bytes=int(ram_gb * GIB),
+        disk_free_bytes=100 * GIB,
+    )
+    services.replicas.report(
+        ReplicaInfo(
+            id="replica",
+            deployment="generator",
+            node="here",
+            process_id=1,
+            device=hardware.name,
+            job_id=None,
+            models=[],
+            hardware=hardware,
+        )
+    )
+
+
+def test_without_known_hardware_every_job_is_taken_and_fits_is_null(client: TestClient) -> None:
+    estimate = client.post(ESTIMATE, json=LARGE).json()
+
+    assert estimate["fits"] is None
+    assert estimate["peak_memory_mb"] is None
+    assert estimate["queue_position"] == 1
+    assert estimate["wait_seconds"] == 0
+    assert client.post(SUBMIT, json=LARGE).status_code == 200
+
+
+def test_an_estimate_stores_nothing_and_counts_the_jobs_before_it(client: TestClient, services: Services) -> None:
+    for priority in ("low", "normal", "high"):
+        assert client.post(SUBMIT, json=TINY | {"priority": priority}).status_code == 200
+
+    positions = {
+        priority: client.post(ESTIMATE, data=TINY | {"priority": priority}).json()["queue_position"]
+        for priority in ("low", "normal", "high")
+    }
+
+    assert positions == {"low": 4, "normal": 3, "high": 2}
+    assert services.store.reader.count()[JobState.PENDING] == 3
+
+
+def test_an_invalid_estimate_is_rejected_as_its_submission_would_be(client: TestClient) -> None:
+    assert check_rejection(client.post(ESTIMATE, json=TINY | {"steps": 0}), 400, "invalid_value")["param"] == "steps"
+
+
+def test_a_job_that_fits_no_known_gpu_is_rejected_with_a_lower_resolution(
+    client: TestClient, services: Services
+) -> None:
+    report(services, gpu_gb=8)
+
+    estimate = client.post(ESTIMATE, json=LARGE).json()
+    error = check_rejection(client.post(SUBMIT, json=LARGE), 400, "vram_insufficient")
+
+    assert estimate["fits"] is False
+    assert estimate["reasons"] == [error["message"]]
+    assert estimate["suggestions"] == error["suggestions"] == ["1104x608 with 81 frames fits."]
+    assert services.store.reader.count()[JobState.PENDING] == 0
+    smaller = client.post(ESTIMATE, json=LARGE | {"resolution": "1104x608"}).json()
+    assert smaller["fits"] is True
+    assert 0 < smaller["peak_memory_mb"] <= 8 * GIB / 1e6
+    assert "vae tiles of 512 px" in smaller["plan"]
+
+
+def test_a_cpu_service_rejects_no_size(client: TestClient, services: Services) -> None:
+    report(services, gpu_gb=0, ram_gb=1)
+
+    assert client.post(SUBMIT, json=LARGE).status_code == 200
+
+
+def test_a_limit_on_gpu_memory_decides_whether_a_job_fits(client: TestClient, services: Services) -> None:
+    report(services, gpu_gb=80, ram_gb=128)
+
+    assert client.post(ESTIMATE, json=TINY).json()["fits"] is True
+    error = check_rejection(client.post(SUBMIT, json=TINY | {"max_vram_usage_gb": 0.5}), 400, "vram_insufficient")
+    assert "Raise max_vram_usage_gb above 0.5, or leave it out." in error["suggestions"]
+
+
+def test_tiles_and_offloading_are_in_the_plan(client: TestClient, services: Services) -> None:
+    report(services, gpu_gb=80, ram_gb=128)
+
+    estimate = client.post(ESTIMATE, json=TINY | {"vae_tile_size": 300, "enable_offload": True}).json()
+
+    assert "vae tiles of 256 px" in estimate["plan"]
+    assert "vae on demand" in estimate["plan"]
+    assert client.post(ESTIMATE, json=TINY).json()["plan"] == []
+
+
+def test_a_quantization_that_is_not_served_is_rejected_by_name(client: TestClient, services: Services) -> None:
+    fields = TINY | {"quantization_level": "fp16"}
+    error = check_rejection(client.post(SUBMIT, json=fields), 400, "quantization_not_served")
+    assert error["param"] == "quantization_level"
+    assert error["suggestions"] == ["Use one of: auto, none, bf16, fp8, int8."]
+
+    report(services, gpu_gb=0)
+    fields = TINY | {"quantization_level": "bf16"}
+    check_rejection(client.post(ESTIMATE, json=fields), 400, "quantization_not_served")
+
+
+def test_stored_defaults_apply_to_requests_that_leave_them_open(client: TestClient, services: Services) -> None:
+    services.store.settings.put(OPTIMIZATION_DEFAULTS, {"quantization": "fp8", "vae_tile_size": 256})
+
+    task_id = client.post(SUBMIT, json=TINY | {"vae_tile_size": 128}).json()["task_id"]
+
+    params = services.store.reader.get(task_id).params
+    assert params.quantization_level is QuantizationLevel.FP8
+    assert params.vae_tile_size == 128
+    assert params.enable_offload is None
+
+
+def test_a_model_is_compatible_with_hardware_that_its_smallest_size_fits(services: Services) -> None:
+    tiny, large = services.served
+    assert services.fitting.is_compatible(large), "unknown hardware counts as compatible"
+    report(services, gpu_gb=3, ram_gb=8)
+    assert services.fitting.is_compatible(tiny)
+    assert not services.fitting.is_compatible(large)
+
+
+@pytest.fixture
+def client(services: Services) -> Iterator[TestClient]:
+    with TestClient(make_api(services)) as running:
+        yield running
