@@ -8,11 +8,11 @@ from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import HTTPConnection
 
+from deployments.fitting import Fitting
 from deployments.jobs.lora_library import LoraLibrary
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
-from deployments.scheduling.fitting import Fitting
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from serve_app.api.optimization import OPTIMIZATION_DEFAULTS, fill_defaults
