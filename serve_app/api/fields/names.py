@@ -102,7 +102,17 @@ def describe_aliases(properties: Mapping[str, Any]) -> dict[str, Any]:
         described[alias] = schema | {"description": f"Same as `{name}`."}
     for side in SIDES:
         described[side] = {"type": "integer", "minimum": 1, "description": "Pixels; width and height give the size."}
-    described[LORA] = {"type": "object", "description": "A LoRA as `{name, path, scale}`; `loras` takes several."}
+    name, text = {"required": ["name"]}, {"type": "string", "minLength": 1}
+    described[LORA] = {
+        "type": "object",
+        "anyOf": [name, {"required": ["path"]}],
+        "properties": {
+            "name": text,
+            "path": text | {"pattern": "[A-Za-z0-9][^/]*$"},
+            "scale": {"type": "number", "minimum": 0, "maximum": 2},
+        },
+        "description": "A LoRA as `{name, path, scale}`; `loras` takes several.",
+    }
     for name in CONTAINERS:
         described[name] = {"type": "object", "description": "Further fields: the body's own fields win over them."}
     for name in WITHOUT_EFFECT:

@@ -139,6 +139,10 @@ def _describe_parameters(operation: dict[str, Any]) -> None:
             parameter.setdefault("description", description)
         if example is not None and "examples" not in parameter:
             parameter.setdefault("example", example)
+        kinds = [kind for kind in parameter["schema"].get("anyOf", []) if kind.get("type") != "null"]
+        if len(kinds) == 1:  # Parameters are text: an absent one is left out, and never null.
+            del parameter["schema"]["anyOf"]
+            parameter["schema"].update(kinds[0])
 
 
 def _add_examples(operation: dict[str, Any], document: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ router = APIRouter(prefix="/api/v1/lora", tags=["loras"])
 _FLAGS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False, "": False}
 _UPLOAD_SCHEMA = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["file"],
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "The LoRA, a .safetensors file."},

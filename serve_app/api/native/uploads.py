@@ -13,6 +13,7 @@ router = APIRouter(prefix="/api/v1", tags=["uploads"])
 
 _UPLOAD_SCHEMA = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["file"],
     "properties": {"file": {"type": "string", "format": "binary", "description": "PNG, JPEG, WebP or mp4."}},
 }

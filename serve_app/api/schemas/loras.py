@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat
 
 from deployments.jobs.lora_library import LoraDescription
 from serve_app.api.schemas.links import to_datetime
@@ -159,9 +159,9 @@ class LoraPreviewRequest(BaseModel):
 
     model_type: str = "auto"
     """A served model's id or type. `auto` chooses the first served model that the LoRA fits."""
-    strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    strength: StrictFloat = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
     """Strength on the high-noise expert, or on a model's only expert."""
-    strength_2: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    strength_2: StrictFloat | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     """Strength on the low-noise expert. By default the same as `strength`."""
     prompt: str = ""
     """Prompt to check for the LoRA's trigger words."""

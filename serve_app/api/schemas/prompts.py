@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, StrictBool
 
+from serve_app.api.schemas.texts import Prompt
 from wan22_bridge.prompting import Enhancement, EnhanceOptions, Style, detect_style, mentions_vace
 
 _Request = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -37,7 +38,7 @@ class EnhanceRequest(BaseModel):
 
     model_config = _Request
 
-    prompt: str
+    prompt: Prompt
     """The prompt, 1 to 2000 characters."""
     options: PromptOptions | None = None
 
