@@ -78,6 +78,8 @@ def make_example(
     kind = schema.get("type")
     if kind == "object":
         return _make_object(schema, shared, is_request)
+    if kind == "array" and "prefixItems" in schema:
+        return [make_example(item, shared, is_request=is_request) for item in schema["prefixItems"]]
     if kind == "array":
         return [make_example(schema.get("items", {}), shared, is_request=is_request)]
     if kind == "string":

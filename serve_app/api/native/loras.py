@@ -1,5 +1,7 @@
 """The native API's routes for LoRAs."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -28,7 +30,7 @@ UPLOAD_PATH = "/api/v1/lora/upload"
 router = APIRouter(prefix="/api/v1/lora", tags=["loras"])
 
 _FLAGS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False, "": False}
-_UPLOAD_SCHEMA = {
+_UPLOAD_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "required": ["file"],

@@ -1,5 +1,7 @@
 """The native API's route for uploads."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
@@ -11,7 +13,7 @@ from wan22_bridge.errors import InvalidRequest
 
 router = APIRouter(prefix="/api/v1", tags=["uploads"])
 
-_UPLOAD_SCHEMA = {
+_UPLOAD_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "required": ["file"],

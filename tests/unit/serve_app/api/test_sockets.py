@@ -125,7 +125,7 @@ def test_a_socket_gets_the_counts_when_it_subscribes_to_the_queue_again(client: 
             _receive_until(socket, "unsubscription_confirmed", topic=topic)
         services.store.writer.submit(make_job())
         _subscribe(socket, topic="queue_updates")
-        assert socket.receive_json()["data"]["pending_tasks"] == 1
+        assert _receive_until(socket, "queue_update", pending_tasks=1)
 
 
 def test_running_jobs_are_reported_in_detail(client: TestClient, services: Services) -> None:
