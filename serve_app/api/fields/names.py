@@ -102,10 +102,10 @@ def describe_aliases(properties: Mapping[str, Any]) -> dict[str, Any]:
         described[alias] = schema | {"description": f"Same as `{name}`."}
     for side in SIDES:
         described[side] = {"type": "integer", "minimum": 1, "description": "Pixels; width and height give the size."}
-    name, text = {"required": ["name"]}, {"type": "string", "minLength": 1}
+    text = {"type": "string", "minLength": 1}
     described[LORA] = {
         "type": "object",
-        "anyOf": [name, {"required": ["path"]}],
+        "anyOf": [{"required": ["name"]}, {"required": ["path"]}],
         "properties": {
             "name": text,
             "path": text | {"pattern": "[A-Za-z0-9][^/]*$"},
