@@ -200,6 +200,8 @@ def test_a_videos_files_are_served_whole_and_by_range(service: Service) -> None:
             assert thumbnail.format == "WEBP"
         with Image.open(io.BytesIO(client.get(f"{base}/last_frame").content)) as frame:
             assert (frame.format, frame.size) == ("PNG", (64, 64))
+        with Image.open(io.BytesIO(client.get(f"{base}/spritesheet").content)) as sheet:
+            assert (sheet.format, sheet.size) == ("WEBP", (3 * 64, 2 * 64))
         listed = client.get("/api/v1/outputs").json()
         assert task["id"] in [video["id"] for video in listed["videos"]]
         assert listed["total_count"] == len(listed["videos"])

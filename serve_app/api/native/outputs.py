@@ -10,6 +10,7 @@ from serve_app.api.files import describe_file, output_file
 from serve_app.api.schemas.outputs import OutputsAnswer, VideoMetadata
 from serve_app.api.schemas.tasks import Message
 from serve_app.api.services import Serving
+from serve_app.api.spritesheets import SPRITESHEET_RESPONSE, spritesheet
 
 router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
 
@@ -55,6 +56,15 @@ def read_output_thumbnail(video_id: str, request: Request, serving: Serving) -> 
 def read_output_last_frame(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the last frame as PNG, as it was before the video was compressed."""
     return output_file(serving, request, video_id, "last_frame")
+
+
+@router.get("/{video_id}/spritesheet", response_class=Response, responses=SPRITESHEET_RESPONSE)
+def read_output_spritesheet(video_id: str, request: Request, serving: Serving) -> Response:
+    """Returns up to 25 evenly spaced frames of the video in a grid, as WebP.
+
+    The `x-spritesheet-*` headers state the grid's columns and rows, the size of a tile, and the frame in each tile.
+    """
+    return spritesheet(serving, request, video_id)
 
 
 @router.delete("/{video_id}")

@@ -12,8 +12,9 @@ from serve_app.api.http.bodies import read_body
 from serve_app.api.openai.bodies import VIDEO_BODY, submit_openai_body
 from serve_app.api.schemas.openai import Model, ModelInfo, ModelList, Video, VideoDeleted, VideoList
 from serve_app.api.services import Serving
+from serve_app.api.spritesheets import spritesheet
 from serve_app.api.submission import IdempotencyKey
-from wan22_bridge.errors import InvalidRequest, NotFound
+from wan22_bridge.errors import NotFound
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -73,14 +74,9 @@ def read_video_content(
     serving: Serving,
     variant: Literal["video", "thumbnail", "spritesheet"] = "video",
 ) -> Response:
-    """Returns the mp4 or its thumbnail, or a range of it. Spritesheets are not available."""
+    """Returns the mp4 or its thumbnail, or a range of it, or the video's spritesheet as `/outputs/{id}/spritesheet`."""
     if variant == "spritesheet":
-        raise InvalidRequest(
-            "variant=spritesheet is not available: this service creates no spritesheets.",
-            code="variant_not_available",
-            param="variant",
-            suggestions=["Use variant=video or variant=thumbnail."],
-        )
+        return spritesheet(serving, request, video_id)
     return output_file(serving, request, video_id, variant)
 
 
