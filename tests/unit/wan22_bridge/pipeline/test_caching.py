@@ -167,5 +167,5 @@ def test_batched_guidance_equals_separate_passes_up_to_rounding(load_exact: Load
 
     assert calls == [PARAMS.steps]
     assert psnr(found, denoise(load_exact("tiny-t2v"), PARAMS)) > 100
-    off = replace(PARAMS, guidance_scale=1.0)
+    off = replace(PARAMS, guidance_scale=1.0, guidance_scale_2=1.0)
     assert torch.equal(denoise(batched, off), denoise(load_exact("tiny-t2v"), off))

@@ -23,7 +23,7 @@ from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.denoising import Denoising
 from wan22_bridge.pipeline.snapshots import Snapshot, fingerprint, read_snapshot, write_snapshot
 from wan22_bridge.pipeline.text_cache import TextCache
-from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, LoraUse, ModelType, Progress
+from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, LoraUse, ModelType, Progress, Segment
 
 pytestmark = pytest.mark.slow
 
@@ -215,12 +215,14 @@ def test_every_parameter_is_in_the_fingerprint(item: Field[Any]) -> None:
         "scheduler": SchedulerName.EULER,
         "step_cache": StepCache.PAB,
         "loras": (LoraUse(name="style", low_noise_strength=0.5),),
+        "segments": (Segment(prompt="a cat", num_frames=5, seed=1),),
+        "is_mock": True,
     }
     value = getattr(params, item.name)
     if item.name in other:
         changed = other[item.name]
     else:
-        changed = "other" if value is None or isinstance(value, str) else value / 2
+        changed = "other" if value is None or isinstance(value, str) else value + 1
     assert fingerprint("w", replace(params, **{item.name: changed})) != fingerprint("w", params)
 
 
