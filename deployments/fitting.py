@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,9 +46,9 @@ class Fitting:
     """Plans videos for the machines of the live generators.
 
     The planner measures a model's modules with torch, which takes seconds and much memory to import. So torch is
-    imported here at the first check that needs a plan, in the worker thread that makes it. A service on CPUs, which
-    plans only for estimates, can take submissions without torch. Asking a generator instead would wait for its running
-    job, and for a start if its replicas are scaled to zero.
+    imported at the first check that needs a plan, in the worker thread that makes it, or before by `prepare`. A service
+    on CPUs, which plans only for estimates, can take submissions without torch. Asking a generator instead would wait
+    for its running job, and for a start if its replicas are scaled to zero.
     """
 
     def __init__(
@@ -61,6 +62,12 @@ class Fitting:
         self._meters: dict[tuple[str, str], FootprintMeter] = {}
         self._compatible: dict[tuple[str, tuple[HardwareProfile, ...]], bool] = {}
         self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Imports what measures models in a thread of its own, so that the first submission need not wait for it."""
+        threading.Thread(
+            name="import of the planner", target=import_module, args=["wan22_bridge.planning.footprint"], daemon=True
+        ).start()
 
     def check(self, params: GenerationParams) -> Fit:
         """Plans a video for each known machine until it fits one.

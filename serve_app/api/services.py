@@ -56,6 +56,8 @@ class Services:
         served = settings.served_models()
         replicas = ReplicaRegistry(store.database)
         fitting = Fitting(replicas, served, settings.generator.plan_constraints(), storage.work.loras)
+        if settings.generator.num_gpus:
+            fitting.prepare()
         return cls(
             settings=settings,
             store=store,

@@ -32,7 +32,16 @@ def _run(service: Service, folder: Path, phases: str) -> int:
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"),
             *("--phases", phases, "--checks", "all", "--seed", "1", "--generation-deterministic", "--no-shrink"),
-            *("--continue-on-failure", "--request-timeout", "60", "--no-color", "--warnings", "off"),
+            *(
+                "--continue-on-failure",
+                "--request-timeout",
+                "60",
+                "--max-response-time",
+                "60",
+                "--no-color",
+                "--warnings",
+                "off",
+            ),
             *("--exclude-path-regex", _LEFT_OUT),
             *("--report-json-path", str(report), *limit),
         ],

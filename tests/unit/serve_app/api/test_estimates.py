@@ -3,6 +3,8 @@
 The hardware is what a generator would have reported: a row in the registry of replicas.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +25,21 @@ from wan22_bridge.plans import GIB, HardwareProfile
 SUBMIT, ESTIMATE = "/api/v1/generation/submit", "/api/v1/generation/estimate"
 LARGE = {"prompt": "a fox", "model_type": "wan2.2-t2v-a14b", "resolution": "1280x704"}
 TINY = {"prompt": "a fox", "model_type": "tiny-t2v"}
+
+
+_OPEN = """
+import sys, threading
+from pathlib import Path
+from serve_app.api.services import Services
+from serve_app.settings import Settings
+
+settings = Settings(data_dir=Path(sys.argv[1]), generator={"num_gpus": float(sys.argv[2])}).with_absolute_paths()
+Services.open(settings, dispatcher=None, downloader=None)
+for thread in threading.enumerate():
+    if thread.name == "import of the planner":
+        thread.join()
+print("torch" in sys.modules)
+"""
 
 
 @pytest.fixture
@@ -169,3 +186,13 @@ def test_a_model_is_compatible_with_hardware_that_its_smallest_size_fits(service
 def client(services: Services) -> Iterator[TestClient]:
     with TestClient(make_api(services)) as running:
         yield running
+
+
+@pytest.mark.parametrize(("num_gpus", "imported"), [(0.5, True), (0, False)])
+def test_only_a_service_with_gpus_imports_torch_before_the_first_submission(
+    num_gpus: float, imported: bool, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _OPEN, str(tmp_path), str(num_gpus)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(imported)]
