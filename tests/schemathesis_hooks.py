@@ -1,9 +1,11 @@
 """Hooks of schemathesis: jobs that it submits are cancelled, and failures that the document can't prevent dropped."""
 
+import json
 from typing import Any
 
 import httpx
 import schemathesis
+from jsonschema import Draft202012Validator
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.openapi.checks import RejectedPositiveData
@@ -42,7 +44,43 @@ def filter_failure(context: HookContext, failure: Failure, case: Case[Any], resp
     if isinstance(failure, RejectedPositiveData):
         return response.status_code != 400 or response.json()["error"]["code"] in _MALFORMED
     if isinstance(failure, AcceptedNegativeData):
-        # Bodies that may also be forms are read leniently: "5" is a number, and an empty text is an absent field.
-        content = case.operation.definition.raw.get("requestBody", {}).get("content", {})
-        return "multipart/form-data" not in content
+        return not _is_valid_as_form(case)
     return True
+
+
+def _is_valid_as_form(case: Case[Any]) -> bool:
+    """Returns whether a body is valid if it is read as a form's texts, as the routes that accept forms read all bodies.
+
+    "5" is a number then, `[1]` an array, and an empty text an absent field.
+    """
+    content = case.operation.definition.raw.get("requestBody", {}).get("content", {})
+    invalid = (
+        {str(place) for place, part in case.meta.components.items() if part.mode.is_negative} if case.meta else set()
+    )
+    if "multipart/form-data" not in content or invalid != {"body"} or not isinstance(case.body, dict):
+        return False
+    schema = content[case.media_type]["schema"]
+    properties = schema["properties"]
+
+    def is_valid(value: Any, schema: Any) -> bool:
+        components = case.operation.schema.raw_schema["components"]
+        return bool(Draft202012Validator({"allOf": [schema], "components": components}).is_valid(value))
+
+    body = {}
+    for name, value in case.body.items():
+        read = _read_text(value)
+        if read is not None:
+            body[name] = value if is_valid(value, properties.get(name, True)) else read
+    return is_valid(body, schema)
+
+
+def _read_text(value: Any) -> Any:
+    """Returns the value that a form's text stands for; None for an absent field."""
+    if isinstance(value, bytes):
+        return "a file"
+    if not isinstance(value, str):
+        return value
+    try:
+        return None if value.strip() in ("", "undefined") else json.loads(value)
+    except ValueError:
+        return value

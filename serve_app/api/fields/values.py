@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 from typing import Any, get_args, get_origin
 
 from serve_app.api.fields.texts import parse_text, prune
-from serve_app.api.schemas.submissions import SubmitRequest
+from serve_app.api.schemas.submissions import MAX_SECONDS, SubmitRequest
 from wan22_bridge.errors import InvalidRequest
 
 
@@ -64,9 +64,9 @@ def read_seconds(value: Any, name: str) -> float:
         seconds = float(value) if isinstance(value, str | int | float) else 0.0
     except (ValueError, OverflowError):
         seconds = 0.0
-    if not 0 < seconds < 3600:
+    if not 0 < seconds < MAX_SECONDS:
         raise InvalidRequest(
-            f"{name} is {str(value)[:40]!r}: expected a number above 0 and below 3600.",
+            f"{name} is {str(value)[:40]!r}: expected a number above 0 and below {MAX_SECONDS}.",
             code="invalid_seconds",
             param=name,
             suggestions=["Send the video's length in seconds, for example 5."],

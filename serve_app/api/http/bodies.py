@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,23 @@ async def _read_form(request: Request) -> Body:
     except HTTPException as exc:
         raise InvalidRequest(f"The form can't be read: {exc.detail}", code="invalid_form") from exc
     return Body(fields, files)
+
+
+def check_names(names: Iterable[str], known: Iterable[str]) -> None:
+    """Checks the names of a form's fields.
+
+    Raises:
+        InvalidRequest: a field is not among the known ones.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(
+                f"Unknown field {name[:80]!r}.",
+                code="unknown_field",
+                param=name[:80],
+                suggestions=[f"The fields are {', '.join(known)}."],
+            )
 
 
 def put_field(fields: dict[str, Any], name: str, value: str) -> None:

@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from deployments.jobs.lora_library import LoraDescription
+from serve_app.api.http.bodies import check_names
 from serve_app.api.lora_effects import describe_effect, estimate_memory
 from serve_app.api.schemas.loras import (
     LoraInfo,
@@ -110,14 +111,7 @@ def read_lora_memory_impact(name: str, serving: Serving) -> LoraMemoryImpact:
 
 
 def _store(serving: Services, file: UploadFile, fields: dict[str, str]) -> LoraUpload:
-    for name in fields:
-        if name not in _UPLOAD_SCHEMA["properties"]:
-            raise InvalidRequest(
-                f"Unknown field {name!r:.80}.",
-                code="unknown_field",
-                param=name,
-                suggestions=[f"The fields are {', '.join(_UPLOAD_SCHEMA['properties'])}."],
-            )
+    check_names(fields, _UPLOAD_SCHEMA["properties"])
     expert = fields.get("expert") or None
     if expert is not None and expert not in list(LoraTarget):
         raise _invalid("expert", expert, list(LoraTarget))

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from serve_app.api.http.bodies import read_body
+from serve_app.api.http.bodies import check_names, read_body
 from serve_app.api.schemas.uploads import Upload
 from serve_app.api.services import Serving
 from serve_app.api.submission import describe_form
@@ -25,6 +25,7 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
 async def upload_file(request: Request, serving: Serving) -> Upload:
     """Stores an image or a video for later requests. An upload that no job uses is removed after a day."""
     body = await read_body(request)
+    check_names([*body.fields, *body.files], _UPLOAD_SCHEMA["properties"])
     data = body.files.get("file")
     if data is None:
         raise InvalidRequest(

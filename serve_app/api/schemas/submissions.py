@@ -58,6 +58,10 @@ class SegmentField(BaseModel):
         return None if value == "" else value
 
 
+MAX_SECONDS = 3600
+"""Videos are shorter than this."""
+
+
 @accepts_options
 class SubmitRequest(BaseModel):
     """A video to generate. Fields that are left out get the defaults of the preset, else of the model."""
@@ -75,7 +79,9 @@ class SubmitRequest(BaseModel):
     video continuation keeps the size of its input, if that is no larger."""
     aspect_ratio: str | None = None
     """Shape as WIDTH:HEIGHT, such as `16:9`, `9:16` or `1:1`, for the model's own size of that shape."""
-    seconds: float | None = None
+    seconds: float | None = Field(
+        default=None, json_schema_extra={"exclusiveMinimum": 0, "exclusiveMaximum": MAX_SECONDS}
+    )
     """Length of the video, used if `num_frames` is left out; above 0 and below 3600."""
     preset: str | None = None
     """Name of a set of other defaults of the model, such as `lightning`. `GET /v1/models` lists them."""

@@ -12,7 +12,7 @@ Prompt = Annotated[
         json_schema_extra={
             "minLength": 1,
             "maxLength": MAX_TEXT_CHARACTERS,
-            "pattern": r"^[^\u0000]*[^\s\u0000-\u001f\u0085][^\u0000]*$",
+            "pattern": r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$",
         }
     ),
 ]

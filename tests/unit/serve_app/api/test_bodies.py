@@ -3,8 +3,12 @@
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from serve_app.api.http.bodies import put_field
+from serve_app.api.services import Services
+from tests.pictures import png
+from tests.rejections import check_rejection
 from wan22_bridge.errors import InvalidRequest
 
 
@@ -38,3 +42,12 @@ def test_brackets_become_nested_values() -> None:
 def test_contradictory_fields_are_rejected(pairs: list[tuple[str, str]]) -> None:
     with pytest.raises(InvalidRequest, match="can't be read"):
         _put(*pairs)
+
+
+def test_an_upload_with_another_field_is_rejected(client: TestClient, services: Services) -> None:
+    stored, files = set(services.settings.data_dir.rglob("*")), {"file": ("a.png", png())}
+    answer = client.post("/api/v1/uploads", files=files, data={"purpose": "video"})
+    assert check_rejection(answer, 400, "unknown_field")["param"] == "purpose"
+    assert set(services.settings.data_dir.rglob("*")) == stored
+    assert client.post("/api/v1/uploads", files=files).status_code == 200
+    assert set(services.settings.data_dir.rglob("*")) > stored
