@@ -35,6 +35,11 @@ class Database:
         if migrate:
             upgrade(self.engine)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the database is a file of this machine, which answers without a network."""
+        return self.engine.dialect.name == "sqlite"
+
     def close(self) -> None:
         """Closes every connection."""
         self.engine.dispose()

@@ -1,11 +1,12 @@
 """The services that the routes work with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from deployments.fitting import Fitting
@@ -20,6 +21,10 @@ from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.models.prompt_tokens import PromptTokens
 
+Result = TypeVar("Result")
+
+_SHORT = 100
+"""Number of jobs up to which a read of a local file is short: some milliseconds."""
 _PATIENCE_SECONDS = 10.0
 """Time for which an operation on a bucket is retried while a client waits."""
 
@@ -77,6 +82,20 @@ class Services:
             dispatcher=dispatcher,
             downloader=downloader,
         )
+
+    async def read(self, read: Callable[[], Result], *, rows: int = 1) -> Result:
+        """Runs a read of the database: a short one of a local file at once, others in a thread.
+
+        A local read takes less time than the way into a thread and back. And as soon as a handler waits for something,
+        Ray Serve's replica asks its proxy for the rest of the request, which costs both of them more than the read.
+
+        Args:
+            read: the read.
+            rows: the maximum number of jobs that it reads.
+        """
+        if rows <= _SHORT and self.store.database.is_file:
+            return read()
+        return await run_in_threadpool(read)
 
 
 async def services(connection: HTTPConnection) -> Services:

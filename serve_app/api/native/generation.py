@@ -109,7 +109,7 @@ def _estimate_seconds(serving: Services, params: GenerationParams) -> float | No
 @router.get("/{task_id}")
 async def read_task(task_id: str, serving: Serving) -> TaskInfo:
     """Returns a job."""
-    job, position = await run_in_threadpool(serving.store.queue.find, task_id)
+    job, position = await serving.read(lambda: serving.store.queue.find(task_id))
     return TaskInfo.of(job, queue_position=position)
 
 

@@ -5,7 +5,6 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
 from serve_app.api.http.conditions import is_known
@@ -20,8 +19,8 @@ from serve_app.api.schemas.tasks import (
 )
 from serve_app.api.services import Services, Serving
 
-# The routes that clients poll are coroutines with one call into a thread, because FastAPI uses two threads for a
-# function: one to run it, and one to validate what it returns.
+# The routes that clients poll are coroutines with `Services.read`, because FastAPI uses two threads for a function: one
+# to run it, and one to validate what it returns.
 router = APIRouter(prefix="/api/v1/queue", tags=["queue"])
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -35,7 +34,7 @@ async def read_queue(
 
     `after` is the id of the last job of the previous page. The page continues there even if that job was deleted.
     """
-    return await run_in_threadpool(_read_page, serving, status, after, limit)
+    return await serving.read(lambda: _read_page(serving, status, after, limit), rows=limit)
 
 
 def _read_page(serving: Services, state: JobState | None, after: str | None, limit: int) -> QueueAnswer:
@@ -59,7 +58,7 @@ async def poll_queue(
     With `active_only=false`, returns the newest jobs in every state, as `GET /queue` does. A client that sends the
     `ETag` of its last response as `If-None-Match` gets 304 without a body until a job or the queue changes.
     """
-    return await run_in_threadpool(_poll, serving, response, active_only, limit, if_none_match)
+    return await serving.read(lambda: _poll(serving, response, active_only, limit, if_none_match), rows=limit)
 
 
 def _poll(

@@ -53,7 +53,7 @@ def list_videos(
 @router.get("/videos/{video_id}")
 async def read_video(video_id: str, response: Response, serving: Serving) -> Video:
     """Returns a job. The header `openai-poll-after-ms` suggests when to poll again, until the job has ended."""
-    return describe_job(await run_in_threadpool(serving.store.reader.get, video_id), response)
+    return describe_job(await serving.read(lambda: serving.store.reader.get(video_id)), response)
 
 
 @router.delete("/videos/{video_id}")
