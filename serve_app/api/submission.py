@@ -8,7 +8,7 @@ from fastapi import Header
 from pydantic import ValidationError
 
 from deployments.jobs.job import Job, Priority
-from serve_app.api.fields.names import describe_aliases
+from serve_app.api.fields.names import DEPENDENT, describe_aliases
 from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
@@ -18,6 +18,7 @@ from wan22_bridge.types import GenerationParams
 
 _DECLARED = SubmitRequest.model_json_schema()
 SUBMIT_SCHEMA = _DECLARED | {
+    "dependentRequired": DEPENDENT,
     "properties": describe_aliases(_DECLARED["properties"]) | _DECLARED["properties"],
     "description": (
         "A video to generate. Fields that are left out, or null, get the defaults of the preset, else of the model. "

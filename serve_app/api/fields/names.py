@@ -13,6 +13,10 @@ CONTAINERS = ("extra_body", "extra_params", "extra_args", "video_params")
 """Objects whose keys count as fields of the body, unless the body has the same field itself."""
 SIDES = ("width", "height")
 """Fields that give the size together."""
+MAX_SIDE = 999_999
+"""Largest width or height in pixels that is read as such. Models have smaller limits."""
+DEPENDENT = {"width": ["height"], "height": ["width"]}
+"""The fields that each field needs beside it."""
 LORA = "lora"
 """A single LoRA with its `name` or `path`, and its `scale`."""
 ALIASES: Mapping[str, str] = {
@@ -101,7 +105,12 @@ def describe_aliases(properties: Mapping[str, Any]) -> dict[str, Any]:
         schema = {key: value for key, value in properties.get(name, reference).items() if key != "default"}
         described[alias] = schema | {"description": f"Same as `{name}`."}
     for side in SIDES:
-        described[side] = {"type": "integer", "minimum": 1, "description": "Pixels; width and height give the size."}
+        described[side] = {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_SIDE,
+            "description": "Pixels; width and height give the size.",
+        }
     text = {"type": "string", "minLength": 1}
     described[LORA] = {
         "type": "object",

@@ -3,6 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Any, get_args, get_origin
 
+from serve_app.api.fields.names import MAX_SIDE
 from serve_app.api.fields.texts import parse_text, prune
 from serve_app.api.schemas.submissions import MAX_SECONDS, SubmitRequest
 from wan22_bridge.errors import InvalidRequest
@@ -84,7 +85,7 @@ def read_side(value: Any, name: str) -> int:
         side = float(value) if isinstance(value, str | int | float) else 0.0
     except (ValueError, OverflowError):
         side = 0.0
-    if not (1 <= side < 1e6 and side.is_integer()):
+    if not (1 <= side <= MAX_SIDE and side.is_integer()):
         raise InvalidRequest(
             f"{name} is {str(value)[:40]!r}: expected a number of pixels, such as 832.",
             code="invalid_value",

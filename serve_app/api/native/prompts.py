@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from serve_app.api.schemas.prompts import (
     Enhanced,
     EnhanceRequest,
+    PreviewRequest,
     PromptCheck,
     PromptOptions,
     PromptPreview,
@@ -46,7 +47,7 @@ async def enhance_prompt(request: EnhanceRequest, serving: Serving) -> Enhanced:
 
 
 @router.post("/preview")
-def preview_prompt(request: EnhanceRequest) -> PromptPreview:
+def preview_prompt(request: PreviewRequest) -> PromptPreview:
     """Checks a prompt, and shows what the rules would add. It asks no language model, so a form may call it often."""
     check = _check(request.prompt)
     original = request.prompt.strip()

@@ -51,6 +51,12 @@ class PromptRequest(BaseModel):
     prompt: str
 
 
+class PreviewRequest(PromptRequest):
+    """A prompt to check, and to enhance if it is valid."""
+
+    options: PromptOptions | None = None
+
+
 class CharacterCount(BaseModel):
     """Lengths of a prompt in characters."""
 
