@@ -13,6 +13,7 @@ from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
+from serve_app.api.schemas.texts import STORABLE
 from serve_app.api.services import Services
 from wan22_bridge.types import GenerationParams
 
@@ -51,7 +52,7 @@ def describe_form(form: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-IdempotencyKey = Annotated[str | None, Header(max_length=255)]
+IdempotencyKey = Annotated[str | None, Header(max_length=255, pattern=STORABLE)]
 
 
 def submit_body(

@@ -1,12 +1,13 @@
 """Bodies of the native API's submissions."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from deployments.jobs.job import Job, Priority
 from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_options
-from serve_app.api.schemas.texts import Prompt
+from serve_app.api.schemas.texts import STORABLE, Prompt
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.options import MAX_SEED
 from wan22_bridge.requests import AUTO, GenerationRequest, RequestedSegment
@@ -101,8 +102,9 @@ class SubmitRequest(BaseModel):
     priority: Literal["low", "normal", "high"] = "normal"
     """Priority in the job queue."""
     metadata: dict[
-        Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]
-    ] = Field(default={}, max_length=16)
+        Annotated[str, StringConstraints(max_length=64)],
+        Annotated[str, StringConstraints(max_length=512, pattern=STORABLE)],
+    ] = Field(default={}, max_length=16, json_schema_extra={"propertyNames": {"maxLength": 64, "pattern": STORABLE}})
     """The client's own key-value pairs, returned with the job."""
 
     @model_validator(mode="before")
@@ -124,6 +126,16 @@ class SubmitRequest(BaseModel):
         first = segments[0] if isinstance(segments, list) and segments else None
         prompt = first.get("prompt", "") if isinstance(first, dict) else ""
         return data | {"segments": segments, "prompt": prompt}
+
+    @field_validator("metadata")
+    @classmethod
+    def _storable_keys(cls, value: dict[str, str]) -> dict[str, str]:
+        # A pattern of the keys would turn `additionalProperties` of the schema into `patternProperties`, which
+        # generators of clients do not support.
+        for key in value:
+            if re.fullmatch(STORABLE, key) is None:
+                raise ValueError(f"expected keys without NUL, got {key[:80]!r}")
+        return value
 
     @field_validator("segments")
     @classmethod
