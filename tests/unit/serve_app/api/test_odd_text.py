@@ -2,12 +2,38 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
 
+from serve_app.api.application import make_api
+from serve_app.settings import Settings
 from tests.http_api import open_api
+
+DOCUMENT = make_api(cast(Any, SimpleNamespace(store=None, settings=Settings()))).openapi()
+OPERATIONS = [
+    (method.upper(), path)
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+    if any(parameter["in"] == "path" for parameter in operation.get("parameters", []))
+]
+NAMES = {
+    "ten thousand characters": "x" * 10_000,
+    "a job id with a long end": "video_" + "9" * 10_000,
+    "NUL": "%00",
+    "NUL in a job id": "video_1%00",
+    "encoded parent folder": "%2e%2e",
+    "encoded slashes": "..%2F..%2Fetc%2Fpasswd",
+    "encoded backslashes": "..%5C..%5Cetc",
+    "emoji": "%F0%9F%8E%AC",
+    "bytes that are not UTF-8": "%FF%FE",
+    "half of a surrogate pair": "%ED%A0%80",
+    "line breaks": "a%0D%0Ab",
+    "a space": "%20",
+    "a percent sign": "%25s",
+}
 
 
 @pytest.fixture
@@ -22,6 +48,18 @@ def _check(answer: Any, *statuses: int) -> None:
     assert set(body) == {"error", "detail"}
     assert body["detail"] == body["error"]["message"]
     assert len(answer.content) < 2000, "an error quotes the beginning of a long text only"
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=[f"{method} {path}" for method, path in OPERATIONS])
+def test_an_odd_id_in_a_path_is_unknown_or_invalid(api: TestClient, method: str, path: str) -> None:
+    before, _, rest = path.partition("{")
+    after = rest.partition("}")[2]
+    for description, name in NAMES.items():
+        answer = api.request(method, f"{before}{name}{after}")
+        try:
+            _check(answer, 400, 404)
+        except AssertionError as exc:
+            raise AssertionError(f"{description}: {exc}") from exc
 
 
 @pytest.mark.parametrize("route", ["/api/v1/generation/submit", "/api/v1/generation/estimate", "/v1/videos"])
