@@ -45,7 +45,7 @@ class SegmentField(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    prompt: str
+    prompt: Prompt
     """Text that describes the segment, 1 to 2000 characters."""
     num_frames: int | None = Field(default=None, ge=1)
     """Number of frames, rounded down to 4k+1. By default the request's `num_frames`, else the model's own. All segments
@@ -66,7 +66,7 @@ class SubmitRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     prompt: Prompt
-    """Text that describes the video, 1 to 2000 characters."""
+    """Text that describes the video, 1 to 2000 characters. Required unless there are `segments`."""
     model_type: str = AUTO
     """A model's id, type or repository, in any case. `auto` chooses image-to-video if there is an image, else
     text-to-video."""
@@ -93,7 +93,9 @@ class SubmitRequest(BaseModel):
     """Strength of the LoRA in `lora_path`, on both experts."""
     loras: list[LoraField] = Field(default=[], max_length=8)
     """LoRAs to use together, each with its strengths."""
-    segments: list[SegmentField] = Field(default=[], max_length=16)
+    segments: list[SegmentField] = Field(
+        default=[], max_length=16, json_schema_extra={"not": {"minItems": 1, "maxItems": 1}}
+    )
     """Parts of a long video, 2 to 16. Each is generated from the last frame of the part before it, and all are joined
     into one mp4. They replace `prompt`. The model must accept an image; without `image`, use TI2V-5B."""
     joined: bool = False
