@@ -13,12 +13,17 @@ from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
+from serve_app.api.schemas.texts import STORABLE
 from serve_app.api.services import Services
 from wan22_bridge.types import GenerationParams
 
 _DECLARED = SubmitRequest.model_json_schema()
-SUBMIT_SCHEMA = _DECLARED | {
+SUBMIT_SCHEMA = {key: value for key, value in _DECLARED.items() if key != "required"} | {
     "dependentRequired": DEPENDENT,
+    # Generators of clients ignore `if`. They would turn a body with `anyOf` into a union without its fields.
+    "if": {"properties": {"segments": {"type": "array", "minItems": 1}}, "required": ["segments"]},
+    "then": {"not": {"required": ["prompt"]}},
+    "else": {"required": ["prompt"]},
     "properties": describe_aliases(_DECLARED["properties"]) | _DECLARED["properties"],
     "description": (
         "A video to generate. Fields that are left out, or null, get the defaults of the preset, else of the model. "
@@ -52,7 +57,7 @@ def describe_form(form: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-IdempotencyKey = Annotated[str | None, Header(max_length=255)]
+IdempotencyKey = Annotated[str | None, Header(max_length=255, pattern=STORABLE)]
 
 
 def submit_body(

@@ -1,16 +1,17 @@
 """The HTTP client of the command line. It speaks the native API."""
 
-import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import quote
 
 import httpx
+
+from serve_app.cli.connection import ClientError, Connection, read_events
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _RECONNECT_SECONDS = 60.0
@@ -21,24 +22,8 @@ _JOB_ID = re.compile(r"\w[\w.-]*", re.ASCII)
 """Job ids become file names, so an id from another server must not name a folder."""
 
 
-class ClientError(Exception):
-    """The service rejected the request, or cannot be reached."""
-
-    def __init__(self, message: str, *, suggestions: Iterable[object] = (), invalid: bool = False) -> None:
-        """Creates the error.
-
-        Args:
-            message: what failed.
-            suggestions: what to do instead, a sentence each.
-            invalid: whether the request was wrong, rather than the service or the connection.
-        """
-        super().__init__(message)
-        self.suggestions = [str(suggestion) for suggestion in suggestions]
-        self.invalid = invalid
-
-
 class Client:
-    """A connection to one service, used as a context manager. Every method raises ClientError when it fails."""
+    """The operations of one service, used as a context manager. Every method raises ClientError when it fails."""
 
     def __init__(self, url: str) -> None:
         """Prepares a client. The first request opens the connection.
@@ -46,11 +31,7 @@ class Client:
         Raises:
             ClientError: `url` is not a URL.
         """
-        self._url = url
-        try:
-            self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30, connect=5))
-        except httpx.InvalidURL as exc:
-            raise ClientError(f"{url} is not a URL: {exc}", invalid=True) from exc
+        self._service = Connection(url)
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +39,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._http.close()
+        self._service.__exit__(kind, error, trace)
 
     def submit(self, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> str:
         """Submits a job.
@@ -70,100 +51,104 @@ class Client:
         Returns:
             The job's id.
         """
-        with ExitStack() as stack, self._explained():
+        with ExitStack() as stack, self._service.explained():
             files = {name: stack.enter_context(path.open("rb")) for name, path in inputs.items()}
             body: dict[str, Any] = {"data": _flatten(fields), "files": files} if files else {"json": dict(fields)}
-            task_id = str(self._call("POST", "/api/v1/generation/submit", **body)["task_id"])
+            task_id = str(self._service.call("POST", "/api/v1/generation/submit", **body)["task_id"])
             if not _JOB_ID.fullmatch(task_id):
                 raise ValueError(f"{task_id!r} is not a job id")
             return task_id
 
     def task(self, task_id: str) -> dict[str, Any]:
         """Reads one job."""
-        with self._explained():
-            return self._call("GET", f"/api/v1/generation/{quote(task_id, safe='')}")
+        with self._service.explained():
+            return self._service.call("GET", f"/api/v1/generation/{quote(task_id, safe='')}")
 
     def tasks(self, *, limit: int, status: str | None) -> list[dict[str, Any]]:
         """Reads the newest jobs, newest first."""
         query = {"limit": limit} | ({"status": status} if status else {})
-        with self._explained():
-            return list(self._call("GET", "/api/v1/queue", params=query)["tasks"])
+        with self._service.explained():
+            return list(self._service.call("GET", "/api/v1/queue", params=query)["tasks"])
 
     def cancel(self, task_id: str) -> str:
         """Cancels a job; returns the service's message."""
-        with self._explained():
-            return str(self._call("POST", f"/api/v1/queue/{quote(task_id, safe='')}/cancel")["message"])
+        with self._service.explained():
+            return str(self._service.call("POST", f"/api/v1/queue/{quote(task_id, safe='')}/cancel")["message"])
 
     def queue(self) -> dict[str, Any]:
         """Reads the number of jobs in each state, and whether the queue is paused."""
-        with self._explained():
-            return self._call("GET", "/api/v1/queue", params={"limit": 1})
+        with self._service.explained():
+            return self._service.call("GET", "/api/v1/queue", params={"limit": 1})
 
     def active_tasks(self) -> list[dict[str, Any]]:
         """Reads the running jobs, and then the pending jobs in the order of the queue."""
-        with self._explained():
-            return list(self._call("GET", "/api/v1/queue/poll", params={"active_only": True})["tasks"])
+        with self._service.explained():
+            return list(self._service.call("GET", "/api/v1/queue/poll", params={"active_only": True})["tasks"])
 
     def set_paused(self, paused: bool) -> None:
         """Pauses or resumes the queue."""
-        with self._explained():
-            self._call("POST", f"/api/v1/queue/{'pause' if paused else 'resume'}")
+        with self._service.explained():
+            self._service.call("POST", f"/api/v1/queue/{'pause' if paused else 'resume'}")
 
     def reorder(self, task_ids: Sequence[str]) -> str:
         """Changes the order of pending jobs; returns the service's message."""
-        with self._explained():
-            return str(self._call("POST", "/api/v1/queue/reorder", json={"task_ids": list(task_ids)})["message"])
+        with self._service.explained():
+            return str(
+                self._service.call("POST", "/api/v1/queue/reorder", json={"task_ids": list(task_ids)})["message"]
+            )
 
     def retry(self, task_id: str) -> dict[str, Any]:
         """Puts a failed or cancelled job back into the queue, and returns the job."""
-        with self._explained():
-            return self._call("POST", f"/api/v1/queue/{quote(task_id, safe='')}/retry")
+        with self._service.explained():
+            return self._service.call("POST", f"/api/v1/queue/{quote(task_id, safe='')}/retry")
 
     def clear_queue(self) -> str:
         """Removes ended jobs from the queue's list; returns the service's message."""
-        with self._explained():
-            return str(self._call("POST", "/api/v1/queue/clear")["message"])
+        with self._service.explained():
+            return str(self._service.call("POST", "/api/v1/queue/clear")["message"])
 
     def delete(self, task_id: str) -> str:
         """Deletes a job that does not run, and its video; returns the service's message."""
-        with self._explained():
-            return str(self._call("DELETE", f"/api/v1/queue/{quote(task_id, safe='')}")["message"])
+        with self._service.explained():
+            return str(self._service.call("DELETE", f"/api/v1/queue/{quote(task_id, safe='')}")["message"])
 
     def upload(self, path: Path) -> dict[str, Any]:
         """Uploads an image or a video; returns its description, with its id."""
-        with self._explained(), path.open("rb") as file:
-            return self._call("POST", "/api/v1/uploads", files={"file": (path.name, file)})
+        with self._service.explained(), path.open("rb") as file:
+            return self._service.call("POST", "/api/v1/uploads", files={"file": (path.name, file)})
 
     def outputs(self, *, limit: int) -> list[dict[str, Any]]:
         """Reads the newest videos, newest first."""
-        with self._explained():
-            return list(self._call("GET", "/api/v1/outputs", params={"limit": limit})["videos"])
+        with self._service.explained():
+            return list(self._service.call("GET", "/api/v1/outputs", params={"limit": limit})["videos"])
 
     def delete_output(self, task_id: str) -> str:
         """Deletes a video and its job; returns the service's message."""
-        with self._explained():
-            return str(self._call("DELETE", f"/api/v1/outputs/{quote(task_id, safe='')}")["message"])
+        with self._service.explained():
+            return str(self._service.call("DELETE", f"/api/v1/outputs/{quote(task_id, safe='')}")["message"])
 
     def loras(self) -> list[dict[str, Any]]:
         """Reads the LoRAs, sorted by name."""
-        with self._explained():
-            return list(self._call("GET", "/api/v1/lora/list")["loras"])
+        with self._service.explained():
+            return list(self._service.call("GET", "/api/v1/lora/list")["loras"])
 
     def upload_lora(self, path: Path, fields: Mapping[str, str]) -> dict[str, Any]:
         """Uploads a LoRA; returns the service's answer."""
-        with self._explained(), path.open("rb") as file:
+        with self._service.explained(), path.open("rb") as file:
             files = {"file": (path.name, file)}
-            return self._call("POST", "/api/v1/lora/upload", data=dict(fields), files=files, timeout=_UPLOAD_TIMEOUT)
+            return self._service.call(
+                "POST", "/api/v1/lora/upload", data=dict(fields), files=files, timeout=_UPLOAD_TIMEOUT
+            )
 
     def delete_lora(self, name: str) -> str:
         """Deletes a LoRA; returns the service's message."""
-        with self._explained():
-            return str(self._call("DELETE", f"/api/v1/lora/{quote(name, safe='')}")["message"])
+        with self._service.explained():
+            return str(self._service.call("DELETE", f"/api/v1/lora/{quote(name, safe='')}")["message"])
 
     def models(self) -> list[dict[str, Any]]:
         """Reads the served models."""
-        with self._explained():
-            return list(self._call("GET", "/v1/models")["data"])
+        with self._service.explained():
+            return list(self._service.call("GET", "/v1/models")["data"])
 
     def follow(self, task_id: str) -> Iterator[dict[str, Any]]:
         """Yields a job's state whenever the state changes, until the job ends.
@@ -175,10 +160,9 @@ class Client:
         failing_since: float | None = None
         while True:
             try:
-                with self._explained(), self._http.stream("GET", path, headers=headers) as response:
-                    self._check(response)
+                with self._service.stream(path, headers) as response:
                     failing_since = None
-                    for kind, number, data in _read_events(response.iter_lines()):
+                    for kind, number, data in read_events(response.iter_lines()):
                         if number:
                             headers["Last-Event-ID"] = number
                         if kind in ("task", "task_update"):
@@ -193,7 +177,7 @@ class Client:
 
     def video_url(self, task_id: str) -> str:
         """Returns the URL of a job's video."""
-        return f"{self._url.rstrip('/')}/api/v1/outputs/{quote(task_id, safe='')}/video"
+        return f"{self._service.url.rstrip('/')}/api/v1/outputs/{quote(task_id, safe='')}/video"
 
     def download(self, task_id: str, file: IO[bytes]) -> None:
         """Writes a job's video to an open file.
@@ -201,58 +185,9 @@ class Client:
         Raises:
             OSError: the file cannot be written.
         """
-        with self._explained(), self._http.stream("GET", self.video_url(task_id)) as response:
-            self._check(response)
+        with self._service.stream(self.video_url(task_id)) as response:
             for chunk in response.iter_bytes():
                 file.write(chunk)
-
-    def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        response = self._http.request(method, path, **body)
-        self._check(response)
-        answer: dict[str, Any] = response.json()
-        return answer
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns errors of httpx, and errors from reading an unexpected answer, into ClientError."""
-        try:
-            yield
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise ClientError(
-                f"Cannot reach the service at {self._url}.",
-                suggestions=["Start it with `wan22 serve`, or name another address with --url."],
-            ) from exc
-        except UnicodeEncodeError as exc:
-            raise ClientError("The prompt is not valid UTF-8.", invalid=True) from exc
-        except (ValueError, KeyError, TypeError) as exc:
-            raise ClientError(f"{self._url} answered, but it is not a wan22 service.") from exc
-
-    def _check(self, response: httpx.Response) -> None:
-        """Raises the service's own error. An answer without the service's error body comes from another server."""
-        if response.is_success:
-            return
-        response.read()
-        try:
-            error = response.json()["error"]
-            message, suggestions = str(error["message"]), list(error["suggestions"])
-        except (ValueError, KeyError, TypeError):
-            raise ClientError(
-                f"{self._url} answered with HTTP status {response.status_code}, but it is not a wan22 service."
-            ) from None
-        raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error)
-
-
-def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
-    """Yields Server-Sent Events as (type, id, data). Comments are skipped."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(": ")
-            fields[name] = value
-            continue
-        if "data" in fields:
-            yield fields.get("event", "message"), fields.get("id"), json.loads(fields["data"])
-        fields = {}
 
 
 def _flatten(fields: Mapping[str, Any]) -> dict[str, Any]:

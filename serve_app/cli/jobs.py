@@ -7,7 +7,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from serve_app.cli.client import DEFAULT_URL, Client, ClientError
+from serve_app.cli.client import DEFAULT_URL, Client
+from serve_app.cli.connection import ClientError
 from serve_app.cli.following import follow_job
 from serve_app.cli.options import AsJson, Url
 from serve_app.cli.output_file import UnusableOutput, check_folder, check_output, describe_failure, open_output

@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from serve_app.cli.client import ClientError
+from serve_app.cli.connection import ClientError
 from wan22_bridge.errors import Wan22Error
 
 output = Console(markup=False, emoji=False, highlight=False)

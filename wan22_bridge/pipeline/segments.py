@@ -1,7 +1,7 @@
 """Long videos: each segment is a generation from the last frame of the segment before it, in a folder of its own.
 
-The folders are beside the snapshot. Each appears only when its segment is complete, so another process resumes in the
-segment that was interrupted. At the end, the encoded segments are joined without decoding them.
+The checkpoint names the folder around them. Each appears only when its segment is complete, so another process resumes
+in the segment that was interrupted. At the end, the encoded segments are joined without decoding them.
 """
 
 import shutil
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from wan22_bridge.media.joining import join_videos
-from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO, place_output
-from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Progress, Stage
+from wan22_bridge.media.output import LAST_FRAME, OUTPUT_FILES, THUMBNAIL, VIDEO, place_output
+from wan22_bridge.types import SEGMENTS_PERCENT, Checkpoint, GenerationParams, GenerationResult, Progress, Stage
 
 GeneratePart = Callable[[GenerationParams, Path, Path, int], Generator[Progress, None, GenerationResult]]
 """Generates one part from its parameters, its folder, the folder of its inputs, and the number of its first frames to
@@ -26,7 +26,10 @@ def generate_segments(
     """Generates all segments that are not complete yet, and joins them into `folder`."""
     started = time.perf_counter()
     parts = params.parts
-    kept = checkpoint.path.with_name("segments") if checkpoint else folder.with_name(f".{folder.name}.segments")
+    if checkpoint:
+        kept = checkpoint.segments or checkpoint.path.with_name("segments")
+    else:
+        kept = folder.with_name(f".{folder.name}.segments")
     folders = [kept / str(index) for index in range(len(parts))]
     result: GenerationResult | None = None
     timings: dict[str, float] = {}
@@ -48,7 +51,8 @@ def generate_segments(
         if checkpoint:
             checkpoint.path.unlink(missing_ok=True)
             checkpoint.segment_finished(index)
-    yield Progress(stage=Stage.SAVING, percent=99.0, current_step=params.steps_to_run, total_steps=params.steps_to_run)
+    steps = params.steps_to_run
+    yield Progress(stage=Stage.SAVING, percent=SEGMENTS_PERCENT, current_step=steps, total_steps=steps)
     with place_output(folder) as temporary:
         join_videos([path / VIDEO for path in folders], temporary / VIDEO, params)
         shutil.copyfile(folders[0] / THUMBNAIL, temporary / THUMBNAIL)
@@ -70,7 +74,7 @@ def generate_segments(
 
 
 def _is_complete(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (VIDEO, THUMBNAIL, LAST_FRAME))
+    return all((folder / name).is_file() for name in OUTPUT_FILES)
 
 
 def _count_over_all(
@@ -92,7 +96,7 @@ def _count_over_all(
                 own,
                 current_step=index * own.total_steps + own.current_step,
                 total_steps=count * own.total_steps,
-                percent=round(0.99 * (index * 100 + own.percent) / count, 2),
+                percent=round(SEGMENTS_PERCENT * (index + own.percent / 100) / count, 2),
                 eta_seconds=None if eta_seconds is None else round(eta_seconds, 2),
             )
     except GeneratorExit:

@@ -107,7 +107,7 @@ def _given(schema: Mapping[str, Any], name: str) -> Any:
 def _make_object(schema: Mapping[str, Any], shared: Mapping[str, Any], is_request: bool) -> dict[str, Any]:
     fields = schema.get("properties", {})
     if is_request:
-        required = schema.get("required", [])
+        required = [*schema.get("required", []), *schema.get("else", {}).get("required", [])]
         fields = {name: field for name, field in fields.items() if name in required and not _is_file(field)}
     example = {name: make_example(field, shared, name=name, is_request=is_request) for name, field in fields.items()}
     values = schema.get("additionalProperties")

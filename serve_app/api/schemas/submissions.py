@@ -1,12 +1,13 @@
 """Bodies of the native API's submissions."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from deployments.jobs.job import Job, Priority
 from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_options
-from serve_app.api.schemas.texts import Prompt
+from serve_app.api.schemas.texts import STORABLE, Prompt
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.options import MAX_SEED
 from wan22_bridge.requests import AUTO, GenerationRequest, RequestedSegment
@@ -44,7 +45,7 @@ class SegmentField(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    prompt: str
+    prompt: Prompt
     """Text that describes the segment, 1 to 2000 characters."""
     num_frames: int | None = Field(default=None, ge=1)
     """Number of frames, rounded down to 4k+1. By default the request's `num_frames`, else the model's own. All segments
@@ -69,7 +70,7 @@ class SubmitRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     prompt: Prompt
-    """Text that describes the video, 1 to 2000 characters."""
+    """Text that describes the video, 1 to 2000 characters. Required unless there are `segments`."""
     model_type: str = AUTO
     """A model's id, type or repository, in any case. `auto` chooses image-to-video if there is an image, else
     text-to-video."""
@@ -98,7 +99,9 @@ class SubmitRequest(BaseModel):
     """Strength of the LoRA in `lora_path`, on both experts."""
     loras: list[LoraField] = Field(default=[], max_length=8)
     """LoRAs to use together, each with its strengths."""
-    segments: list[SegmentField] = Field(default=[], max_length=16)
+    segments: list[SegmentField] = Field(
+        default=[], max_length=16, json_schema_extra={"not": {"minItems": 1, "maxItems": 1}}
+    )
     """Parts of a long video, 2 to 16. Each is generated from the last frame of the part before it, and all are joined
     into one mp4. They replace `prompt`. The model must accept an image; without `image`, use TI2V-5B."""
     joined: bool = False
@@ -107,8 +110,9 @@ class SubmitRequest(BaseModel):
     priority: Literal["low", "normal", "high"] = "normal"
     """Priority in the job queue."""
     metadata: dict[
-        Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]
-    ] = Field(default={}, max_length=16)
+        Annotated[str, StringConstraints(max_length=64)],
+        Annotated[str, StringConstraints(max_length=512, pattern=STORABLE)],
+    ] = Field(default={}, max_length=16, json_schema_extra={"propertyNames": {"maxLength": 64, "pattern": STORABLE}})
     """The client's own key-value pairs, returned with the job."""
 
     @model_validator(mode="before")
@@ -130,6 +134,16 @@ class SubmitRequest(BaseModel):
         first = segments[0] if isinstance(segments, list) and segments else None
         prompt = first.get("prompt", "") if isinstance(first, dict) else ""
         return data | {"segments": segments, "prompt": prompt}
+
+    @field_validator("metadata")
+    @classmethod
+    def _storable_keys(cls, value: dict[str, str]) -> dict[str, str]:
+        # A pattern of the keys would turn `additionalProperties` of the schema into `patternProperties`, which
+        # generators of clients do not support.
+        for key in value:
+            if re.fullmatch(STORABLE, key) is None:
+                raise ValueError(f"expected keys without NUL, got {key[:80]!r}")
+        return value
 
     @field_validator("segments")
     @classmethod

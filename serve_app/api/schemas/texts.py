@@ -17,3 +17,6 @@ Prompt = Annotated[
     ),
 ]
 """A text that is not blank. `require_prompt` checks it, with errors that say more than pydantic's."""
+
+STORABLE = r"^[^\u0000]*$"
+"""Pattern of the texts that a database can store: PostgreSQL rejects NUL."""

@@ -1,6 +1,7 @@
 """Settings that change while the service runs, on SQLite and on PostgreSQL."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from deployments.jobs.store import JobStore
 
@@ -19,12 +20,19 @@ def test_a_stored_setting_is_read_by_a_later_process(store: JobStore, database_u
     later.database.close()
 
 
-def test_the_last_of_many_values_stays(store: JobStore) -> None:
-    threads = [threading.Thread(target=store.settings.put, args=("step", number)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert store.settings.get("step") in range(8)
-    store.settings.put("step", "last")
-    assert store.settings.get("step") == "last"
+def test_writers_of_the_same_new_name_do_not_fail(database_url: str) -> None:
+    stores = [JobStore(database_url) for _ in range(4)]
+    for name in ("mode", "limits", "paused"):
+        together = threading.Barrier(len(stores))
+
+        def write(number: int, name: str = name, together: threading.Barrier = together) -> None:
+            together.wait(timeout=30)
+            stores[number].settings.put(name, number)
+
+        with ThreadPoolExecutor(len(stores)) as threads:
+            list(threads.map(write, range(len(stores))))  # raises the error of a writer
+        assert stores[0].settings.get(name) in range(len(stores))
+        stores[0].settings.put(name, "last")
+        assert stores[-1].settings.get(name) == "last"
+    for store in stores:
+        store.database.close()

@@ -5,7 +5,7 @@ import typer
 from rich.cells import cell_len
 
 from serve_app.cli import terminal
-from serve_app.cli.client import ClientError
+from serve_app.cli.connection import ClientError
 from serve_app.cli.terminal import fail, print_rows, printable, reporting_errors, say
 from wan22_bridge.errors import ConfigurationError, DownloadFailed, InvalidRequest
 

@@ -1,0 +1,122 @@
+"""A connection of the command line to a service, and its errors."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+
+class ClientError(Exception):
+    """The service rejected the request, or cannot be reached."""
+
+    def __init__(self, message: str, *, suggestions: Iterable[object] = (), invalid: bool = False) -> None:
+        """Creates the error.
+
+        Args:
+            message: what failed.
+            suggestions: what to do instead, a sentence each.
+            invalid: whether the request was wrong, rather than the service or the connection.
+        """
+        super().__init__(message)
+        self.suggestions = [str(suggestion) for suggestion in suggestions]
+        self.invalid = invalid
+
+
+class Connection:
+    """A connection to one service, used as a context manager."""
+
+    def __init__(self, url: str) -> None:
+        """Prepares a connection. The first request opens it.
+
+        Raises:
+            ClientError: `url` is not a URL.
+        """
+        self.url = url
+        try:
+            self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30, connect=5))
+        except httpx.InvalidURL as exc:
+            raise ClientError(f"{url} is not a URL: {exc}", invalid=True) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        """Sends a request and returns the JSON object of the answer. Call it inside `explained`.
+
+        Args:
+            method: the HTTP method.
+            path: path of the route.
+            **body: the body, the query and other options of the request, as httpx names them.
+
+        Raises:
+            ClientError: the service rejected the request.
+        """
+        response = self._http.request(method, path, **body)
+        self._check(response)
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
+        """Opens an answer whose body is read piece by piece.
+
+        Args:
+            path: path of the route.
+            headers: headers of the request.
+
+        Raises:
+            ClientError: the service rejected the request, or the answer broke off.
+        """
+        with self.explained(), self._http.stream("GET", path, headers=headers) as response:
+            self._check(response)
+            yield response
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns errors of httpx, and errors from reading an unexpected answer, into ClientError."""
+        try:
+            yield
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise ClientError(
+                f"Cannot reach the service at {self.url}.",
+                suggestions=["Start it with `wan22 serve`, or name another address with --url."],
+            ) from exc
+        except UnicodeEncodeError as exc:
+            raise ClientError("The prompt is not valid UTF-8.", invalid=True) from exc
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ClientError(f"{self.url} answered, but it is not a wan22 service.") from exc
+
+    def _check(self, response: httpx.Response) -> None:
+        """Raises the service's own error. An answer without the service's error body comes from another server."""
+        if response.is_success:
+            return
+        response.read()
+        try:
+            error = response.json()["error"]
+            message, suggestions = str(error["message"]), list(error["suggestions"])
+        except (ValueError, KeyError, TypeError):
+            raise ClientError(
+                f"{self.url} answered with HTTP status {response.status_code}, but it is not a wan22 service."
+            ) from None
+        raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error)
+
+
+def read_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+    """Yields Server-Sent Events as (type, id, data). Comments are skipped."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+            continue
+        if "data" in fields:
+            yield fields.get("event", "message"), fields.get("id"), json.loads(fields["data"])
+        fields = {}
