@@ -26,7 +26,7 @@ def describe_fields(
 
     Args:
         own: JSON schemas of fields that only this route has.
-        required: names of required fields besides `prompt`.
+        required: names of required fields besides `prompt`, which `segments` replaces.
         without: names of the native API's fields that this route does not accept.
     """
     renamed = {
@@ -45,7 +45,7 @@ def describe_fields(
     without = {*without, *(alias for alias, name in ALIASES.items() if name in without)} - {*own}
     properties = SUBMIT_SCHEMA["properties"] | renamed | dict(own)
     kept = {name: field for name, field in properties.items() if name not in without}
-    return describe_body(SUBMIT_SCHEMA | {"properties": kept, "required": ["prompt", *required]})
+    return describe_body(SUBMIT_SCHEMA | {"properties": kept} | ({"required": [*required]} if required else {}))
 
 
 VIDEO_BODY = describe_fields(

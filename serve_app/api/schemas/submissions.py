@@ -45,7 +45,7 @@ class SegmentField(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    prompt: str
+    prompt: Prompt
     """Text that describes the segment, 1 to 2000 characters."""
     num_frames: int | None = Field(default=None, ge=1)
     """Number of frames, rounded down to 4k+1. By default the request's `num_frames`, else the model's own. All segments
@@ -66,7 +66,7 @@ class SubmitRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     prompt: Prompt
-    """Text that describes the video, 1 to 2000 characters."""
+    """Text that describes the video, 1 to 2000 characters. Required unless there are `segments`."""
     model_type: str = AUTO
     """A model's id, type or repository, in any case. `auto` chooses image-to-video if there is an image, else
     text-to-video."""

@@ -111,3 +111,25 @@ def test_a_body_with_a_prompt_must_not_be_blank() -> None:
         assert (schema["minLength"], schema["maxLength"]) == (1, 2000)
         for text, valid in (("a cat", True), ("", False), (" \n", False), ("a\x00cat", False), ("x" * 2001, False)):
             assert _validator(schema).is_valid(text) is valid, text
+
+
+@pytest.mark.parametrize("path", ["/api/v1/generation/submit", "/api/v1/generation/estimate", "/v1/videos"])
+@pytest.mark.parametrize(
+    ("fields", "valid"),
+    [
+        ({"prompt": "a"}, True),
+        ({"prompt": "a", "segments": []}, True),
+        ({"segments": [{"prompt": "a"}, {"prompt": "b"}]}, True),
+        ({}, False),
+        ({"segments": []}, False),
+        ({"segments": [{"prompt": "a"}]}, False),
+        ({"segments": [{"prompt": "a"}, {"prompt": " "}]}, False),
+    ],
+    ids=str,
+)
+def test_a_submission_has_a_prompt_or_segments(path: str, fields: Node, valid: bool) -> None:
+    content = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]
+    for media in content.values():
+        assert _validator(media["schema"]).is_valid(fields) is valid
+        assert media["schema"]["properties"].keys() >= {"prompt", "segments"}, "generated clients read these"
+        assert "anyOf" not in media["schema"]
