@@ -199,6 +199,10 @@ class Preview:
     """Called after each preview is written."""
 
 
+SEGMENTS_PERCENT = 99.0
+"""Progress of a long video in percent when all its segments are complete. Each segment has an equal share of it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """Progress of a running job."""

@@ -30,6 +30,8 @@ def describe(job: Job) -> dict[str, Any]:
         "progress": job.progress,
         "current_step": job.current_step,
         "total_steps": job.total_steps,
+        "segment": job.segment,
+        "total_segments": len(job.params.segments) or None,
         "eta_seconds": job.eta_seconds,
         "attempt": job.attempt,
         "cancel_requested": job.cancel_requested,

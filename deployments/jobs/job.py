@@ -5,7 +5,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from wan22_bridge.errors import Conflict, NotFound
-from wan22_bridge.types import GenerationParams
+from wan22_bridge.types import SEGMENTS_PERCENT, GenerationParams, Stage
 
 
 class JobState(StrEnum):
@@ -78,6 +78,10 @@ class NewJob:
     """Name of the job's owner. The scheduler gives all owners equal shares."""
 
 
+_SEGMENT_STAGES = (Stage.PREPARING_INPUTS, Stage.GENERATING, Stage.POST_PROCESSING, Stage.SAVING)
+"""Stages of each segment of a long video."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A stored job. Times are seconds since the epoch."""
@@ -113,6 +117,14 @@ class Job:
     """Storage key of the output folder and the names of the files in it; None before completion."""
     result: dict[str, Any] | None
     error: dict[str, Any] | None
+
+    @property
+    def segment(self) -> int | None:
+        """Number of the running segment of a long video, from 1; None while none runs."""
+        if self.state is not JobState.PROCESSING or self.stage not in _SEGMENT_STAGES or self.params.is_mock:
+            return None
+        done = int(self.progress / SEGMENTS_PERCENT * len(self.params.segments))
+        return done + 1 if done < len(self.params.segments) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

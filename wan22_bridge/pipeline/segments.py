@@ -13,7 +13,7 @@ from typing import Any
 
 from wan22_bridge.media.joining import join_videos
 from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO, place_output
-from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Progress, Stage
+from wan22_bridge.types import SEGMENTS_PERCENT, Checkpoint, GenerationParams, GenerationResult, Progress, Stage
 
 GeneratePart = Callable[[GenerationParams, Path, Path, int], Generator[Progress, None, GenerationResult]]
 """Generates one part from its parameters, its folder, the folder of its inputs, and the number of its first frames to
@@ -48,7 +48,8 @@ def generate_segments(
         if checkpoint:
             checkpoint.path.unlink(missing_ok=True)
             checkpoint.segment_finished(index)
-    yield Progress(stage=Stage.SAVING, percent=99.0, current_step=params.steps_to_run, total_steps=params.steps_to_run)
+    steps = params.steps_to_run
+    yield Progress(stage=Stage.SAVING, percent=SEGMENTS_PERCENT, current_step=steps, total_steps=steps)
     with place_output(folder) as temporary:
         join_videos([path / VIDEO for path in folders], temporary / VIDEO, params)
         shutil.copyfile(folders[0] / THUMBNAIL, temporary / THUMBNAIL)
@@ -92,7 +93,7 @@ def _count_over_all(
                 own,
                 current_step=index * own.total_steps + own.current_step,
                 total_steps=count * own.total_steps,
-                percent=round(0.99 * (index * 100 + own.percent) / count, 2),
+                percent=round(SEGMENTS_PERCENT * (index + own.percent / 100) / count, 2),
                 eta_seconds=None if eta_seconds is None else round(eta_seconds, 2),
             )
     except GeneratorExit:

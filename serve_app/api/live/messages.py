@@ -118,7 +118,8 @@ def _out_of_memory(job_id: str, error: Mapping[str, Any]) -> Message:
 
 
 def _steps(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: data[name] for name in ("stage", "progress", "current_step", "total_steps")}
+    steps = {name: data[name] for name in ("stage", "progress", "current_step", "total_steps")}
+    return steps | {name: data.get(name) for name in ("segment", "total_segments")}  # older events lack these
 
 
 def _describe(state: JobState, data: Mapping[str, Any]) -> str:
@@ -127,5 +128,7 @@ def _describe(state: JobState, data: Mapping[str, Any]) -> str:
     if state is JobState.PROCESSING and data["cancel_requested"]:
         return "cancelling"
     if state is JobState.PROCESSING and data["stage"] == "generating":
-        return f"step {data['current_step']} of {data['total_steps']}"
+        step = f"step {data['current_step']} of {data['total_steps']}"
+        segment = data.get("segment")
+        return step if segment is None else f"{step}, segment {segment} of {data['total_segments']}"
     return str(data["stage"]).replace("_", " ")

@@ -53,6 +53,10 @@ class TaskInfo(BaseModel):
     """Number of denoising steps that are done."""
     total_steps: int
     """Number of denoising steps that the job runs."""
+    segment: int | None
+    """Number of the segment that is being generated, from 1. Null while none is."""
+    total_segments: int | None
+    """Number of segments of a long video. Null for other videos."""
     eta_seconds: float | None
     """Estimated time until the video is complete."""
     estimated_time_minutes: float | None
@@ -115,6 +119,8 @@ class TaskInfo(BaseModel):
             progress=job.progress,
             current_step=job.current_step,
             total_steps=job.total_steps,
+            segment=job.segment,
+            total_segments=len(params.segments) or None,
             eta_seconds=job.eta_seconds,
             estimated_time_minutes=None if job.eta_seconds is None else round(job.eta_seconds / 60, 3),
             queue_position=queue_position,

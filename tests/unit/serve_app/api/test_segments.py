@@ -1,27 +1,17 @@
 """Requests for long videos from segments, and for joined continuations."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from serve_app.api.application import make_api
+from deployments.jobs.job import Job
 from serve_app.api.services import Services
-from serve_app.settings import Settings
 from tests.videos import mp4
+from wan22_bridge.types import Progress, Stage
 
 SEGMENTS: list[dict[str, Any]] = [{"prompt": "a", "num_frames": 5}, {"prompt": "b", "seed": 3}]
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    settings = Settings(data_dir=tmp_path / "data").with_absolute_paths()
-    settings.data_dir.mkdir()
-    services = Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
-    yield TestClient(make_api(services))
-    services.store.database.close()
 
 
 def _task(client: TestClient, task_id: str) -> dict[str, Any]:
@@ -78,3 +68,48 @@ def test_an_extension_is_joined_unless_the_client_declines(
     answer = client.post("/v1/videos/extensions", data=fields, files={"video": ("a.mp4", mp4())})
     assert answer.status_code == 200, answer.text
     assert _task(client, answer.json()["id"])["num_frames"] == num_frames
+
+
+def _claim(client: TestClient, services: Services, fields: dict[str, Any]) -> Job:
+    answer = client.post("/api/v1/generation/submit", json=fields)
+    job = services.store.runner.claim(answer.json()["task_id"], lease_seconds=60)
+    assert job is not None
+    return job
+
+
+def test_jobs_and_events_show_the_running_segment(client: TestClient, services: Services) -> None:
+    job = _claim(client, services, {"segments": SEGMENTS, "steps": 2, "num_frames": 9})
+    token, after = job.fencing_token, services.store.events.last_sequence()
+    for stage, step, percent in (
+        (Stage.LOADING_MODEL, 0, 0.0),
+        (Stage.GENERATING, 1, 21.78),
+        (Stage.SAVING, 2, 48.51),
+        (Stage.GENERATING, 2, 50.98),
+        (Stage.SAVING, 4, 99.0),
+    ):
+        progress = Progress(stage=stage, current_step=step, total_steps=4, percent=percent)
+        services.store.runner.record_progress(job.id, token, progress)
+        task = _task(client, job.id)
+        assert task["total_segments"] == 2
+        assert task["segment"] == {0.0: None, 21.78: 1, 48.51: 1, 50.98: 2, 99.0: None}[percent]
+    with client.websocket_connect("/ws") as socket:
+        assert socket.receive_json()["type"] == "connection_established"
+        update = socket.receive_json()
+        assert (update["task_id"], update["segment"], update["total_segments"]) == (job.id, None, 2)
+    services.store.runner.mark_cancelled(job.id, token)
+    stream = client.get(f"/api/v1/generation/{job.id}/events", headers={"Last-Event-ID": str(after)}).text
+    data = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: ")]
+    updates = [item for item in data if "message" in item]
+    assert [item["segment"] for item in updates] == [None, 1, 1, 2, None, None]
+    assert {item["total_segments"] for item in updates} == {2}
+    assert updates[3]["message"] == "step 2 of 4, segment 2 of 2"
+    details = [item for item in data if "preview_url" in item]
+    assert [item["segment"] for item in details] == [None, 1, 1, 2, None]
+
+
+def test_a_video_without_segments_shows_no_segment(client: TestClient, services: Services) -> None:
+    job = _claim(client, services, {"prompt": "a"})
+    progress = Progress(stage=Stage.GENERATING, current_step=1, total_steps=2, percent=40.0)
+    services.store.runner.record_progress(job.id, job.fencing_token, progress)
+    task = _task(client, job.id)
+    assert (task["segment"], task["total_segments"]) == (None, None)

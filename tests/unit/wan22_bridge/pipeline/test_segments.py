@@ -1,13 +1,15 @@
 """Long videos from segments, and continuations that are joined to the video that they continue."""
 
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.jobs import make_params
+from deployments.jobs.store import JobStore
+from tests.jobs import make_job, make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.videos import mp4, ramp
 from wan22_bridge.bridge import ModelIntegrationBridge
@@ -39,6 +41,20 @@ def _run(
     return reports, None
 
 
+def _shown_segments(folder: Path, reports: list[Progress]) -> list[int | None]:
+    """Returns the segment that the job store shows after each report."""
+    store = JobStore(f"sqlite:///{folder}/jobs.db")
+    job = store.runner.claim(store.writer.submit(make_job(params=PARAMS)).id, lease_seconds=60)
+    assert job is not None
+    assert job.segment is None
+    shown: list[int | None] = []
+    for report in reports:
+        store.runner.record_progress(job.id, job.fencing_token, report)
+        shown.append(store.reader.get(job.id).segment)
+    store.database.close()
+    return shown
+
+
 def test_segments_become_one_video_and_progress_counts_over_all(
     bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
 ) -> None:
@@ -55,6 +71,9 @@ def test_segments_become_one_video_and_progress_counts_over_all(
     percents = [report.percent for report in reports]
     assert percents == sorted(percents)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    shown = _shown_segments(tmp_path, reports)
+    assert [number for number, _ in groupby(shown)] == [1, 2, None]
+    assert shown.count(1) == shown.count(2), "each report names its own segment"
 
 
 def test_a_segment_continues_from_the_last_frame_of_the_one_before(
