@@ -184,13 +184,33 @@ class JobService:
         Raises:
             JobNotFound: the job does not exist.
             JobNotRetryable: the job has not ended, or it has a video.
-            InvalidRequest: the job's model or LoRA is no longer available.
+            InvalidRequest: the job's model, LoRA or input is no longer available, or its video fits no generator.
         """
-        params = self._store.reader.get(job_id).params
-        change_prompt(params, params.prompt, self._served)
-        for use in params.loras:
-            find_lora(self._storage.work.loras, use.name)
+        job = self._store.reader.get(job_id)
+        if job.state in (JobState.FAILED, JobState.CANCELLED):
+            self._check_again(job.params)
         return self._store.writer.retry(job_id)
+
+    def _check_again(self, params: GenerationParams) -> None:
+        """Checks the parameters of an ended job as at its submission, because the service may have changed since."""
+        change_prompt(params, params.prompt, self._served)
+        self._check_loras(params)
+        for name in INPUTS:
+            if key := getattr(params, name):
+                self._check_input(key, name)
+        if not params.is_mock:
+            self._admit(params)
+
+    def _check_input(self, key: str, param: str) -> None:
+        try:
+            self._storage.path(key)
+        except NotFound as exc:
+            raise InvalidRequest(
+                f"The file of the job's {param} no longer exists.",
+                code="input_missing",
+                param=f"{param}_path",
+                suggestions=[f"Submit a new job with the {param}."],
+            ) from exc
 
     def delete(self, job_id: str, *, even_if_running: bool = True) -> None:
         """Deletes a job and its video. A running job is stopped.

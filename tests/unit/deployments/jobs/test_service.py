@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobState
+from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobNotRetryable, JobState
 from deployments.jobs.service import UNUSED_INPUT_RETENTION_SECONDS, JobService
 from deployments.jobs.store import JobStore
 from deployments.storage.folder import FolderStorage
@@ -248,3 +248,27 @@ def test_a_key_can_not_name_a_file_outside_the_storage(storage: Storage) -> None
     for key in ("../secret", "/etc/passwd", "inputs/../../secret"):
         with pytest.raises(NotFound):
             storage.path(key)
+
+
+def test_a_retry_needs_the_jobs_inputs_and_model(service: JobService, store: JobStore, storage: Storage) -> None:
+    job = service.submit(_REQUEST, image=_png("red"))
+    store.writer.request_cancel(job.id)
+    without_model = JobService(store, storage, [_CATALOGUE["tiny-t2v"]])
+    with pytest.raises(InvalidRequest) as raised:
+        without_model.retry(job.id)
+    assert raised.value.param == "model_type"
+    assert job.params.image is not None
+    path = storage.path(job.params.image)
+    path.rename(path.with_name("away"))
+    with pytest.raises(InvalidRequest) as raised:
+        service.retry(job.id)
+    assert (raised.value.code, raised.value.param) == ("input_missing", "image_path")
+    assert store.reader.get(job.id).state is JobState.CANCELLED
+    path.with_name("away").rename(path)
+    assert service.retry(job.id).state is JobState.PENDING
+
+
+def test_a_pending_job_cannot_be_retried(service: JobService) -> None:
+    job = service.submit(_REQUEST, image=_png("red"))
+    with pytest.raises(JobNotRetryable):
+        service.retry(job.id)

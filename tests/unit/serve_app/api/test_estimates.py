@@ -169,3 +169,24 @@ def test_a_model_is_compatible_with_hardware_that_its_smallest_size_fits(service
 def client(services: Services) -> Iterator[TestClient]:
     with TestClient(make_api(services)) as running:
         yield running
+
+
+def test_a_retry_of_a_job_that_no_longer_fits_is_rejected(client: TestClient, services: Services) -> None:
+    task_id = client.post(SUBMIT, json=LARGE).json()["task_id"]
+    mock_id = _submit_mock(client)
+    for ended in (task_id, mock_id):
+        assert client.post(f"/api/v1/queue/{ended}/cancel").status_code == 200
+    report(services, gpu_gb=2, ram_gb=4)
+    error = check_rejection(client.post(f"/api/v1/queue/{task_id}/retry"), 400, "vram_insufficient")
+    assert error["suggestions"]
+    assert client.get(f"/api/v1/generation/{task_id}").json()["status"] == "cancelled"
+    assert client.post(f"/api/v1/queue/{mock_id}/retry").status_code == 200, "a mock video needs no GPU"
+    report(services, gpu_gb=0)
+    assert client.post(f"/api/v1/queue/{task_id}/retry").json()["status"] == "pending"
+
+
+def _submit_mock(client: TestClient) -> str:
+    client.put("/api/v1/system/generation-mode", json={"mode": "mock"}).raise_for_status()
+    task_id: str = client.post(SUBMIT, json=LARGE).json()["task_id"]
+    client.put("/api/v1/system/generation-mode", json={"mode": "real"}).raise_for_status()
+    return task_id
