@@ -181,10 +181,13 @@ class Checkpoint:
     """The snapshot's file. If it holds a snapshot of the same generation, the generation resumes from there."""
     interval_seconds: float
     """Minimum time between two snapshots; each is written at the end of a step."""
+    segments: Path | None = None
+    """Folder of a long video's complete segments, each in a folder named by its index; by default `segments` beside
+    `path`. The generation continues after those segments. Only one process at a time may use the folder."""
     written: Callable[[float], None] = lambda seconds: None
     """Called after each snapshot with the seconds that writing it took."""
     segment_finished: Callable[[int], None] = lambda index: None
-    """Called with the index of each complete segment. Its files are in `segments/INDEX` beside `path`."""
+    """Called with the index of each complete segment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

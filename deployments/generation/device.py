@@ -101,7 +101,8 @@ class Device:
             The last message of the job. Errors of the bridge and the storage propagate.
         """
         logger.info("Job %s begun", job.id, extra={"action": "job_begun", "job_id": job.id})
-        self._storage.fetch_job(job.id, [key for name in INPUTS if (key := getattr(job.params, name))])
+        keys = [key for name in INPUTS if (key := getattr(job.params, name))]
+        self._storage.fetch_job(job.id, job.fencing_token, keys)
         run = self._generate(model, job)
         try:
             _report_progress(run, stop, send)
@@ -122,6 +123,7 @@ class Device:
         work = self._storage.work
         checkpoint = Checkpoint(
             path=work.snapshot_path(job.id),
+            segments=work.segments_folder(job.id, job.fencing_token),
             interval_seconds=self._checkpoint_seconds,
             written=partial(self._publish_snapshot, job),
             segment_finished=partial(self._publish_segment, job),
@@ -161,7 +163,8 @@ class Device:
         _try_to_publish(self._storage.publish_snapshot, job.id)
 
     def _publish_segment(self, job: Job, index: int) -> None:
-        _try_to_publish(partial(self._storage.publish_segment, index=index), job.id)
+        publish = partial(self._storage.publish_segment, fencing_token=job.fencing_token, index=index)
+        _try_to_publish(publish, job.id)
 
     def _completed(self, job: Job, result: GenerationResult) -> Completed:
         folder = output_key(job.id, job.fencing_token)

@@ -16,9 +16,11 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
+from deployments.storage.inheriting import choose_segments
 from deployments.storage.keys import (
     INPUTS,
     OUTPUTS,
+    claim_segments_key,
     file_not_found,
     input_key,
     output_key,
@@ -30,6 +32,7 @@ from deployments.storage.keys import (
 from deployments.storage.work_folder import WorkFolder
 from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed
 from wan22_bridge.files import atomic_path
+from wan22_bridge.media.output import OUTPUT_FILES
 
 logger = logging.getLogger("ray.serve")
 
@@ -97,28 +100,38 @@ class BucketStorage:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # the access time marks the copy as used
         return path
 
-    def fetch_job(self, job_id: str, keys: Collection[str]) -> None:
-        """Downloads the inputs with these keys, and the job's newest snapshot if there is one."""
+    def fetch_job(self, job_id: str, fencing_token: int, keys: Collection[str]) -> None:
+        """Downloads the inputs with these keys, and the job's newest snapshot and complete segments, if any."""
         for key in keys:
             self.path(key)
         snapshot = self.work.snapshot_path(job_id)
         snapshot.unlink(missing_ok=True)  # an earlier claim's, perhaps older than another machine's
         with contextlib.suppress(NotFound):
             self._download(snapshot_key(job_id), snapshot)
-        shutil.rmtree(self.work.segments_folder(job_id), ignore_errors=True)
+        self._fetch_segments(job_id, fencing_token)
+
+    def _fetch_segments(self, job_id: str, fencing_token: int) -> None:
+        """Downloads the complete segments of earlier claims into the folder of a claim."""
         with _bucket_errors("list"):
-            found = [meta["path"] for chunk in obstore.list(self._store, segments_key(job_id)) for meta in chunk]
-        for key in found:
-            self._download(key, resolve_key(self.work.root, key))
+            keys = {meta["path"] for chunk in obstore.list(self._store, segments_key(job_id)) for meta in chunk}
+        folders = {key.rpartition("/")[0] for key in keys}
+        complete = [folder for folder in folders if all(f"{folder}/{name}" in keys for name in OUTPUT_FILES)]
+        found = [(int(token), int(index)) for _, token, index in (folder.rsplit("/", 2) for folder in complete)]
+        own = self.work.segments_folder(job_id, fencing_token)
+        for index, token in choose_segments(found, before=fencing_token).items():
+            for name in OUTPUT_FILES:
+                key = f"{claim_segments_key(job_id, token)}/{index}/{name}"
+                self._download(key, own / str(index) / name)
 
     def publish_snapshot(self, job_id: str) -> None:
         """Uploads the snapshot of a job."""
         self._upload(snapshot_key(job_id), self.work.snapshot_path(job_id))
 
-    def publish_segment(self, job_id: str, index: int) -> None:
+    def publish_segment(self, job_id: str, fencing_token: int, index: int) -> None:
         """Uploads the files of a segment."""
-        for path in (self.work.segments_folder(job_id) / str(index)).iterdir():
-            self._upload(f"{segments_key(job_id)}/{index}/{path.name}", path)
+        key = f"{claim_segments_key(job_id, fencing_token)}/{index}"
+        for path in (self.work.segments_folder(job_id, fencing_token) / str(index)).iterdir():
+            self._upload(f"{key}/{path.name}", path)
 
     def publish_preview(self, job_id: str) -> None:
         """Uploads the preview of a job."""
@@ -140,7 +153,7 @@ class BucketStorage:
         """Removes the local snapshot, segments, preview and output of a claim, because the bucket has them."""
         for path in (self.work.snapshot_path(job_id), self.work.preview_path(job_id)):
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.work.segments_folder(job_id), ignore_errors=True)
+        shutil.rmtree(self.work.segments_folder(job_id, fencing_token), ignore_errors=True)
         self.work.remove_claim(job_id, fencing_token)
 
     def remove_outputs(self, job_id: str, *, keep: str | None = None) -> None:

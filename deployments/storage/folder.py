@@ -1,6 +1,7 @@
 """Storage in a folder: a local one, or one that several machines share."""
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -8,10 +9,14 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from deployments.storage.keys import INPUTS, OUTPUTS, file_not_found, input_key, resolve_key
+from deployments.storage.inheriting import choose_segments
+from deployments.storage.keys import INPUTS, OUTPUTS, file_not_found, input_key, resolve_key, segments_key
 from deployments.storage.work_folder import WorkFolder
 from wan22_bridge.errors import StorageFailed
 from wan22_bridge.files import atomic_path
+from wan22_bridge.media.output import place_output
+
+logger = logging.getLogger("ray.serve")
 
 
 class FolderStorage:
@@ -58,13 +63,26 @@ class FolderStorage:
             raise file_not_found()
         return path
 
-    def fetch_job(self, job_id: str, keys: Collection[str]) -> None:
-        """Does nothing, because generators read this folder."""
+    def fetch_job(self, job_id: str, fencing_token: int, keys: Collection[str]) -> None:
+        """Copies complete segments of earlier claims. Generators read everything else in this folder."""
+        paths = {
+            (int(path.parent.name), int(path.name)): path
+            for path in (self.work.root / segments_key(job_id)).glob("*/*")
+            if path.is_dir() and path.parent.name.isdecimal() and path.name.isdecimal()
+        }
+        own = self.work.segments_folder(job_id, fencing_token)
+        for index, token in choose_segments(paths, before=fencing_token).items():
+            try:
+                with place_output(own / str(index)) as temporary:
+                    shutil.copytree(paths[token, index], temporary, dirs_exist_ok=True)
+            except StorageFailed as exc:  # the earlier claim may remove its segments; this one can generate them again
+                logger.warning("%s", exc.message, extra={"action": "storage_failed", "job_id": job_id})
+                break
 
     def publish_snapshot(self, job_id: str) -> None:
         """Does nothing, because generators write to this folder."""
 
-    def publish_segment(self, job_id: str, index: int) -> None:
+    def publish_segment(self, job_id: str, fencing_token: int, index: int) -> None:
         """Does nothing, because generators write to this folder."""
 
     def publish_preview(self, job_id: str) -> None:

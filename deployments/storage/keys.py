@@ -39,8 +39,13 @@ def snapshot_key(job_id: str) -> str:
 
 
 def segments_key(job_id: str) -> str:
-    """Returns the key of the folder of a job's complete segments, which all claims of the job share."""
+    """Returns the key of the folder of a job's complete segments, which has a folder for each claim."""
     return f"{OUTPUTS}/{job_id}/{SEGMENTS}"
+
+
+def claim_segments_key(job_id: str, fencing_token: int) -> str:
+    """Returns the key of the folder in which one claim of a job has a folder for each complete segment, by index."""
+    return f"{segments_key(job_id)}/{fencing_token}"
 
 
 def preview_key(job_id: str) -> str:

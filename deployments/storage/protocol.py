@@ -46,8 +46,10 @@ class Storage(Protocol):
             StorageFailed: the file could not be read.
         """
 
-    def fetch_job(self, job_id: str, keys: Collection[str]) -> None:
-        """Makes the inputs with these keys and the job's newest snapshot and segments, if any, available locally.
+    def fetch_job(self, job_id: str, fencing_token: int, keys: Collection[str]) -> None:
+        """Makes the inputs with these keys and the job's newest snapshot, if any, available locally for a claim.
+
+        Complete segments of earlier claims are copied into the claim's own folder of segments.
 
         Raises:
             NotFound: there is no such input.
@@ -61,8 +63,8 @@ class Storage(Protocol):
             StorageFailed: the snapshot could not be written.
         """
 
-    def publish_segment(self, job_id: str, index: int) -> None:
-        """Copies a complete segment from the work folder, so that other machines continue after it.
+    def publish_segment(self, job_id: str, fencing_token: int, index: int) -> None:
+        """Copies a complete segment of a claim from the work folder, so that other machines continue after it.
 
         Raises:
             StorageFailed: a file could not be written.

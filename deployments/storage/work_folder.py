@@ -4,7 +4,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from deployments.storage.keys import output_key, preview_key, segments_key, snapshot_key
+from deployments.storage.keys import claim_segments_key, output_key, preview_key, snapshot_key
 
 
 class WorkFolder:
@@ -31,9 +31,9 @@ class WorkFolder:
         """Returns the file of a job's snapshot. Each claim resumes from the snapshot of the claim before."""
         return self.root / snapshot_key(job_id)
 
-    def segments_folder(self, job_id: str) -> Path:
-        """Returns the folder of a long video's complete segments. Each claim continues after them."""
-        return self.root / segments_key(job_id)
+    def segments_folder(self, job_id: str, fencing_token: int) -> Path:
+        """Returns the folder of the complete segments of a long video that one claim has, each in a folder."""
+        return self.root / claim_segments_key(job_id, fencing_token)
 
     def preview_path(self, job_id: str) -> Path:
         """Returns the file of a running job's preview."""

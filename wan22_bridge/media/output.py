@@ -15,6 +15,8 @@ from wan22_bridge.media.writer import VideoWriter, verify_video, write_png, writ
 from wan22_bridge.types import Frames, GenerationParams
 
 VIDEO, THUMBNAIL, LAST_FRAME = "video.mp4", "thumbnail.webp", "last_frame.png"
+OUTPUT_FILES = (VIDEO, THUMBNAIL, LAST_FRAME)
+"""Names of the files of a complete output."""
 
 
 class VideoOutput:

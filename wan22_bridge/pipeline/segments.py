@@ -1,7 +1,7 @@
 """Long videos: each segment is a generation from the last frame of the segment before it, in a folder of its own.
 
-The folders are beside the snapshot. Each appears only when its segment is complete, so another process resumes in the
-segment that was interrupted. At the end, the encoded segments are joined without decoding them.
+The checkpoint names the folder around them. Each appears only when its segment is complete, so another process resumes
+in the segment that was interrupted. At the end, the encoded segments are joined without decoding them.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wan22_bridge.media.joining import join_videos
-from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO, place_output
+from wan22_bridge.media.output import LAST_FRAME, OUTPUT_FILES, THUMBNAIL, VIDEO, place_output
 from wan22_bridge.types import SEGMENTS_PERCENT, Checkpoint, GenerationParams, GenerationResult, Progress, Stage
 
 GeneratePart = Callable[[GenerationParams, Path, Path, int], Generator[Progress, None, GenerationResult]]
@@ -26,7 +26,10 @@ def generate_segments(
     """Generates all segments that are not complete yet, and joins them into `folder`."""
     started = time.perf_counter()
     parts = params.parts
-    kept = checkpoint.path.with_name("segments") if checkpoint else folder.with_name(f".{folder.name}.segments")
+    if checkpoint:
+        kept = checkpoint.segments or checkpoint.path.with_name("segments")
+    else:
+        kept = folder.with_name(f".{folder.name}.segments")
     folders = [kept / str(index) for index in range(len(parts))]
     result: GenerationResult | None = None
     timings: dict[str, float] = {}
@@ -71,7 +74,7 @@ def generate_segments(
 
 
 def _is_complete(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (VIDEO, THUMBNAIL, LAST_FRAME))
+    return all((folder / name).is_file() for name in OUTPUT_FILES)
 
 
 def _count_over_all(

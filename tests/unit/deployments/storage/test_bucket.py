@@ -48,7 +48,7 @@ def test_files_of_one_machine_are_available_on_another(machines: tuple[BucketSto
     one, other = machines
     key = one.put_input(b"an image")
     video = _make_output(one, 1, b"a video" * 3_000_000)
-    other.fetch_job(JOB, [key])
+    other.fetch_job(JOB, 2, [key])
     assert (other.inputs_root / key).read_bytes() == b"an image"
     assert other.path(video).read_bytes() == b"a video" * 3_000_000
     assert other.path(video).stat().st_mtime == one.path(video).stat().st_mtime, "equal times make equal ETags"
@@ -59,7 +59,7 @@ def test_a_job_resumes_from_the_newest_snapshot_of_any_machine(machines: tuple[B
     for storage, content in ((one, b"step 3"), (other, b"step 7")):
         _write(storage.work.snapshot_path(JOB), content)
         storage.publish_snapshot(JOB)
-    one.fetch_job(JOB, [])
+    one.fetch_job(JOB, 3, [])
     assert one.work.snapshot_path(JOB).read_bytes() == b"step 7"
     later = one.work.output_folder(JOB, 2)
     later.mkdir()
@@ -67,7 +67,7 @@ def test_a_job_resumes_from_the_newest_snapshot_of_any_machine(machines: tuple[B
     assert not one.work.snapshot_path(JOB).exists()
     assert later.exists(), "another claim may be running here"
     one.remove_outputs(JOB)
-    other.fetch_job(JOB, [])
+    other.fetch_job(JOB, 4, [])
     assert not other.work.snapshot_path(JOB).exists(), "the job has ended, so a new claim starts over"
 
 
