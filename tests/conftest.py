@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.service import Service, running_service
+from tests.service import PROXY, Service, running_service
 
 # Hypothesis tries the same examples in each run, without a time limit that a slow machine would exceed.
 settings.register_profile("steady", derandomize=True, deadline=None)
@@ -93,7 +93,8 @@ _running: list[Service] = []
 def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     """The service that most integration tests share. It starts with the first test that needs it."""
     if not _running:
-        _running.append(_shared.enter_context(running_service(tmp_path_factory.mktemp("service"))))
+        folder = tmp_path_factory.mktemp("service")
+        _running.append(_shared.enter_context(running_service(folder, trusted_proxies=[PROXY])))
     return _running[0]
 
 

@@ -20,6 +20,8 @@ from wan22_bridge.files import locked
 
 ROOT = Path(__file__).parent.parent
 WAN22 = str(Path(sys.executable).parent / "wan22")
+PROXY = "127.0.0.2"
+"""Address of this machine from which the shared service takes requests for a reverse proxy's."""
 _START_SECONDS = 120
 _STOP_SECONDS = 60
 _START_LOCK = Path(tempfile.gettempdir()) / "wan22-test-start.lock"

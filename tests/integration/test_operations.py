@@ -2,7 +2,9 @@
 
 import re
 
-from tests.service import Service
+import httpx
+
+from tests.service import PROXY, Service
 
 
 def test_the_service_reports_that_it_is_up_and_ready(service: Service) -> None:
@@ -33,3 +35,20 @@ def test_the_models_report_their_inputs(service: Service) -> None:
     assert list(models) == ["tiny-t2v", "tiny-i2v", "tiny-ti2v"]
     assert models["tiny-i2v"]["image"] == "required"
     assert models["tiny-i2v"]["end_image"] is True
+
+
+def test_only_a_trusted_proxy_sets_the_prefix_of_links(service: Service) -> None:
+    forwarded = {
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": "videos.example",
+        "x-forwarded-prefix": "/wan22",
+        "x-forwarded-for": "203.0.113.9",
+    }
+    for address, prefix in ((PROXY, "/wan22"), ("127.0.0.1", "")):
+        transport = httpx.HTTPTransport(local_address=address)
+        with httpx.Client(base_url=service.url, transport=transport, headers=forwarded, timeout=60) as client:
+            assert client.get("/").headers["location"] == f"{prefix}/docs"
+            assert f'"{prefix}/openapi.json"' in client.get("/docs").text.replace("'", '"')
+            servers = [{"url": prefix}] if prefix else None
+            assert client.get("/openapi.json").json().get("servers") == servers
+            assert client.get("/v1/models").is_success
