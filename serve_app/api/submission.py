@@ -20,10 +20,15 @@ from wan22_bridge.types import GenerationParams
 _DECLARED = SubmitRequest.model_json_schema()
 SUBMIT_SCHEMA = {key: value for key, value in _DECLARED.items() if key != "required"} | {
     "dependentRequired": DEPENDENT,
-    # Generators of clients ignore `if`. They would turn a body with `anyOf` into a union without its fields.
-    "if": {"properties": {"segments": {"type": "array", "minItems": 1}}, "required": ["segments"]},
-    "then": {"not": {"required": ["prompt"]}},
-    "else": {"required": ["prompt"]},
+    # Inside `allOf`, because generators of clients turn a body with `anyOf` into a union without its fields.
+    "allOf": [
+        {
+            "anyOf": [
+                {"required": ["prompt"]},
+                {"required": ["segments"], "properties": {"segments": {"type": "array", "minItems": 2}}},
+            ]
+        }
+    ],
     "properties": describe_aliases(_DECLARED["properties"]) | _DECLARED["properties"],
     "description": (
         "A video to generate. Fields that are left out, or null, get the defaults of the preset, else of the model. "

@@ -25,7 +25,7 @@ def test_the_routes_are_documented(service: Service) -> None:
         assert str(client.get("/").next_request.url).endswith("/docs")  # type: ignore[union-attr]
     submit = paths["/api/v1/generation/submit"]["post"]["requestBody"]["content"]
     assert "image" in submit["multipart/form-data"]["schema"]["properties"]
-    assert submit["application/json"]["schema"]["else"]["required"] == ["prompt"]
+    assert submit["application/json"]["schema"]["allOf"][0]["anyOf"][0] == {"required": ["prompt"]}
     assert "/v1/videos/{video_id}/content" in paths
 
 

@@ -73,7 +73,7 @@ def make_example(
     if (given := _given(schema, name)) is not _ABSENT:
         return given
     for key in ("anyOf", "oneOf", "allOf"):
-        if key in schema:
+        if key in schema and "properties" not in schema:
             return make_example(schema[key][0], shared, name=name, is_request=is_request)
     kind = schema.get("type")
     if kind == "object":
@@ -107,13 +107,18 @@ def _given(schema: Mapping[str, Any], name: str) -> Any:
 def _make_object(schema: Mapping[str, Any], shared: Mapping[str, Any], is_request: bool) -> dict[str, Any]:
     fields = schema.get("properties", {})
     if is_request:
-        required = [*schema.get("required", []), *schema.get("else", {}).get("required", [])]
+        required = [*schema.get("required", []), *_first_choice(schema)]
         fields = {name: field for name, field in fields.items() if name in required and not _is_file(field)}
     example = {name: make_example(field, shared, name=name, is_request=is_request) for name, field in fields.items()}
     values = schema.get("additionalProperties")
     if not fields and isinstance(values, dict) and not is_request:
         example["tiny-t2v" if "$ref" in values else "key"] = make_example(values, shared)
     return example
+
+
+def _first_choice(schema: Mapping[str, Any]) -> list[str]:
+    """Returns the required fields of the first of the alternatives that an object has."""
+    return [name for part in schema.get("allOf", []) for name in part.get("anyOf", [{}])[0].get("required", [])]
 
 
 def _is_file(schema: Mapping[str, Any]) -> bool:

@@ -124,7 +124,6 @@ def test_a_body_with_a_prompt_must_not_be_blank() -> None:
         ({"segments": []}, False),
         ({"segments": [{"prompt": "a"}]}, False),
         ({"segments": [{"prompt": "a"}, {"prompt": " "}]}, False),
-        ({"segments": [{"prompt": "a"}, {"prompt": "b"}], "prompt": "a"}, False),
     ],
     ids=str,
 )
