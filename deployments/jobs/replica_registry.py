@@ -28,6 +28,8 @@ class LoadedInfo:
     load_seconds: float
     vram_mb: float
     """Device memory of the weights right after loading; 0 on a CPU."""
+    quantization: str = "none"
+    """Storage of the experts' weights, as `Quantization` names it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
