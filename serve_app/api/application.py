@@ -28,6 +28,7 @@ from serve_app.api.native import (
     outputs,
     prompts,
     queue,
+    system,
     uploads,
 )
 from serve_app.api.openai import remakes, videos, waiting
@@ -77,7 +78,7 @@ def make_api(services: Services) -> FastAPI:
     )
     _add_manners(app, services.settings)
     add_error_handlers(app)
-    native = (generation, generation_mode, optimization, uploads, queue, outputs, models, loras, prompts)
+    native = (generation, generation_mode, optimization, system, uploads, queue, outputs, models, loras, prompts)
     for module in (*native, videos, remakes, waiting, events, sockets, operations):
         app.include_router(module.router)
 

@@ -16,6 +16,7 @@ from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
+from deployments.system_stats import SystemMeter
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.models.prompt_tokens import PromptTokens
@@ -36,6 +37,7 @@ class Services:
     served: Sequence[ModelSpec]
     replicas: ReplicaRegistry
     fitting: Fitting
+    meter: SystemMeter
     dispatcher: DeploymentHandle[Any]
     downloader: DeploymentHandle[Any]
 
@@ -69,6 +71,7 @@ class Services:
                 admit=fitting.admit,
             ),
             fitting=fitting,
+            meter=SystemMeter(replicas),
             loras=LoraLibrary(store, storage.work.loras, served),
             served=served,
             replicas=replicas,
