@@ -79,7 +79,8 @@ class Reports:
     def _publish(self, topic: str, found: Found) -> None:
         before = self._found.get(topic, {})
         changed = [message for name, message in found.items() if _differs(message, before.get(name))]
-        ended = [(kind, data | {"active": False}) for name, (kind, data) in before.items() if name not in found]
+        gone = [message for name, message in before.items() if name not in found and topic == ALERTS]
+        ended = [(kind, data | {"active": False}) for kind, data in gone]
         self._found[topic] = found
         if changed or ended:
             self._feed.publish(topic, changed + ended)
