@@ -10,8 +10,18 @@ from typing import Any
 
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import DownloadFailed, ModelMissing, Wan22Error
-from wan22_bridge.fetching import MANIFEST_NAME, FetchProgress, FetchStopped, FileState, check_files, read_manifest
-from wan22_bridge.fetching.downloads import ensure_model, find_model
+from wan22_bridge.fetching import (
+    MANIFEST_NAME,
+    FetchProgress,
+    FetchStopped,
+    FileState,
+    check_files,
+    has_damage,
+    mark_damage,
+    read_manifest,
+    record_damage,
+)
+from wan22_bridge.fetching.downloads import ensure_model, find_model, is_corrupted
 
 logger = logging.getLogger("ray.serve")
 
@@ -22,6 +32,8 @@ class Presence(StrEnum):
     MISSING = "missing"
     DOWNLOADING = "downloading"
     AVAILABLE = "available"
+    CORRUPTED = "corrupted"
+    """A file differs from what was downloaded. The next download replaces it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +88,9 @@ class Downloader:
             )
         if model_id in self._folders and not check_content:
             return self._folders[model_id]
+        if check_content and self._served[model_id].is_fetched:
+            await asyncio.to_thread(mark_damage, self._models_dir / model_id)
+            self._folders.pop(model_id, None)
         fetch = self._fetches.get(model_id) or self._begin(model_id, check_content, for_jobs=False)
         try:
             return await asyncio.shield(fetch.task)
@@ -83,7 +98,9 @@ class Downloader:
             raise _stopped(model_id) from None
 
     async def folder(self, model_id: str) -> Path | None:
-        """Returns the folder of a served model, or None if it is missing."""
+        """Returns the folder of a served model, or None if it is missing or corrupted."""
+        if self._served[model_id].is_fetched and await asyncio.to_thread(has_damage, self._models_dir / model_id):
+            self._folders.pop(model_id, None)
         if model_id not in self._folders and model_id not in self._fetches:
             found = await asyncio.to_thread(find_model, self._served[model_id], self._models_dir)
             if found is not None:
@@ -109,7 +126,10 @@ class Downloader:
             self._fetches[model_id].progress.stop()
 
     async def verify(self, model_id: str) -> dict[str, str]:
-        """Hashes the files of a downloaded model and returns the state of each file that is missing or corrupted."""
+        """Hashes the files of a downloaded model and returns the state of each file that is missing or corrupted.
+
+        A model with such files is not used before a download has replaced them, also after a restart of the service.
+        """
         spec, folder = self._served[model_id], self._models_dir / model_id
         manifest = await asyncio.to_thread(read_manifest, folder)
         if not spec.is_fetched:
@@ -117,7 +137,12 @@ class Downloader:
         if manifest is None:
             return {MANIFEST_NAME: FileState.MISSING.value}
         states = await asyncio.to_thread(check_files, folder, manifest, content=True)
-        return {path: state.value for path, state in states.items() if state is not FileState.GOOD}
+        wrong = {path: state.value for path, state in states.items() if state is not FileState.GOOD}
+        if model_id not in self._fetches:
+            await asyncio.to_thread(record_damage, folder, states)
+        if wrong:
+            self._folders.pop(model_id, None)
+        return wrong
 
     async def availability(self) -> dict[str, Availability]:
         """Returns the availability of all served models."""
@@ -137,7 +162,10 @@ class Downloader:
             )
         folder = await self.folder(model_id)
         if folder is None:
-            return Availability(presence=Presence.MISSING, error=self._errors.get(model_id))
+            damaged = await asyncio.to_thread(is_corrupted, self._served[model_id], self._models_dir)
+            return Availability(
+                presence=Presence.CORRUPTED if damaged else Presence.MISSING, error=self._errors.get(model_id)
+            )
         size = await asyncio.to_thread(_size, folder)
         return Availability(
             presence=Presence.AVAILABLE, done_bytes=size, total_bytes=size, error=self._errors.get(model_id)

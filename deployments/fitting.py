@@ -7,13 +7,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deployments.jobs.optimization_defaults import explain_defaults, explaining_defaults
 from deployments.jobs.replica_registry import ReplicaRegistry
 from wan22_bridge.catalogue import ImageInput, ModelSpec
 from wan22_bridge.errors import InvalidRequest, OutOfMemory, Wan22Error
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.lora_files import find_lora
+from wan22_bridge.options import QuantizationLevel
 from wan22_bridge.planning.limits import limits_of, merge_quantization, shape_of
-from wan22_bridge.plans import HardwareProfile, PlanConstraints, RequestShape
+from wan22_bridge.plans import HardwareProfile, PlanConstraints, RequestLimits, RequestShape
 from wan22_bridge.types import GenerationParams
 
 if TYPE_CHECKING:
@@ -76,8 +78,13 @@ class Fitting:
             InvalidRequest: the model is not served in the quantization that the request asks for.
         """
         spec, machines = self._served[params.model], self._machines()
-        self._check_quantization(spec, params, machines)
-        return self._check(spec, self._shape(params), machines)
+        with explaining_defaults(params):
+            self._check_quantization(spec, limits_of(params), machines)
+        fit = self._check(spec, self._shape(params), machines)
+        if fit.error is None:
+            return fit
+        explain_defaults(fit.error, params)
+        return replace(fit, reasons=[fit.error.message], suggestions=fit.error.suggestions)
 
     def admit(self, params: GenerationParams) -> None:
         """Rejects a video that fits none of the known GPUs. If any generator runs on a CPU, every size is admitted.
@@ -86,12 +93,28 @@ class Fitting:
             InvalidRequest: the video fits no GPU, or its quantization is not served.
         """
         spec, machines = self._served[params.model], self._machines()
-        self._check_quantization(spec, params, machines)
-        if not _are_gpus(machines):
-            return
-        error = self._check(spec, self._shape(params), machines).error
-        if error is not None:
-            raise InvalidRequest(error.message, code=error.code, param=error.param, suggestions=error.suggestions)
+        with explaining_defaults(params):
+            self._check_quantization(spec, limits_of(params), machines)
+            if not _are_gpus(machines):
+                return
+            error = self._check(spec, self._shape(params), machines).error
+            if error is not None:
+                raise InvalidRequest(error.message, code=error.code, param=error.param, suggestions=error.suggestions)
+
+    def check_level(self, level: QuantizationLevel) -> None:
+        """Rejects a quantization in which no model is served.
+
+        Raises:
+            InvalidRequest: the error names the levels of the first model.
+        """
+        machines, errors = self._machines(), []
+        for spec in self._served.values():
+            try:
+                self._check_quantization(spec, RequestLimits(quantization_level=level), machines)
+            except InvalidRequest as exc:
+                errors.append(exc)
+        if len(errors) == len(self._served):
+            raise errors[0]
 
     def is_compatible(self, spec: ModelSpec) -> bool:
         """Returns whether a model's smallest official size fits a known GPU; true on a CPU, or if none is known."""
@@ -117,10 +140,10 @@ class Fitting:
         known = [_idle(info.hardware) for info in self._registry.all() if info.hardware is not None]
         return sorted(set(known), key=lambda machine: machine.vram_total_bytes * machine.gpu_count, reverse=True)
 
-    def _check_quantization(self, spec: ModelSpec, params: GenerationParams, machines: list[HardwareProfile]) -> None:
+    def _check_quantization(self, spec: ModelSpec, limits: RequestLimits, machines: list[HardwareProfile]) -> None:
         devices = {machine.device for machine in machines}
         device = devices.pop() if len(devices) == 1 else None
-        merge_quantization(self._constraints_for(spec), limits_of(params), device)
+        merge_quantization(self._constraints_for(spec), limits, device)
 
     def _check(self, spec: ModelSpec, shape: RequestShape, machines: list[HardwareProfile]) -> Fit:
         error: Wan22Error | None = None

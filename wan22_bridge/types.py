@@ -101,6 +101,8 @@ class GenerationParams(GenerationOptions[Never]):
     """Whether the video is a placeholder that says so, made without a model."""
     mock_reason: str | None = None
     """Error because of which a placeholder takes the video's place; None if a placeholder was asked for."""
+    stored_defaults: tuple[str, ...] = ()
+    """Names of the parameters that the request left open, and that a stored default of the service set."""
     segments: tuple[Segment, ...] = ()
     """Parts of a long video, each generated from the last frame of the part before it. `num_frames` counts the frames
     of the joined video; `prompt` and `seed` are those of the first segment."""
@@ -155,7 +157,8 @@ class GenerationParams(GenerationOptions[Never]):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the parameters as JSON values, which `from_dict` reads."""
-        return asdict(self) | {name: [asdict(item) for item in getattr(self, name)] for name in ("loras", "segments")}
+        lists = {name: [asdict(item) for item in getattr(self, name)] for name in ("loras", "segments")}
+        return asdict(self) | lists | {"stored_defaults": list(self.stored_defaults)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

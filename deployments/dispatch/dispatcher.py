@@ -16,6 +16,7 @@ from deployments.dispatch.config import DispatcherConfig
 from deployments.dispatch.metrics import QueueMetrics
 from deployments.dispatch.model_downloads import ModelDownloads
 from deployments.dispatch.monitor import Monitor
+from deployments.dispatch.recording import StatsRecorder
 from deployments.dispatch.relays import Relays
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
@@ -72,6 +73,7 @@ class Dispatcher:
             max_running=config.slots,
             patience_seconds=config.policy.patience_seconds,
         )
+        self._recorder = StatsRecorder(store)
         self._lease_renewal = _Interval(config.lease_seconds / 5)
         self._check = _Interval(CHECK_SECONDS)
         self._tidying = _Interval(TIDY_SECONDS)
@@ -83,10 +85,15 @@ class Dispatcher:
         if self._loop.done():
             raise RuntimeError("The dispatcher's loop has ended.") from self._loop.exception()
 
+    async def unhealthy_deployments(self) -> list[str]:
+        """Returns the names of the deployments whose replicas died or failed to start, until Serve replaced them."""
+        return self._monitor.unhealthy
+
     async def __del__(self) -> None:
         """Puts the running jobs back into the queue without counting an attempt. Serve calls this on shutdown."""
         self._stopping = True
         self._monitor.stop()
+        self._recorder.stop()
         self._relays.stop()
         await asyncio.gather(self._loop, return_exceptions=True)
         await self._relays.wait()
@@ -111,6 +118,7 @@ class Dispatcher:
             self._tidy_task = asyncio.create_task(self._tidy())
         if self._check.is_due():
             self._monitor.start_check(self._relays.on_slots, self._usable_models())
+            self._recorder.start()
 
     async def _tidy(self) -> None:
         """Removes what nobody needs, in a task beside the loop because an unreachable bucket takes minutes to fail."""

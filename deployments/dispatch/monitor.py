@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from deployments.dispatch.metrics import QueueMetrics
 from deployments.dispatch.model_downloads import ModelDownloads
 from deployments.dispatch.relay import JobRelay
-from deployments.dispatch.replicas import Replica, list_replicas
+from deployments.dispatch.replicas import Replica, read_deployments
 from deployments.jobs.job import JobState, LeaseLost
 from deployments.jobs.store import JobStore
 from deployments.scheduling.preemption import RunningJob, choose_job_to_preempt
@@ -42,6 +42,8 @@ class Monitor:
         max_running: int,
         patience_seconds: float,
     ) -> None:
+        self.unhealthy: list[str] = []
+        """Names of the deployments whose replicas failed, at the last check."""
         self._store, self._slots, self._downloads, self._metrics = store, slots, downloads, metrics
         self._kinds = {handle.deployment_name: kind for kind, handle in generators.items()}
         self._max_running, self._patience_seconds = max_running, patience_seconds
@@ -68,8 +70,9 @@ class Monitor:
             running = await asyncio.to_thread(self._store.reader.count_by_model, JobState.PROCESSING)
             self._metrics.show_queue(pending, running)
             await self._downloads.update(pending)
-            replicas = await asyncio.to_thread(list_replicas)
-            generators = [replica for replica in replicas if replica.deployment in self._kinds]
+            deployments = await asyncio.to_thread(read_deployments)
+            self.unhealthy = deployments.unhealthy
+            generators = [replica for replica in deployments.replicas if replica.deployment in self._kinds]
             alive = Counter[str](self._kinds[replica.deployment] for replica in generators if replica.is_there)
             self._slots.forget_missing(alive)
             await self._preempt_on_leaving_replicas(generators, relays)

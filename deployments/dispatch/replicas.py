@@ -7,6 +7,9 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ReplicaDetails
 
+_UNHEALTHY = ("UNHEALTHY", "DEPLOY_FAILED")
+"""States of a deployment, as Serve names them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replica:
@@ -28,8 +31,18 @@ class Replica:
         return self.state == "STOPPING"
 
 
-def list_replicas() -> list[Replica]:
-    """Returns all replicas of the application. Only a replica may call this.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deployments:
+    """The deployments of this application."""
+
+    replicas: list[Replica]
+    """All replicas of all deployments."""
+    unhealthy: list[str]
+    """Names of the deployments whose replicas died or failed to start, until Serve has replaced them."""
+
+
+def read_deployments() -> Deployments:
+    """Returns the deployments of the application. Only a replica may call this.
 
     It uses a private interface, because Serve's public status only counts replicas.
 
@@ -39,9 +52,15 @@ def list_replicas() -> list[Replica]:
     client: Any = _get_global_client()
     details: dict[str, Any] = client.get_serve_details()
     application = details["applications"].get(serve.get_replica_context().app_name, {})
+    deployments: dict[str, Any] = application.get("deployments", {})
     found = [
         (name, ReplicaDetails.model_validate(replica))
-        for name, deployment in application.get("deployments", {}).items()
+        for name, deployment in deployments.items()
         for replica in deployment["replicas"]
     ]
-    return [Replica(id=replica.replica_id, deployment=name, state=replica.state.value) for name, replica in found]
+    return Deployments(
+        replicas=[
+            Replica(id=replica.replica_id, deployment=name, state=replica.state.value) for name, replica in found
+        ],
+        unhealthy=[name for name, deployment in deployments.items() if deployment["status"] in _UNHEALTHY],
+    )

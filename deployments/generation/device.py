@@ -26,6 +26,7 @@ from wan22_bridge.types import INPUTS, Checkpoint, GenerationResult, Preview, Pr
 if TYPE_CHECKING:
     from wan22_bridge.bridge import ModelIntegrationBridge
     from wan22_bridge.models.loaded import LoadedModel
+    from wan22_bridge.planning.hardware import TorchRuntime
 
 logger = logging.getLogger("ray.serve")
 
@@ -71,6 +72,8 @@ class Device:
         """The manufacturer's name of the device; empty until the thread has opened it."""
         self.hardware: HardwareProfile | None = None
         """The machine as it was before a model was loaded; None until the thread has opened the device."""
+        self.runtime: TorchRuntime | None = None
+        """torch and its GPUs; None until the thread has opened the device."""
         self._storage, self._constraints = storage, constraints
         self._checkpoint_seconds, self._preview_seconds = checkpoint_seconds, preview_seconds
         self._metrics = DeviceMetrics()
@@ -148,6 +151,7 @@ class Device:
             gc.disable()
             try:
                 from wan22_bridge.bridge import ModelIntegrationBridge
+                from wan22_bridge.planning.hardware import detect_runtime
             finally:
                 gc.freeze()
                 gc.enable()
@@ -156,6 +160,7 @@ class Device:
             )
             self.hardware = self._bridge.hardware
             self.name = self.hardware.name
+            self.runtime = detect_runtime()
         return self._bridge
 
     def _publish_snapshot(self, job: Job, seconds: float) -> None:

@@ -18,6 +18,7 @@ from deployments.generation.heartbeat import Heartbeat, own_id
 from deployments.generation.multiplexing import Loaded, Models
 from deployments.generation.prefetching import Prefetching
 from deployments.jobs.job import ClaimState, Job, JobNotFound
+from deployments.jobs.optimization_defaults import explain_defaults
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Begun, Failed, Message
@@ -213,6 +214,7 @@ def _describe(error: Exception, job: Job) -> dict[str, Any]:
     """Returns the client's error object. It hides the details of unexpected errors."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, Wan22Error):
+        explain_defaults(cause, job.params)
         return cause.to_dict()
     return GenerationFailed(
         f"The generation failed with an unexpected {type(cause).__name__}.",

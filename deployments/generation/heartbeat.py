@@ -11,6 +11,7 @@ from ray import serve
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.generation.device import Device
+from deployments.generation.gpus import read_gpus
 from deployments.jobs.replica_registry import REPORT_SECONDS, LoadedInfo, ReplicaInfo, ReplicaRegistry
 
 logger = logging.getLogger("ray.serve")
@@ -54,6 +55,8 @@ class Heartbeat:
     async def _run(self) -> None:
         context = serve.get_replica_context()
         while True:
+            runtime = self._device.runtime
+            gpus = await asyncio.to_thread(read_gpus, runtime.gpu_uuids) if runtime and runtime.gpu_uuids else []
             info = ReplicaInfo(
                 id=own_id(),
                 deployment=context.deployment,
@@ -63,6 +66,9 @@ class Heartbeat:
                 job_id=self.job_id,
                 models=self._loaded(),
                 hardware=self._device.hardware,
+                torch_version=runtime.torch_version if runtime else None,
+                cuda_version=runtime.cuda_version if runtime else None,
+                gpus=gpus,
             )
             try:
                 await asyncio.to_thread(self._registry.report, info)

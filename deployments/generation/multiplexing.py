@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,22 +60,26 @@ class Models:
         """
         self._device, self._served, self._downloader = device, served, downloader
         self._changed = changed
-        self._infos: dict[str, LoadedInfo] = {}
+        self._loaded: dict[str, tuple[LoadedModel, LoadedInfo]] = {}
+        """Each loaded model, and its report from the end of the loading; least recently used first."""
         self._loads: set[asyncio.Future[Loaded]] = set()
         self._multiplexed = self._multiplex(most)
 
     @property
     def infos(self) -> list[LoadedInfo]:
-        """The loaded models, least recently used first."""
-        return list(self._infos.values())
+        """The loaded models under their present plans, which jobs may change; least recently used first."""
+        return [
+            replace(info, plan=model.plan.describe(), quantization=model.plan.quantization.value)
+            for model, info in self._loaded.values()
+        ]
 
     def load(self, model_id: str) -> "asyncio.Future[Loaded]":
         """Loads a model if needed and returns it. An abandoned load continues, because the next job may need it."""
         load = asyncio.ensure_future(self._multiplexed(model_id))
         self._loads.add(load)
         load.add_done_callback(self._loads.discard)
-        if model_id in self._infos:
-            self._infos[model_id] = self._infos.pop(model_id)
+        if model_id in self._loaded:
+            self._loaded[model_id] = self._loaded.pop(model_id)
         return load
 
     def _multiplex(self, most: int) -> Callable[[str], Awaitable[Loaded]]:
@@ -99,7 +104,7 @@ class Models:
                 load_seconds=time.perf_counter() - started,
                 vram_mb=model.device_bytes / 1e6,
             )
-            self._infos[model_id] = info
+            self._loaded[model_id] = model, info
             self._changed()
             return Loaded(model, self._unload)
 
@@ -110,7 +115,7 @@ class Models:
         return await loop.run_in_executor(self._device.thread, self._device.load, spec, folder)
 
     def _unload(self, model: "LoadedModel") -> None:
-        self._infos.pop(model.spec.id, None)
+        self._loaded.pop(model.spec.id, None)
         # After the thread's end, `submit` raises RuntimeError. The process then ends soon, which frees all memory.
         with contextlib.suppress(RuntimeError):
             self._device.thread.submit(model.close).result()

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -28,6 +28,23 @@ class LoadedInfo:
     load_seconds: float
     vram_mb: float
     """Device memory of the weights right after loading; 0 on a CPU."""
+    quantization: str = "none"
+    """Storage of the experts' weights, as `Quantization` names it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuUse:
+    """Present use of one GPU, by all processes on it."""
+
+    uuid: str
+    """Id of the GPU, which the manufacturer gave it."""
+    name: str
+    driver_version: str
+    gpu_percent: float | None
+    """Share of the last second in which the GPU was busy; None if the driver does not measure it."""
+    vram_used_mb: float
+    """Used memory in megabytes of 10^6 bytes."""
+    vram_total_mb: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +65,12 @@ class ReplicaInfo:
     """The loaded models, least recently used first."""
     hardware: HardwareProfile | None = None
     """The replica's machine, before any model was loaded. None until the replica has opened its device."""
+    torch_version: str | None = None
+    """None until the replica has opened its device."""
+    cuda_version: str | None = None
+    """Version of CUDA that torch was built for; None without CUDA."""
+    gpus: list[GpuUse] = field(default_factory=list)
+    """Present use of the replica's GPUs; empty on a CPU."""
 
 
 class ReplicaRegistry:
@@ -84,4 +107,5 @@ def _read(data: dict[str, Any]) -> ReplicaInfo:
     if hardware is not None:
         capability = hardware["compute_capability"]
         hardware = HardwareProfile(**hardware | {"compute_capability": capability and tuple(capability)})
-    return ReplicaInfo(**data | {"models": models, "hardware": hardware})
+    gpus = [GpuUse(**gpu) for gpu in data.get("gpus", [])]
+    return ReplicaInfo(**data | {"models": models, "hardware": hardware, "gpus": gpus})

@@ -86,6 +86,19 @@ replicas = Table(
     Column("seen_at", Float(53), nullable=False),
 )
 
+stats_history = Table(
+    "stats_history",
+    metadata,
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),  # minutes since the epoch
+    Column("node", String(255), primary_key=True),
+    Column("cpu_percent", Float(53), nullable=False),
+    Column("ram_used_gb", Float(53), nullable=False),
+    Column("ram_total_gb", Float(53), nullable=False),
+    Column("gpu_percent", Float(53), nullable=False),
+    Column("vram_used_mb", Float(53), nullable=False),
+    Column("vram_total_mb", Float(53), nullable=False),
+)
+
 settings = Table(
     "settings",
     metadata,

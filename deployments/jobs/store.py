@@ -9,6 +9,7 @@ from deployments.jobs.queue import JobQueue
 from deployments.jobs.reading import JobReader
 from deployments.jobs.running import JobRunner
 from deployments.jobs.snapshots import SnapshotReader
+from deployments.jobs.stats_history import StatsHistory
 from deployments.jobs.stored_settings import StoredSettings
 from deployments.jobs.writing import JobWriter
 
@@ -39,5 +40,7 @@ class JobStore:
         """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
         self.snapshots = SnapshotReader(self.database, clock)
         """The present state of the jobs, with its place in the event log."""
+        self.stats = StatsHistory(self.database, clock)
+        """The use of the machine over the last days."""
         self.settings = StoredSettings(self.database)
         """Settings that change while the service runs."""

@@ -1,18 +1,12 @@
 """Health checks: liveness and readiness."""
 
-import asyncio
-
 from fastapi import APIRouter
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
-from starlette.concurrency import run_in_threadpool
 
+from serve_app.api.health import check_database, check_dispatcher
 from serve_app.api.services import Serving
 from wan22_bridge.errors import NotReady
 
 router = APIRouter(tags=["operations"])
-
-_ANSWER_SECONDS = 5.0
 
 
 @router.get("/healthz")
@@ -28,12 +22,8 @@ async def check_readiness(serving: Serving) -> dict[str, str]:
 
     `/health` and `/readyz` are the same.
     """
-    try:
-        await asyncio.wait_for(run_in_threadpool(serving.store.database.ping), _ANSWER_SECONDS)
-    except TimeoutError as exc:
-        raise NotReady("The database can't be reached.", code="database_unavailable") from exc
-    try:
-        await asyncio.wait_for(serving.dispatcher.check_health.remote(), _ANSWER_SECONDS)
-    except (RayError, RayServeException, TimeoutError) as exc:
-        raise NotReady("The dispatcher does not respond.", code="dispatcher_unavailable") from exc
+    for check in (check_database, check_dispatcher):
+        problem = await check(serving)
+        if problem is not None:
+            raise NotReady(problem.message, code=problem.code, suggestions=[problem.suggestion])
     return {"status": "ready"}

@@ -11,12 +11,13 @@ from starlette.requests import HTTPConnection
 
 from deployments.fitting import Fitting
 from deployments.jobs.lora_library import LoraLibrary
+from deployments.jobs.optimization_defaults import OptimizationDefaults
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
-from serve_app.api.optimization import OPTIMIZATION_DEFAULTS, fill_defaults
+from deployments.system_stats import SystemMeter
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.models.prompt_tokens import PromptTokens
@@ -41,6 +42,7 @@ class Services:
     served: Sequence[ModelSpec]
     replicas: ReplicaRegistry
     fitting: Fitting
+    meter: SystemMeter
     dispatcher: DeploymentHandle[Any]
     downloader: DeploymentHandle[Any]
 
@@ -72,10 +74,11 @@ class Services:
                 storage,
                 served,
                 prompt_tokens=PromptTokens(settings.models_dir),
-                complete=lambda params: fill_defaults(params, store.settings.get(OPTIMIZATION_DEFAULTS, {})),
+                complete=lambda params: OptimizationDefaults.read(store.settings).fill(params),
                 admit=fitting.admit,
             ),
             fitting=fitting,
+            meter=SystemMeter(replicas),
             loras=LoraLibrary(store, storage.work.loras, served),
             served=served,
             replicas=replicas,

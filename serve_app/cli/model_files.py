@@ -42,8 +42,11 @@ def verify(
     models_dir: ModelsDir = None,
     repair: Annotated[bool, typer.Option("--repair", help="Download the missing and corrupted files again.")] = False,
 ) -> None:
-    """Check the size and the hash of every file of a downloaded model."""
-    from wan22_bridge.fetching import FetchProgress, FileState, check_files, read_manifest
+    """Check the size and the hash of every file of a downloaded model.
+
+    A service repairs a model with corrupted files before it uses the model again.
+    """
+    from wan22_bridge.fetching import FetchProgress, FileState, check_files, read_manifest, record_damage
     from wan22_bridge.fetching.downloads import ensure_model
 
     with _reporting_stops():
@@ -57,6 +60,7 @@ def verify(
         progress.total_bytes = measure_size(folder)
         with _showing(f"checking {spec.id}", progress):
             states = check_files(folder, manifest, content=True, report=progress.add)
+        record_damage(folder, states)
         wrong = {path: state for path, state in states.items() if state is not FileState.GOOD}
         for path, state in wrong.items():
             say(f"{path}: {state.value.replace('_', ' ')}")

@@ -122,6 +122,7 @@ def _verify_and_download_by_request(service: Service, folder: Path) -> None:
         assert found["issues_found"] == ["vae/config.json: wrong_size"]
         assert found["is_valid"]
         assert found["recovery_successful"]
+        assert client.get("/api/v1/models/status/corrupted").json()["status"] in ("available", "loaded")
         done = client.post("/api/v1/models/download", json={"model_type": "corrupted"}).json()
         assert done["status"] == "available"
         missing = client.get("/api/v1/models/status/nothing")

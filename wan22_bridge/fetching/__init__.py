@@ -1,7 +1,16 @@
 """Downloads of models from the hub or a mirror: verified, resumable and locked between processes."""
 
 from wan22_bridge.fetching.fetch import fetch_model
-from wan22_bridge.fetching.manifest import MANIFEST_NAME, FileState, Manifest, check_files, read_manifest
+from wan22_bridge.fetching.manifest import (
+    MANIFEST_NAME,
+    FileState,
+    Manifest,
+    check_files,
+    has_damage,
+    mark_damage,
+    read_manifest,
+    record_damage,
+)
 from wan22_bridge.fetching.progress import FetchProgress, FetchStopped
 
 __all__ = [
@@ -12,5 +21,8 @@ __all__ = [
     "Manifest",
     "check_files",
     "fetch_model",
+    "has_damage",
+    "mark_damage",
     "read_manifest",
+    "record_damage",
 ]

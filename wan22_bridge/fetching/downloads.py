@@ -7,7 +7,7 @@ from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.builtin.family import tiny_model_dir
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ModelMissing
-from wan22_bridge.fetching import FetchProgress, FileState, check_files, fetch_model, read_manifest
+from wan22_bridge.fetching import FetchProgress, FileState, check_files, fetch_model, has_damage, read_manifest
 
 
 def find_model(spec: ModelSpec, models_dir: Path) -> Path | None:
@@ -18,10 +18,24 @@ def find_model(spec: ModelSpec, models_dir: Path) -> Path | None:
         return ensure_tiny_model(models_dir, spec.source_ref)
     folder = models_dir / spec.id
     manifest = read_manifest(folder)
-    if manifest is None or spec.revision not in (None, manifest.commit):
+    if manifest is None or spec.revision not in (None, manifest.commit) or has_damage(folder):
         return None
     complete = set(check_files(folder, manifest, content=False).values()) <= {FileState.GOOD}
     return folder if complete else None
+
+
+def is_corrupted(spec: ModelSpec, models_dir: Path) -> bool:
+    """Returns whether a file of a fetched model is there, but not as it was downloaded.
+
+    A file of the right size with another content counts once a check of the hashes has marked the folder.
+    """
+    folder = models_dir / spec.id
+    if not spec.is_fetched or has_damage(folder):
+        return spec.is_fetched
+    manifest = read_manifest(folder)
+    if manifest is None or spec.revision not in (None, manifest.commit):
+        return False
+    return FileState.WRONG_SIZE in check_files(folder, manifest, content=False).values()
 
 
 def ensure_model(

@@ -14,6 +14,8 @@ from wan22_bridge.fetching.manifest import (
     Manifest,
     ModelFile,
     check_file,
+    clear_damage,
+    has_damage,
     read_manifest,
     write_manifest,
 )
@@ -48,7 +50,8 @@ def fetch_model(
         folder: Folder of the model's files.
         progress: Receives the progress, and can stop the fetch.
         cast: Whether to cast fp32 weights to bf16 after each file: see `casting`.
-        check_content: Whether to hash existing files. Otherwise only their sizes are compared.
+        check_content: Whether to hash existing files. Otherwise only their sizes are compared, unless the folder is
+            marked as damaged.
 
     Raises:
         DownloadFailed: The model could not be fetched.
@@ -60,7 +63,11 @@ def fetch_model(
         if manifest is None or manifest.repository != repository or revision not in (None, manifest.commit):
             manifest = retry(lambda: Hub().describe(repository, revision), progress, what=repository)
             write_manifest(folder, manifest)
-        return _Fetch(folder, manifest, progress, cast).run(check_content)
+        check_content = check_content or has_damage(folder)
+        manifest = _Fetch(folder, manifest, progress, cast).run(check_content)
+        if check_content:
+            clear_damage(folder)
+        return manifest
 
 
 class _Fetch:

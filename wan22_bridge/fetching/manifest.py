@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +10,8 @@ from pathlib import Path
 from wan22_bridge.files import atomic_path
 
 MANIFEST_NAME = "wan22_manifest.json"
+_DAMAGE_NAME = "wan22_damaged"
+"""Name of an empty file that marks a folder with a corrupted file of the right size, which only hashing finds."""
 _READ_BYTES = 1 << 22
 
 
@@ -77,6 +79,30 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest atomically."""
     with atomic_path(folder / MANIFEST_NAME) as temporary:
         temporary.write_text(json.dumps(asdict(manifest), indent=1), "utf-8")
+
+
+def mark_damage(folder: Path) -> None:
+    """Marks a folder as damaged, so that its model is not used before the next fetch has hashed every file."""
+    if folder.is_dir():
+        (folder / _DAMAGE_NAME).touch()
+
+
+def has_damage(folder: Path) -> bool:
+    """Returns whether a folder is marked as damaged."""
+    return (folder / _DAMAGE_NAME).exists()
+
+
+def clear_damage(folder: Path) -> None:
+    """Removes the mark from a folder whose files are all correct."""
+    (folder / _DAMAGE_NAME).unlink(missing_ok=True)
+
+
+def record_damage(folder: Path, states: Mapping[str, FileState]) -> None:
+    """Marks a folder as damaged if a hashed file is corrupted, and removes the mark if all files are correct."""
+    if {FileState.WRONG_SIZE, FileState.WRONG_CONTENT} & set(states.values()):
+        mark_damage(folder)
+    elif set(states.values()) <= {FileState.GOOD}:
+        clear_damage(folder)
 
 
 def check_files(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -42,6 +43,27 @@ def detect_hardware(disk: Path) -> HardwareProfile:
         compute_capability=torch.cuda.get_device_capability(),
         gpu_count=torch.cuda.device_count(),
         **common,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TorchRuntime:
+    """torch in this process, and the GPUs that torch may use."""
+
+    torch_version: str
+    cuda_version: str | None
+    """Version of CUDA that torch was built for; None without CUDA."""
+    gpu_uuids: tuple[str, ...]
+    """Ids of the GPUs, without a prefix."""
+
+
+def detect_runtime() -> TorchRuntime:
+    """Returns the versions of torch and CUDA, and the GPUs. This opens no GPU that is not open."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    return TorchRuntime(
+        torch_version=str(torch.__version__),
+        cuda_version=torch.version.cuda,
+        gpu_uuids=tuple(str(torch.cuda.get_device_properties(gpu).uuid) for gpu in gpus),
     )
 
 

@@ -10,6 +10,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "active_only": ("Whether to list only pending and running jobs.", True),
     "after": ("Id of the last job of the previous page. By default the first page is returned.", None),
     "idempotency-key": ("Key of the request: a repeated request with the same key returns the first one's job.", None),
+    "hours": ("Length of the period in hours, above 0 and at most 168.", 24),
     "if-none-match": ("Entity tag of the last response, which is sent again only if it has changed.", None),
     "last-event-id": ("Number of the last event that the client received. The stream resumes after it.", None),
     "limit": ("Maximum number of items to return.", 20),

@@ -6,15 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import psutil
 from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.downloading import look, read_statuses
 from serve_app.api.live.alerts import read_alerts
 from serve_app.api.live.feed import Feed
 from serve_app.api.live.messages import ALERTS, DOWNLOADS, MODELS, STATS, Message
-from serve_app.api.live.system_stats import read_system_stats
 from serve_app.api.schemas.models import DownloadProgress
+from serve_app.api.schemas.system import StatsBody
 from serve_app.api.services import Services
 
 logger = logging.getLogger("ray.serve")
@@ -52,7 +51,6 @@ class Reports:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Reads in the background while the context is open."""
-        psutil.cpu_percent()  # begins the first average
         tasks = [asyncio.create_task(self._run(report)) for report in self._reports]
         try:
             yield
@@ -81,15 +79,17 @@ class Reports:
     def _publish(self, topic: str, found: Found) -> None:
         before = self._found.get(topic, {})
         changed = [message for name, message in found.items() if _differs(message, before.get(name))]
-        ended = [(kind, data | {"active": False}) for name, (kind, data) in before.items() if name not in found]
+        gone = [message for name, message in before.items() if name not in found and topic == ALERTS]
+        ended = [(kind, data | {"active": False}) for kind, data in gone]
         self._found[topic] = found
         if changed or ended:
             self._feed.publish(topic, changed + ended)
 
     async def _read_stats(self) -> Found:
-        stats = await run_in_threadpool(read_system_stats, self._services)
+        measured = await run_in_threadpool(self._services.meter.read)
+        stats = StatsBody.of(measured).model_dump(mode="json")
         found: Found = {"stats": ("system_stats_update", stats)}
-        if stats["vram_total_mb"]:
+        if stats["gpus"]:
             names = ("vram_used_mb", "vram_total_mb", "vram_percent", "gpus", "timestamp")
             found["vram"] = ("vram_monitoring", {name: stats[name] for name in names})
         return found

@@ -98,7 +98,7 @@ async def verify_model(model_type: str, serving: Serving) -> Verification:
     error = None
     if issues:
         try:
-            await ask(serving.downloader.ensure.remote(spec.id, check_content=True), seconds=None)
+            await ask(serving.downloader.ensure.remote(spec.id), seconds=None)
         except Wan22Error as exc:
             error = exc.message
     recovered = bool(issues) and error is None

@@ -9,8 +9,9 @@ from deployments.downloader import Availability, Presence
 from deployments.jobs.replica_registry import LoadedInfo, ReplicaInfo
 from wan22_bridge.catalogue import ModelSpec
 
-Status = Literal["missing", "downloading", "available", "loaded"]
-"""Status of a model: its files are missing, being downloaded or complete, or a replica has it loaded."""
+Status = Literal["missing", "downloading", "available", "loaded", "corrupted"]
+"""Status of a model: its files are missing, being downloaded or complete, a replica has it loaded, or a file of it is
+corrupted."""
 
 
 class Holder(BaseModel):
@@ -76,7 +77,7 @@ class ModelStatus(BaseModel):
     estimated_vram_usage_mb: float | None
     """GPU memory that the loaded weights take between jobs."""
     error_message: str | None
-    """Error with which the last download failed."""
+    """Error with which the last download failed, or the way to repair a corrupted model."""
     replicas: list[Holder]
     """Replicas that have the model loaded."""
 
@@ -106,7 +107,7 @@ class ModelStatus(BaseModel):
             optimization_applied=bool(loaded and loaded.plan),
             hardware_compatible=hardware_compatible,
             estimated_vram_usage_mb=loaded.vram_mb if loaded else None,
-            error_message=found.error["message"] if found.error else None,
+            error_message=_describe_error(spec, found),
             replicas=[
                 Holder(
                     replica=replica.id,
@@ -214,7 +215,15 @@ class Summary(BaseModel):
 def status_of(spec: ModelSpec, found: Availability, replicas: list[ReplicaInfo]) -> Status:
     """Returns the status of a model, from its files and the replicas that have it loaded."""
     is_loaded = any(model.model == spec.id for replica in replicas for model in replica.models)
-    return "loaded" if is_loaded else found.presence.value
+    return "loaded" if is_loaded and found.presence is not Presence.CORRUPTED else found.presence.value
+
+
+def _describe_error(spec: ModelSpec, found: Availability) -> str | None:
+    if found.error is not None:
+        return str(found.error["message"])
+    if found.presence is Presence.CORRUPTED:
+        return f"Files of {spec.id} are corrupted. POST /api/v1/models/verify/{spec.id} downloads them again."
+    return None
 
 
 def _percent(found: Availability) -> float:

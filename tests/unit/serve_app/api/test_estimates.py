@@ -13,9 +13,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from deployments.jobs.job import JobState
+from deployments.jobs.optimization_defaults import OptimizationDefaults
 from deployments.jobs.replica_registry import ReplicaInfo
 from serve_app.api.application import make_api
-from serve_app.api.optimization import OPTIMIZATION_DEFAULTS
 from serve_app.api.services import Services
 from serve_app.settings import parse_settings
 from tests.rejections import check_rejection
@@ -164,7 +164,7 @@ def test_a_quantization_that_is_not_served_is_rejected_by_name(client: TestClien
 
 
 def test_stored_defaults_apply_to_requests_that_leave_them_open(client: TestClient, services: Services) -> None:
-    services.store.settings.put(OPTIMIZATION_DEFAULTS, {"quantization": "fp8", "vae_tile_size": 256})
+    OptimizationDefaults(quantization=QuantizationLevel.FP8, vae_tile_size=256).write(services.store.settings)
 
     task_id = client.post(SUBMIT, json=TINY | {"vae_tile_size": 128}).json()["task_id"]
 

@@ -177,12 +177,19 @@ def test_an_alert_is_raised_and_withdrawn(services: Services) -> None:
         if answers[0]:
             raise TimeoutError
 
-    dispatcher: Any = SimpleNamespace(check_health=SimpleNamespace(remote=check_health))
+    async def unhealthy_deployments() -> list[str]:
+        return ["generator"]
+
+    dispatcher: Any = SimpleNamespace(
+        check_health=SimpleNamespace(remote=check_health),
+        unhealthy_deployments=SimpleNamespace(remote=unhealthy_deployments),
+    )
     with TestClient(make_api(replace(services, dispatcher=dispatcher))) as client, _connect(client) as socket:
         _subscribe(socket, topic="alerts")
         raised = _receive_until(socket, "alert", code="dispatcher_unavailable")[-1]["data"]
         assert (raised["level"], raised["active"]) == ("error", True)
         answers[0] = False
+        _receive_until(socket, "alert", code="replicas_failing", level="warning", active=True)
         _receive_until(socket, "alert", code="dispatcher_unavailable", active=False)
 
 

@@ -66,9 +66,11 @@ def test_a_model_is_downloaded_verified_repaired_and_removed(hub: HubServer, con
     found = run(config, "verify", "from-hub")
     assert found.exit_code == 1
     assert f"{BIG}: wrong content" in found.stdout
+    assert not listed(config)["from-hub"]["available"], "a damaged model is not used"
     hub.asked.clear()
     assert run(config, "verify", "--repair", "from-hub").exit_code == 0
     assert hub.asked == {BIG: 1}
+    assert listed(config)["from-hub"]["available"]
     assert run(config, "verify", "from-hub").exit_code == 0
 
     assert run(config, "remove", "from-hub", answer="n\n").exit_code == 1

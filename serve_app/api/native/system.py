@@ -1,0 +1,138 @@
+"""The native API's routes about the service's machine: health, use, history, hardware and ports."""
+
+import platform
+import shutil
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from deployments.jobs.job import JobState
+from deployments.jobs.replica_registry import ReplicaInfo
+from deployments.system_stats import list_gpus, percent
+from serve_app.api.health import Problem, find_problems
+from serve_app.api.schemas.system import (
+    GeneratorHardware,
+    GpuBody,
+    HardwareBody,
+    HealthBody,
+    HistoryBody,
+    PortsBody,
+    StatsBody,
+    SystemInfo,
+)
+from serve_app.api.services import Services, Serving
+
+router = APIRouter(prefix="/api/v1/system", tags=["system"])
+
+_MAX_HOURS = 168
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+@router.get("/health")
+async def report_health(serving: Serving) -> HealthBody:
+    """Returns the health of the service: `healthy`, `degraded` or `unhealthy`.
+
+    The status of the response is 200 whenever the service can answer. `/readyz` responds 503 if no job can run.
+    """
+    problems = await find_problems(serving)
+    return await run_in_threadpool(_describe_health, serving, problems)
+
+
+@router.get("/stats")
+def read_stats(serving: Serving) -> StatsBody:
+    """Returns the present use of the CPU, the RAM and the GPUs, and which replica has which model loaded."""
+    return StatsBody.of(serving.meter.read())
+
+
+@router.get("/stats/history")
+def read_stats_history(
+    serving: Serving, hours: Annotated[float, Query(gt=0, le=_MAX_HOURS, allow_inf_nan=False)] = 24
+) -> HistoryBody:
+    """Returns the use of the machine over the last hours, up to a week. The dispatcher measures it every minute."""
+    return HistoryBody.of(hours, serving.store.stats.read(hours))
+
+
+@router.get("/hardware/profile")
+def read_hardware(serving: Serving) -> HardwareBody:
+    """Returns the hardware of the machine, and of the generators that run now."""
+    memory, replicas = psutil.virtual_memory(), serving.replicas.all()
+    reported = [GeneratorHardware.of(replica) for replica in replicas]
+    return HardwareBody(
+        cpu_name=_read_cpu_name(),
+        cpu_cores=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
+        cpu_threads=psutil.cpu_count() or 1,
+        ram_total_gb=memory.total / 1e9,
+        ram_available_gb=memory.available / 1e9,
+        platform=platform.platform(),
+        python_version=platform.python_version(),
+        gpus=[GpuBody.of(gpu) for gpu in list_gpus(replicas)],
+        generators=[hardware for hardware in reported if hardware is not None],
+    )
+
+
+@router.get("/ports")
+async def read_ports(request: Request) -> PortsBody:
+    """Returns the port of the API and of the web page, which are the same."""
+    port = _find_port(request)
+    return PortsBody(backend_port=port, frontend_port=port, status="running")
+
+
+def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
+    levels = {problem.level for problem in problems}
+    replicas, active, is_connected = _read_work(serving)
+    gpus, memory = list_gpus(replicas), psutil.virtual_memory()
+    used, total = (sum(getattr(gpu.use, name) for gpu in gpus) for name in ("vram_used_mb", "vram_total_mb"))
+    disk = shutil.disk_usage(serving.settings.data_dir)
+    return HealthBody(
+        status="unhealthy" if "error" in levels else "degraded" if problems else "healthy",
+        message=" ".join(problem.message for problem in problems) or "All parts of the service work.",
+        timestamp=datetime.now(UTC),
+        backend_online=True,
+        database_connected=is_connected,
+        gpu_available=any(replica.hardware and replica.hardware.device == "cuda" for replica in replicas),
+        memory_usage=memory.percent,
+        gpu_memory_usage=percent(used, total) if gpus else None,
+        active_tasks=active,
+        uptime=max(0.0, time.time() - psutil.Process().create_time()),
+        system_info=SystemInfo(
+            version=version("wan22-serve"),
+            platform=platform.platform(),
+            python_version=platform.python_version(),
+            cpu_cores=psutil.cpu_count() or 1,
+            ram_total_gb=memory.total / 1e9,
+            disk_free_gb=disk.free / 1e9,
+            disk_total_gb=disk.total / 1e9,
+        ),
+    )
+
+
+def _read_work(serving: Services) -> tuple[list[ReplicaInfo], int, bool]:
+    """Returns the live replicas, the number of pending and running jobs, and whether the database could be read."""
+    try:
+        counts = serving.store.reader.count()
+        return serving.replicas.all(), counts[JobState.PENDING] + counts[JobState.PROCESSING], True
+    except (SQLAlchemyError, OSError):
+        return [], 0, False
+
+
+def _read_cpu_name() -> str:
+    """Returns the name of the CPU, else its architecture."""
+    lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _find_port(request: Request) -> int:
+    """Returns the port in the address that the client used."""
+    try:
+        port = request.url.port
+    except ValueError:  # the client sent a host with an impossible port
+        port = request.scope["server"][1]
+    return port or (443 if request.url.scheme == "https" else 80)

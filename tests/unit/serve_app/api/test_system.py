@@ -1,0 +1,215 @@
+"""Health, use, history and hardware of the machine. Replicas are rows in the registry, as generators report them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketTestSession
+
+from deployments.jobs.replica_registry import GpuUse, LoadedInfo, ReplicaInfo
+from deployments.jobs.stats_history import Use
+from serve_app.api.application import make_api
+from serve_app.api.services import Services
+from tests.rejections import check_rejection
+from tests.service import SMALL
+from wan22_bridge.plans import GIB, HardwareProfile
+
+URL = "/api/v1/system"
+USED, TOTAL, BUSY = 30_000.0, 80_000.0, 40.0
+
+
+def _report(services: Services, replica: str, *uuids: str, model: str = "tiny-t2v") -> None:
+    """Stores the report of a replica with these GPUs."""
+    gpus = [
+        GpuUse(
+            uuid=uuid,
+            name="NVIDIA H100",
+            driver_version="570.1",
+            gpu_percent=BUSY,
+            vram_used_mb=USED,
+            vram_total_mb=TOTAL,
+        )
+        for uuid in uuids
+    ]
+    hardware = HardwareProfile(
+        device="cuda",
+        name="NVIDIA H100",
+        vram_total_bytes=80 * 10**9,
+        vram_free_bytes=79 * 10**9,
+        compute_capability=(9, 0),
+        ram_total_bytes=64 * GIB,
+        ram_available_bytes=60 * GIB,
+        disk_free_bytes=100 * GIB,
+        gpu_count=len(uuids),
+    )
+    services.replicas.report(
+        ReplicaInfo(
+            id=replica,
+            deployment="generator",
+            node="node-1",
+            process_id=1,
+            device=hardware.name,
+            job_id=None,
+            models=[LoadedInfo(model=model, plan=[], load_seconds=1.0, vram_mb=5.0)],
+            hardware=hardware,
+            torch_version="2.13.0",
+            cuda_version="13.0",
+            gpus=gpus,
+        )
+    )
+
+
+def test_without_a_gpu_its_figures_are_zero(client: TestClient) -> None:
+    stats = client.get(f"{URL}/stats").json()
+    assert 0 < stats["ram_used_gb"] < stats["ram_total_gb"]
+    assert stats["ram_percent"] == pytest.approx(100 * stats["ram_used_gb"] / stats["ram_total_gb"])
+    assert 0 <= stats["cpu_percent"] <= 100
+    assert [stats[name] for name in ("gpu_percent", "vram_used_mb", "vram_total_mb", "vram_percent")] == [0.0] * 4
+    assert (stats["gpus"], stats["models"]) == ([], {})
+
+
+def test_each_gpu_is_counted_once_and_models_name_their_replicas(client: TestClient, services: Services) -> None:
+    _report(services, "a", "GPU-1")
+    _report(services, "b", "GPU-1", "GPU-2")
+    stats = client.get(f"{URL}/stats").json()
+    assert [(gpu["uuid"], gpu["replicas"]) for gpu in stats["gpus"]] == [("GPU-1", ["a", "b"]), ("GPU-2", ["b"])]
+    assert stats["gpus"][0]["vram_percent"] == 37.5
+    assert (stats["vram_used_mb"], stats["vram_total_mb"]) == (2 * USED, 2 * TOTAL)
+    assert (stats["gpu_percent"], stats["vram_percent"]) == (BUSY, 37.5)
+    assert stats["models"] == {"tiny-t2v": {"vram_mb": 10.0, "replicas": ["a", "b"]}}
+
+
+def test_the_history_has_the_recorded_points_with_their_percentages(client: TestClient, services: Services) -> None:
+    use = Use(cpu_percent=12, ram_used_gb=4, ram_total_gb=16, gpu_percent=5, vram_used_mb=1, vram_total_mb=4)
+    services.store.stats.add("here", use)
+    found = client.get(f"{URL}/stats/history").json()
+    [point] = found["points"]
+    assert (found["hours"], found["interval_seconds"]) == (24, 180)
+    assert datetime.fromisoformat(point["timestamp"]).tzinfo is not None
+    assert (point["cpu_percent"], point["ram_percent"], point["vram_percent"]) == (12, 25, 25)
+    assert client.get(f"{URL}/stats/history", params={"hours": 0.5}).json()["interval_seconds"] == 60
+    assert client.get(f"{URL}/stats/history", params={"hours": 168}).json()["interval_seconds"] == 1260
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "1e9", "168.01", "nan", "inf", "-inf", "x", "", "9" * 20_000])
+def test_wrong_hours_are_rejected_by_name(client: TestClient, hours: str) -> None:
+    error = check_rejection(client.get(f"{URL}/stats/history", params={"hours": hours}), 400, "invalid_value")
+    assert error["param"] == "hours"
+    assert len(error["message"]) < 300
+
+
+def test_the_hardware_is_what_the_generators_reported(client: TestClient, services: Services) -> None:
+    profile = client.get(f"{URL}/hardware/profile").json()
+    assert (profile["gpus"], profile["generators"]) == ([], [])
+    assert profile["cpu_threads"] >= profile["cpu_cores"] >= 1
+    assert profile["cpu_name"]
+    _report(services, "a", "GPU-1")
+    profile = client.get(f"{URL}/hardware/profile").json()
+    assert [gpu["name"] for gpu in profile["gpus"]] == ["NVIDIA H100"]
+    [generator] = profile["generators"]
+    assert (generator["device"], generator["gpu_count"], generator["compute_capability"]) == ("cuda", 1, "9.0")
+    assert (generator["driver_version"], generator["torch_version"], generator["cuda_version"]) == (
+        "570.1",
+        "2.13.0",
+        "13.0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("studio.example:8123", 8123), ("studio.example", 80), ("a:99999", 80), ("a:x", 80)]
+)
+def test_the_ports_are_those_of_the_clients_address(client: TestClient, host: str, port: int) -> None:
+    found = client.get(f"{URL}/ports", headers={"host": host}).json()
+    assert found == {"backend_port": port, "frontend_port": port, "status": "running"}
+
+
+@contextmanager
+def _with_dispatcher(services: Services, *unhealthy: str, answers: bool = True) -> Iterator[TestClient]:
+    async def check_health() -> None:
+        if not answers:
+            raise TimeoutError
+
+    async def unhealthy_deployments() -> list[str]:
+        return list(unhealthy)
+
+    dispatcher: Any = SimpleNamespace(
+        check_health=SimpleNamespace(remote=check_health),
+        unhealthy_deployments=SimpleNamespace(remote=unhealthy_deployments),
+    )
+    with TestClient(make_api(replace(services, dispatcher=dispatcher))) as running:
+        yield running
+
+
+def test_a_service_whose_parts_work_is_healthy(services: Services) -> None:
+    with _with_dispatcher(services) as client:
+        client.post("/api/v1/generation/submit", json=SMALL)
+        health = client.get(f"{URL}/health").json()
+        assert (health["status"], health["message"]) == ("healthy", "All parts of the service work.")
+        assert (health["backend_online"], health["database_connected"], health["gpu_available"]) == (True, True, False)
+        assert (health["active_tasks"], health["gpu_memory_usage"]) == (1, None)
+        assert 0 < health["memory_usage"] < 100
+        assert health["uptime"] > 0
+        _report(services, "a", "GPU-1")
+        health = client.get(f"{URL}/health").json()
+        assert (health["gpu_available"], health["gpu_memory_usage"]) == (True, 37.5)
+
+
+def test_failing_replicas_make_the_service_degraded(services: Services) -> None:
+    with _with_dispatcher(services, "generator-T2V-A14B") as client:
+        health = client.get(f"{URL}/health").json()
+        assert health["status"] == "degraded"
+        assert "generator-T2V-A14B" in health["message"]
+        assert client.get("/readyz").status_code == 200
+
+
+def test_a_dispatcher_that_does_not_answer_makes_the_service_unhealthy(services: Services) -> None:
+    with _with_dispatcher(services, answers=False) as client:
+        answer = client.get(f"{URL}/health")
+        assert (answer.status_code, answer.json()["status"]) == (200, "unhealthy")
+        assert "dispatcher does not respond" in answer.json()["message"]
+        check_rejection(client.get("/readyz"), 503, "dispatcher_unavailable")
+
+
+def test_a_lost_database_makes_the_service_unhealthy(services: Services) -> None:
+    with _with_dispatcher(services) as client:
+        services.store.database.close()
+        path = services.settings.data_dir / "jobs.db"
+        path.rename(path.with_name("moved.db"))
+        path.mkdir()
+        answer = client.get(f"{URL}/health")
+        assert (answer.status_code, answer.json()["status"]) == (200, "unhealthy")
+        assert answer.json()["database_connected"] is False
+        assert "database can't be reached" in answer.json()["message"]
+        assert answer.json()["active_tasks"] == 0
+
+
+@pytest.mark.parametrize("path", ["health", "stats", "stats/history", "hardware/profile", "ports"])
+def test_the_routes_only_read(client: TestClient, path: str) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        answer = client.request(method, f"{URL}/{path}", content="x" * 1_000_000)
+        check_rejection(answer, 405, "method_not_allowed")
+
+
+def _receive_stats(socket: WebSocketTestSession, *kinds: str) -> dict[str, Any]:
+    socket.send_json({"type": "subscribe", "data": {"topic": "system_stats"}})
+    found: dict[str, Any] = {}
+    while not found.keys() >= set(kinds):
+        message = socket.receive_json()
+        if message["type"] in ("system_stats_update", "vram_monitoring"):
+            found[message["type"]] = message["data"]
+    return found
+
+
+def test_the_live_messages_have_the_same_figures(client: TestClient, services: Services) -> None:
+    _report(services, "a", "GPU-1")
+    with client.websocket_connect("/ws") as socket:
+        live = _receive_stats(socket, "system_stats_update", "vram_monitoring")
+    stats = client.get(f"{URL}/stats").json()
+    assert set(live["system_stats_update"]) == set(stats)
+    assert live["system_stats_update"]["gpus"] == live["vram_monitoring"]["gpus"] == stats["gpus"]
+    assert live["vram_monitoring"]["vram_used_mb"] == USED
