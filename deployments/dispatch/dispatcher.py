@@ -21,6 +21,7 @@ from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.scheduling.slots import Slots
 from deployments.storage.opening import open_storage
+from deployments.webhooks.deliverer import Deliverer
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import StorageFailed
 from wan22_bridge.types import ModelType
@@ -53,7 +54,7 @@ class Dispatcher:
         generators: Mapping[ModelType, DeploymentHandle[Any]],
         downloader: DeploymentHandle[Any],
     ) -> None:
-        store, storage = JobStore(store_url), open_storage(data_dir, storage_url)
+        store, storage = JobStore(store_url, job_ends=config.job_ends), open_storage(data_dir, storage_url)
         slots = Slots(config.slots, models=config.loaded_models, shared=config.shared)
         metrics = QueueMetrics()
         self._service = JobService(store, storage, served)
@@ -72,6 +73,8 @@ class Dispatcher:
             max_running=config.slots,
             patience_seconds=config.policy.patience_seconds,
         )
+        self._deliverer = Deliverer(store, config.webhooks)
+        self._deliverer.start()
         self._lease_renewal = _Interval(config.lease_seconds / 5)
         self._check = _Interval(CHECK_SECONDS)
         self._tidying = _Interval(TIDY_SECONDS)
@@ -79,9 +82,11 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
     async def check_health(self) -> None:
-        """Raises RuntimeError once the loop has ended, so that Serve replaces this replica."""
+        """Raises RuntimeError once the loop or the deliverer has ended, so that Serve replaces this replica."""
         if self._loop.done():
             raise RuntimeError("The dispatcher's loop has ended.") from self._loop.exception()
+        if not self._deliverer.is_alive:
+            raise RuntimeError("The deliverer of webhooks has ended.")
 
     async def __del__(self) -> None:
         """Puts the running jobs back into the queue without counting an attempt. Serve calls this on shutdown."""
@@ -90,6 +95,7 @@ class Dispatcher:
         self._relays.stop()
         await asyncio.gather(self._loop, return_exceptions=True)
         await self._relays.wait()
+        await asyncio.to_thread(self._deliverer.stop)
 
     async def _run(self) -> None:
         while not self._stopping:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Depends
@@ -10,18 +11,25 @@ from starlette.requests import HTTPConnection
 
 from deployments.fitting import Fitting
 from deployments.jobs.lora_library import LoraLibrary
+from deployments.jobs.outbox import JobEnds
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from serve_app.api.optimization import OPTIMIZATION_DEFAULTS, fill_defaults
+from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.models.prompt_tokens import PromptTokens
 
 _PATIENCE_SECONDS = 10.0
 """Time for which an operation on a bucket is retried while a client waits."""
+
+
+def job_ends(settings: Settings) -> JobEnds:
+    """Returns the description and the receivers of the webhooks, for each process that ends jobs."""
+    return JobEnds(describe=partial(describe_job, root_path=settings.root_path), urls=tuple(settings.webhooks.urls))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +59,7 @@ class Services:
             downloader: a handle of the downloader.
         """
         assert settings.database_url is not None
-        store = JobStore(settings.database_url)
+        store = JobStore(settings.database_url, job_ends=job_ends(settings))
         storage = open_storage(settings.data_dir, settings.storage_url, patience_seconds=_PATIENCE_SECONDS)
         served = settings.served_models()
         replicas = ReplicaRegistry(store.database)

@@ -1,10 +1,13 @@
-"""Sections of the settings: the entries of `models:`, `generator:`, `scheduling:` and `prompt_enhancer:`."""
+"""Sections of the settings: entries of `models:`, `generator:`, `scheduling:`, `prompt_enhancer:` and `webhooks:`."""
 
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from deployments.webhooks.addresses import check_url
+from deployments.webhooks.signing import is_secret
+from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.plans import PlanConstraints, Quantization
 
 
@@ -129,3 +132,38 @@ class SchedulingSettings(Strict):
     patience_seconds: float = Field(default=300, ge=0)
     """Maximum time by which a job whose model is loaded may be younger than a job that it overtakes, whose model is not
     loaded. The maximum is at least the time that six such jobs take."""
+
+
+class WebhookSettings(Strict):
+    """Webhooks, which tell other programs that a job has ended."""
+
+    urls: list[str] = Field(default=[], max_length=16)
+    """Receivers of a webhook at the end of each job. They may have private addresses. A request names a receiver of its
+    own with `webhook_url`."""
+    allow_private: bool = False
+    """Whether the `webhook_url` of a request may have a private address. Then everyone who can submit a job can send
+    POST requests into the service's own network."""
+    secret: SecretStr | None = None
+    """Secret that signs the webhooks: `whsec_` and 24 to 64 bytes in base64. By default the service creates one, which
+    `wan22 webhooks secret` prints."""
+
+    @field_validator("urls")
+    @classmethod
+    def _check_urls(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            try:
+                check_url(url, allow_private=True)
+            except InvalidRequest as exc:
+                raise ValueError(exc.message.replace("webhook_url", "the URL", 1)) from None
+        return urls
+
+    @field_validator("secret")
+    @classmethod
+    def _check_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and not is_secret(secret.get_secret_value()):
+            raise ValueError("expected whsec_ and 24 to 64 bytes in base64")
+        return secret
+
+    def configured_secret(self) -> str | None:
+        """Returns the secret in the settings, or None if the service is to create one."""
+        return None if self.secret is None else self.secret.get_secret_value()

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from deployments.jobs.job import Job, Priority
 from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_options
-from serve_app.api.schemas.texts import Prompt
+from serve_app.api.schemas.texts import WEBHOOK_URL, Prompt
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.options import MAX_SEED
 from wan22_bridge.requests import AUTO, GenerationRequest, RequestedSegment
@@ -104,6 +104,9 @@ class SubmitRequest(BaseModel):
         Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]
     ] = Field(default={}, max_length=16)
     """The client's own key-value pairs, returned with the job."""
+    webhook_url: str | None = WEBHOOK_URL
+    """Receiver of a signed POST request when the job is completed, failed or cancelled: an http or https URL with a
+    public address. Responses leave it out. See the guide on webhooks."""
 
     @model_validator(mode="before")
     @classmethod
