@@ -55,8 +55,7 @@ def check_url(url: str, *, allow_private: bool) -> None:
 
 def mask_url(url: str) -> str:
     """Returns a URL for people, without the query and the fragment, which may hold a token."""
-    visible, mark, _ = url.partition("?")
-    visible = visible.partition("#")[0]
+    visible, mark, _ = url.partition("#")[0].partition("?")
     return f"{visible}?***" if mark else visible
 
 
@@ -78,6 +77,8 @@ def is_public(address: Address) -> bool:
 
 def _literal_address(host: str) -> Address | None:
     """Returns the address that a host is, in each notation that the system's resolver accepts; None for a name."""
+    if "%" in host:  # the interface of a link-local address, which has a meaning on one machine only
+        return None
     try:
         return ip_address(host)
     except ValueError:

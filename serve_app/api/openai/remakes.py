@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
-from serve_app.api.fields.texts import prune
+from serve_app.api.fields.texts import is_nothing, prune
 from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.openai.bodies import describe_fields, submit_openai_body
@@ -118,7 +118,7 @@ async def remix_video(
         serving.jobs.remix,
         video_id,
         remix.prompt,
-        webhook_url=check_receiver(serving, remix.webhook_url),
+        webhook_url=check_receiver(serving, None if is_nothing(remix.webhook_url) else remix.webhook_url),
         idempotency_key=idempotency_key or None,
     )
     return describe_job(job, response)

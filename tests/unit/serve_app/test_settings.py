@@ -1,5 +1,7 @@
 """Settings are validated, and converted into constraints on plans."""
 
+import base64
+
 import pytest
 
 from serve_app.settings import parse_settings
@@ -19,3 +21,29 @@ def test_parallel_degree_is_a_constraint_on_plans() -> None:
         .parallel_degree
         == 2
     )
+
+
+_SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+
+
+def test_webhooks_of_the_settings_may_be_private_and_keep_their_secret_to_themselves() -> None:
+    settings = parse_settings({"webhooks": {"urls": ["http://10.0.0.1:8080/hook"], "secret": _SECRET}})
+    assert settings.webhooks.configured_secret() == _SECRET
+    assert _SECRET not in repr(settings)
+    assert _SECRET not in settings.model_dump_json()
+    assert parse_settings({}).webhooks.configured_secret() is None
+
+
+@pytest.mark.parametrize(
+    "url", ["", "example.com", "ftp://example.com", "http://me:pw@example.com/", "http://x/" + "x" * 2048]
+)
+def test_a_receiver_that_no_webhook_can_be_sent_to_is_rejected(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"webhooks\.urls: .*the URL"):
+        parse_settings({"webhooks": {"urls": [url]}})
+
+
+@pytest.mark.parametrize("secret", ["hidden", "whsec_hidden", "", 5, ["hidden"]])
+def test_an_invalid_secret_is_rejected_without_being_shown(secret: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"webhooks\.secret: ") as caught:
+        parse_settings({"webhooks": {"secret": secret}})
+    assert "hidden" not in caught.value.message
