@@ -31,6 +31,7 @@ def build_app(args: Settings) -> serve.Application:
 
     Raises:
         ConfigurationError: a model in the settings is unknown, or its folder does not hold it.
+        NotReady: the environment has no secret for webhooks, although the settings name a variable for it.
     """
     settings = args.with_absolute_paths()
     served = settings.served_models()

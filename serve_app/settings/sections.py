@@ -1,13 +1,14 @@
 """Sections of the settings: entries of `models:`, `generator:`, `scheduling:`, `prompt_enhancer:` and `webhooks:`."""
 
+import os
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deployments.webhooks.addresses import check_url
 from deployments.webhooks.signing import is_secret
-from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.errors import InvalidRequest, NotReady
 from wan22_bridge.plans import PlanConstraints, Quantization
 
 
@@ -143,9 +144,10 @@ class WebhookSettings(Strict):
     allow_private: bool = False
     """Whether the `webhook_url` of a request may have a private address. Then everyone who can submit a job can send
     POST requests into the service's own network."""
-    secret: SecretStr | None = None
-    """Secret that signs the webhooks: `whsec_` and 24 to 64 bytes in base64. By default the service creates one, which
-    `wan22 webhooks secret` prints."""
+    secret_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds the secret that signs the webhooks: `whsec_` and 24 to 64 bytes in
+    base64. The ingress and the dispatcher read it. By default the service creates a secret, which `wan22 webhooks
+    secret` prints."""
 
     @field_validator("urls")
     @classmethod
@@ -157,13 +159,21 @@ class WebhookSettings(Strict):
                 raise ValueError(exc.message.replace("webhook_url", "the URL", 1)) from None
         return urls
 
-    @field_validator("secret")
-    @classmethod
-    def _check_secret(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and not is_secret(secret.get_secret_value()):
-            raise ValueError("expected whsec_ and 24 to 64 bytes in base64")
-        return secret
-
     def configured_secret(self) -> str | None:
-        """Returns the secret in the settings, or None if the service is to create one."""
-        return None if self.secret is None else self.secret.get_secret_value()
+        """Returns the secret in the environment, or None if the service is to create one.
+
+        Raises:
+            NotReady: the environment variable is not set, or holds no secret.
+        """
+        if self.secret_env is None:
+            return None
+        secret = os.environ.get(self.secret_env, "")
+        if not is_secret(secret):
+            raise NotReady(
+                f"The environment variable {self.secret_env} holds no secret: expected whsec_ and 24 to 64 bytes in "
+                "base64.",
+                code="webhook_secret_missing",
+                suggestions=["Set it for all of Ray's processes, or remove webhooks.secret_env."],
+                can_retry=False,
+            )
+        return secret

@@ -174,8 +174,6 @@ def describe(error: ValidationError) -> str:
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key.")
-        elif item["loc"][-1:] == ("secret",):
-            lines.append(f"{key}: {item['msg']}.")
         else:
             lines.append(f"{key}: {item['msg']}, got {item['input']!r:.80}.")
     return "\n".join(lines)

@@ -34,17 +34,15 @@ def _wan22(service: Service, *arguments: str) -> str:
 def test_webhooks_arrive_with_signatures_also_after_a_kill(tmp_path: Path, receiver: Receiver) -> None:
     with (
         receiving() as own,
-        running_service(
-            tmp_path, webhooks={"urls": [f"{receiver.url}/all?token=hidden"], "allow_private": True}
-        ) as service,
+        running_service(tmp_path, webhooks={"urls": [f"{receiver.url}/all"], "allow_private": True}) as service,
     ):
         secret = _wan22(service, "webhooks", "secret").strip()
 
-        task = service.finished(webhook_url=f"{own.url}/own", metadata={"order": "7"})
+        task = service.finished(webhook_url=f"{own.url}/own?token=hidden", metadata={"order": "7"})
         for found in (receiver.wait(), own.wait()):
             payload = found.verify(secret)
             assert payload == {"type": "video.completed", "timestamp": task["completed_at"], "data": task}
-        assert receiver.requests[0].path == "/all?token=hidden"
+        assert receiver.requests[0].path == "/all"
         wait_until(lambda: {item["status"] for item in _webhooks(service, task["id"])} == {"delivered"})
 
         receiver.answering.clear()
@@ -67,7 +65,7 @@ def test_webhooks_arrive_with_signatures_also_after_a_kill(tmp_path: Path, recei
         third.verify(secret)
         assert third.headers["webhook-id"] == delivered["id"]
         [listed] = json.loads(_wan22(service, "webhooks", "list", "--job", task_id, "--json"))
-        assert listed["url"] == f"{receiver.url}/all?***"
+        assert listed["url"] == f"{receiver.url}/all"
     log = service.log.read_text()
     assert secret not in log
     assert "hidden" not in log

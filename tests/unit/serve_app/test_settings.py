@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from serve_app.settings import parse_settings
-from wan22_bridge.errors import ConfigurationError
+from wan22_bridge.errors import ConfigurationError, NotReady
 
 
 def test_parallel_degree_beyond_num_gpus_is_rejected() -> None:
@@ -26,11 +26,12 @@ def test_parallel_degree_is_a_constraint_on_plans() -> None:
 _SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
 
-def test_webhooks_of_the_settings_may_be_private_and_keep_their_secret_to_themselves() -> None:
-    settings = parse_settings({"webhooks": {"urls": ["http://10.0.0.1:8080/hook"], "secret": _SECRET}})
+def test_webhooks_of_the_settings_may_be_private_and_have_a_secret_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", _SECRET)
+    settings = parse_settings({"webhooks": {"urls": ["http://10.0.0.1:8080/hook"], "secret_env": "HOOK_SECRET"}})
     assert settings.webhooks.configured_secret() == _SECRET
-    assert _SECRET not in repr(settings)
-    assert _SECRET not in settings.model_dump_json()
     assert parse_settings({}).webhooks.configured_secret() is None
 
 
@@ -42,8 +43,13 @@ def test_a_receiver_that_no_webhook_can_be_sent_to_is_rejected(url: str) -> None
         parse_settings({"webhooks": {"urls": [url]}})
 
 
-@pytest.mark.parametrize("secret", ["hidden", "whsec_hidden", "", 5, ["hidden"]])
-def test_an_invalid_secret_is_rejected_without_being_shown(secret: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"webhooks\.secret: ") as caught:
-        parse_settings({"webhooks": {"secret": secret}})
+@pytest.mark.parametrize("secret", [None, "hidden", "whsec_hidden", ""])
+def test_a_secret_that_is_missing_or_invalid_is_reported_without_its_value(
+    secret: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if secret is not None:
+        monkeypatch.setenv("HOOK_SECRET", secret)
+    settings = parse_settings({"webhooks": {"secret_env": "HOOK_SECRET"}})
+    with pytest.raises(NotReady, match="HOOK_SECRET holds no secret") as caught:
+        settings.webhooks.configured_secret()
     assert "hidden" not in caught.value.message

@@ -242,6 +242,8 @@ def test_the_secret_is_made_once_and_shown_by_its_route_only(client: TestClient)
         assert secret not in client.get(path).text
 
 
-def test_a_configured_secret_wins(tmp_path: Path) -> None:
-    with open_api(tmp_path, webhooks={"secret": _SECRET}) as client:
+def test_a_configured_secret_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_api(tmp_path, webhooks={"secret_env": "HOOK_SECRET"}) as client:
+        check_rejection(client.get("/api/v1/webhooks/secret"), 503, "webhook_secret_missing")
+        monkeypatch.setenv("HOOK_SECRET", _SECRET)
         assert client.get("/api/v1/webhooks/secret").json() == {"secret": _SECRET}
