@@ -48,7 +48,8 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         addresses = await self._resolve(host, port)
         allowed = [address for address in addresses if self._allow_private or is_public(ip_address(address))]
         if not allowed:
-            raise PrivateAddress(f"{host} has the private address {addresses[0]}")
+            # The message does not tell the addresses, because clients read it and the network's names are private too.
+            raise PrivateAddress(f"{host} has no public address")
         error: Exception | None = None
         for address in allowed:
             try:

@@ -55,7 +55,7 @@ class Settings(Strict):
     prompt_enhancer: PromptEnhancerSettings | None = None
     """Language model that enhances prompts on request. By default prompts are enhanced by rules, without a model."""
     webhooks: WebhookSettings = WebhookSettings()
-    """Webhooks, which tell other programs that a job has ended."""
+    """Receivers and signing secret of the webhooks that report the ends of jobs."""
     max_running_jobs: int = Field(default=1, ge=1)
     """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
     `generator.num_gpus`."""

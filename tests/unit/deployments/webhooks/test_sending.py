@@ -99,7 +99,8 @@ def test_a_name_that_resolves_to_a_private_address_is_not_reached(
 ) -> None:
     port = receiver.url.rpartition(":")[2]
     monkeypatch.setattr(socket, "getaddrinfo", _resolve_to("127.0.0.1"))
-    assert "Private addresses" in _error(_send(f"http://harmless.example:{port}/"))
+    error = _error(_send(f"http://harmless.example:{port}/"))
+    assert error == "Private addresses are not allowed: harmless.example has no public address."
     assert receiver.requests == []
 
 
