@@ -7,6 +7,8 @@ from deployments.dispatch.dispatcher import Dispatcher
 from deployments.downloader import Downloader
 from deployments.generation.generator import Generator, GeneratorConfig
 from deployments.scheduling.policy import Policy
+from deployments.webhooks.deliverer import WebhookConfig
+from serve_app.api.services import job_ends
 from serve_app.ingress import Ingress
 from serve_app.settings import GENERATOR_STARTS, Settings
 from wan22_bridge.catalogue import ModelSpec
@@ -29,6 +31,7 @@ def build_app(args: Settings) -> serve.Application:
 
     Raises:
         ConfigurationError: a model in the settings is unknown, or its folder does not hold it.
+        NotReady: the environment has no secret for webhooks, although the settings name a variable for it.
     """
     settings = args.with_absolute_paths()
     served = settings.served_models()
@@ -61,6 +64,10 @@ def build_app(args: Settings) -> serve.Application:
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
             start_timeout_seconds=settings.start_timeout_seconds,
+            job_ends=job_ends(settings),
+            webhooks=WebhookConfig(
+                allow_private=settings.webhooks.allow_private, secret=settings.webhooks.configured_secret()
+            ),
         ),
         served,
         generators,

@@ -33,6 +33,7 @@ _OWN_SERVICES = (
     "test_downloads",
     "test_ranks",
     "test_scaling",
+    "test_webhooks",
 )
 """Modules whose tests start services of their own."""
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from deployments.jobs.outbox import JobEnds
 from deployments.scheduling.policy import Policy
+from deployments.webhooks.deliverer import WebhookConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,3 +24,7 @@ class DispatcherConfig:
     """A job fails after this many attempts that ended with the death of a process."""
     start_timeout_seconds: float
     """Limit on the time until a generator begins a claimed job, including the start of a replica."""
+    job_ends: JobEnds
+    """Description and receivers of the webhooks that report the ends of jobs."""
+    webhooks: WebhookConfig
+    """Settings of the deliverer of webhooks."""

@@ -22,6 +22,7 @@ from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.scheduling.slots import Slots
 from deployments.storage.opening import open_storage
+from deployments.webhooks.deliverer import Deliverer
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import StorageFailed
 from wan22_bridge.types import ModelType
@@ -54,7 +55,7 @@ class Dispatcher:
         generators: Mapping[ModelType, DeploymentHandle[Any]],
         downloader: DeploymentHandle[Any],
     ) -> None:
-        store, storage = JobStore(store_url), open_storage(data_dir, storage_url)
+        store, storage = JobStore(store_url, job_ends=config.job_ends), open_storage(data_dir, storage_url)
         slots = Slots(config.slots, models=config.loaded_models, shared=config.shared)
         metrics = QueueMetrics()
         self._service = JobService(store, storage, served)
@@ -74,6 +75,8 @@ class Dispatcher:
             patience_seconds=config.policy.patience_seconds,
         )
         self._recorder = StatsRecorder(store)
+        self._deliverer = Deliverer(store, config.webhooks)
+        self._deliverer.start()
         self._lease_renewal = _Interval(config.lease_seconds / 5)
         self._check = _Interval(CHECK_SECONDS)
         self._tidying = _Interval(TIDY_SECONDS)
@@ -81,9 +84,11 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
     async def check_health(self) -> None:
-        """Raises RuntimeError once the loop has ended, so that Serve replaces this replica."""
+        """Raises RuntimeError once the loop or the deliverer has ended, so that Serve replaces this replica."""
         if self._loop.done():
             raise RuntimeError("The dispatcher's loop has ended.") from self._loop.exception()
+        if not self._deliverer.is_alive:
+            raise RuntimeError("The deliverer of webhooks has ended.")
 
     async def unhealthy_deployments(self) -> list[str]:
         """Returns the names of the deployments whose replicas died or failed to start, until Serve replaced them."""
@@ -97,6 +102,7 @@ class Dispatcher:
         self._relays.stop()
         await asyncio.gather(self._loop, return_exceptions=True)
         await self._relays.wait()
+        await asyncio.to_thread(self._deliverer.stop)
 
     async def _run(self) -> None:
         while not self._stopping:

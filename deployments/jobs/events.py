@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from deployments.jobs.database import Database
 from deployments.jobs.job import Event, Job
+from deployments.jobs.outbox import Outbox
 from deployments.jobs.schema import events
 
 QUEUE_CHANGED = "queue_changed"
@@ -43,9 +44,11 @@ def describe(job: Job) -> dict[str, Any]:
 class EventLog:
     """Appends events to the log and reads them."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], outbox: Outbox) -> None:
         self._database = database
         self._clock = clock
+        self.outbox = outbox
+        """Outbox of the webhooks that report the ends of jobs."""
 
     def append(self, connection: Connection, job: Job, kind: str = "updated") -> None:
         """Appends a job's present state, in the transaction that changed the job."""

@@ -76,6 +76,8 @@ class NewJob:
     """Id of the job whose video or parameters this job reuses."""
     owner: str = ""
     """Name of the job's owner. The scheduler gives all owners equal shares."""
+    webhook_url: str | None = None
+    """Receiver of a webhook at the job's end."""
 
 
 _SEGMENT_STAGES = (Stage.PREPARING_INPUTS, Stage.GENERATING, Stage.POST_PROCESSING, Stage.SAVING)
@@ -95,6 +97,8 @@ class Job:
     metadata: dict[str, str]
     source_job_id: str | None
     """Id of the job whose video or parameters this job reuses. That job may have been deleted."""
+    webhook_url: str | None
+    """Receiver of a webhook at the job's end. Responses leave it out, because it may hold a token."""
     owner: str
     queue_order: int
     """Place among the pending jobs: the job's own number, or the number whose place a user gave it."""

@@ -79,13 +79,18 @@ def to_job(row: Row[Any]) -> Job:
 
 
 def change_job(connection: Connection, events: EventLog, job_id: str, values: Mapping[str, Any]) -> Job:
-    """Writes columns of a job, appends the event that reports the change, and returns the changed job."""
+    """Writes columns of a job, appends the event that reports the change, and returns the changed job.
+
+    The end of a job also gets its webhooks into the outbox, in the same transaction.
+    """
     before = None
     if not frozenset(COUNTED_COLUMNS).isdisjoint(values):
         before = find_row(connection, job_id, lock=True)
     row = connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)).one()
     job = to_job(row)
     events.append(connection, job)
+    if "state" in values and job.state.ended:
+        events.outbox.append(connection, job)
     if before is not None:
         count_change(connection, before, row)
     return job

@@ -20,6 +20,7 @@ jobs = Table(
     Column("idempotency_key", String(255), unique=True),
     Column("request_hash", String(64), nullable=False),
     Column("source_job_id", String(64)),
+    Column("webhook_url", Text),
     Column("owner", String(128), nullable=False, server_default=""),
     Column("rank", BigInteger),  # `Job.queue_order`, set at submission
     Column("hidden", Boolean, nullable=False, server_default=false()),  # cleared from the queue's listings
@@ -104,4 +105,28 @@ settings = Table(
     metadata,
     Column("name", String(128), primary_key=True),
     Column("value", JSON, nullable=False),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),  # the header webhook-id
+    Column("job_id", String(64), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("receiver", String(300), nullable=False),  # host and port of the URL
+    Column("trusted", Boolean, nullable=False),  # from the settings, so that a private address is allowed
+    Column("type", String(32), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float(53)),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("created_at", Float(53), nullable=False),
+    Column("delivered_at", Float(53)),
+    Index("webhook_deliveries_due", "state", "next_attempt_at"),
+    Index("webhook_deliveries_by_state", "state", "number"),
+    Index("webhook_deliveries_by_job", "job_id", "number"),
+    Index("webhook_deliveries_by_age", "created_at"),
 )

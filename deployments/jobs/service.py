@@ -29,6 +29,8 @@ DELETED_RETENTION_SECONDS = 30 * 24 * 3600.0
 """Retention of the place of a deleted job, from which a listing with `after` continues."""
 UNUSED_INPUT_RETENTION_SECONDS = 24 * 3600.0
 """Retention of inputs that no job uses."""
+WEBHOOK_RETENTION_SECONDS = 30 * 24 * 3600.0
+"""Retention of webhooks that were delivered or have failed."""
 
 _REQUEST_HASH = "wan22-request-1"
 """Version of the hash by which a repeated request is recognized."""
@@ -73,6 +75,7 @@ class JobService:
         video: Source | None = None,
         priority: Priority = Priority.NORMAL,
         metadata: dict[str, str] | None = None,
+        webhook_url: str | None = None,
         idempotency_key: str | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Job:
@@ -85,6 +88,7 @@ class JobService:
             video: the input of video-to-video.
             priority: jobs of a higher priority run first.
             metadata: the client's own data, returned with the job.
+            webhook_url: receiver of a webhook at the job's end, which `check_url` has accepted.
             idempotency_key: if an earlier request had the same key and was equal, its job is returned.
             body: the fields that the client sent, without those that equal their defaults. With an idempotency key,
                 two requests are equal only if these are.
@@ -103,6 +107,7 @@ class JobService:
                 params=self._count_dropped_tokens(self._complete(resolve_params(request, self._served))),
                 priority=priority,
                 metadata=metadata or {},
+                webhook_url=webhook_url,
                 idempotency_key=idempotency_key,
                 request_hash=hash_values(_REQUEST_HASH, request, priority, metadata, body),
                 source_job_id=next((source for source in (video, image) if _is_job(source)), None),
@@ -123,7 +128,9 @@ class JobService:
         self._check_loras(params)
         return params
 
-    def remix(self, job_id: str, prompt: str, *, idempotency_key: str | None = None) -> Job:
+    def remix(
+        self, job_id: str, prompt: str, *, webhook_url: str | None = None, idempotency_key: str | None = None
+    ) -> Job:
         """Submits a job with another prompt, and the inputs, the seed and the parameters of a completed job.
 
         Raises:
@@ -141,8 +148,12 @@ class JobService:
             NewJob(
                 params=params,
                 priority=job.priority,
+                webhook_url=webhook_url,
                 idempotency_key=idempotency_key,
-                request_hash=hash_values(_REQUEST_HASH, "remix", job.id, params.prompt),
+                # Without a webhook, keys of earlier versions stay valid.
+                request_hash=hash_values(
+                    _REQUEST_HASH, "remix", job.id, params.prompt, *([webhook_url] if webhook_url else [])
+                ),
                 source_job_id=job.id,
             ),
         )
@@ -223,8 +234,9 @@ class JobService:
         self._storage.remove_outputs(job_id)
 
     def tidy(self) -> None:
-        """Removes old events, unused inputs, and the output files of deleted jobs and interrupted attempts."""
+        """Removes old events and webhooks, unused inputs, and the files of deleted jobs and interrupted attempts."""
         self._store.events.prune(older_than_seconds=EVENT_RETENTION_SECONDS)
+        self._store.deliveries.prune(older_than_seconds=WEBHOOK_RETENTION_SECONDS)
         self._store.writer.forget_deleted(older_than_seconds=DELETED_RETENTION_SECONDS)
         self._storage.remove_old_inputs(
             keep=self._store.reader.input_keys(), older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS

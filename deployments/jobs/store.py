@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 
 from deployments.jobs.database import Database
+from deployments.jobs.deliveries import Deliveries
 from deployments.jobs.events import EventLog
+from deployments.jobs.outbox import JobEnds, Outbox
 from deployments.jobs.queue import JobQueue
 from deployments.jobs.reading import JobReader
 from deployments.jobs.running import JobRunner
@@ -17,19 +19,28 @@ from deployments.jobs.writing import JobWriter
 class JobStore:
     """Opens a job database and holds the objects that read and write it."""
 
-    def __init__(self, url: str, *, migrate: bool = True, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        migrate: bool = True,
+        clock: Callable[[], float] = time.time,
+        job_ends: JobEnds | None = None,
+    ) -> None:
         """Opens the database.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://…`.
             migrate: whether to bring the schema up to date now. Without that, the first query connects.
             clock: returns the time in seconds since the epoch.
+            job_ends: description and receivers of the webhooks that report the ends of jobs. A process that ends jobs
+                needs it; without it, the ends that this store writes send no webhooks.
 
         Raises:
             ConfigurationError: the URL does not name a supported database.
         """
         self.database = Database(url, migrate=migrate)
-        self.events = EventLog(self.database, clock)
+        self.events = EventLog(self.database, clock, Outbox(clock, job_ends))
         self.reader = JobReader(self.database)
         """Queries over all jobs."""
         self.writer = JobWriter(self.database, self.events, clock)
@@ -44,3 +55,5 @@ class JobStore:
         """The use of the machine over the last days."""
         self.settings = StoredSettings(self.database)
         """Settings that change while the service runs."""
+        self.deliveries = Deliveries(self.database, clock)
+        """Webhooks to deliver, and those that were delivered or have failed."""

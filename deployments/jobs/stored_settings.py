@@ -26,6 +26,16 @@ class StoredSettings:
         with self._database.writing() as connection:
             write_setting(connection, name, value)
 
+    def get_or_put(self, name: str, value: Any) -> Any:
+        """Stores a setting unless it has a value, and returns the value that it has now, on the disk.
+
+        Processes that call this at the same time all get the same value.
+        """
+        with self._database.writing() as connection:
+            row = insert_or_update(connection.dialect.name, settings).values(name=name, value=value)
+            connection.execute(row.on_conflict_do_nothing(index_elements=["name"]))
+            return read_setting(connection, name)
+
 
 def read_setting(connection: Connection, name: str, default: Any = None) -> Any:
     """Reads a setting inside an open transaction."""

@@ -76,6 +76,7 @@ class JobWriter:
             "request_hash": new.request_hash,
             "source_job_id": new.source_job_id,
             "owner": new.owner,
+            "webhook_url": new.webhook_url,
             "attempt": 0,
             "fencing_token": 0,
             "cancel_requested": False,

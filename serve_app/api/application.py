@@ -30,6 +30,7 @@ from serve_app.api.native import (
     queue,
     system,
     uploads,
+    webhooks,
 )
 from serve_app.api.openai import remakes, videos, waiting
 from serve_app.api.services import Services
@@ -78,8 +79,20 @@ def make_api(services: Services) -> FastAPI:
     )
     _add_manners(app, services.settings)
     add_error_handlers(app)
-    native = (generation, generation_mode, optimization, system, uploads, queue, outputs, models, loras, prompts)
-    for module in (*native, videos, remakes, waiting, events, sockets, operations):
+    native = (
+        generation,
+        generation_mode,
+        optimization,
+        system,
+        uploads,
+        queue,
+        outputs,
+        models,
+        loras,
+        prompts,
+        webhooks,
+    )
+    for module in (*native, webhooks, videos, remakes, waiting, events, sockets, operations):
         app.include_router(module.router)
 
     agents.mount(app)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends
@@ -12,12 +13,14 @@ from starlette.requests import HTTPConnection
 from deployments.fitting import Fitting
 from deployments.jobs.lora_library import LoraLibrary
 from deployments.jobs.optimization_defaults import OptimizationDefaults
+from deployments.jobs.outbox import JobEnds
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
+from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.models.prompt_tokens import PromptTokens
@@ -28,6 +31,11 @@ _SHORT = 100
 """Number of jobs up to which a read of a local file is short: some milliseconds."""
 _PATIENCE_SECONDS = 10.0
 """Time for which an operation on a bucket is retried while a client waits."""
+
+
+def job_ends(settings: Settings) -> JobEnds:
+    """Returns the description and the receivers of the webhooks, for each process that ends jobs."""
+    return JobEnds(describe=partial(describe_job, root_path=settings.root_path), urls=tuple(settings.webhooks.urls))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +66,7 @@ class Services:
             downloader: a handle of the downloader.
         """
         assert settings.database_url is not None
-        store = JobStore(settings.database_url)
+        store = JobStore(settings.database_url, job_ends=job_ends(settings))
         storage = open_storage(settings.data_dir, settings.storage_url, patience_seconds=_PATIENCE_SECONDS)
         served = settings.served_models()
         replicas = ReplicaRegistry(store.database)

@@ -145,6 +145,28 @@ class Client:
         with self._service.explained():
             return str(self._service.call("DELETE", f"/api/v1/lora/{quote(name, safe='')}")["message"])
 
+    def webhooks(self, *, limit: int, status: str | None, task_id: str | None) -> list[dict[str, Any]]:
+        """Reads the newest webhooks, newest first."""
+        given = {"limit": limit, "status": status, "task_id": task_id}
+        query = {name: value for name, value in given.items() if value is not None}
+        with self._service.explained():
+            return list(self._service.call("GET", "/api/v1/webhooks", params=query)["webhooks"])
+
+    def webhook(self, webhook_id: str) -> dict[str, Any]:
+        """Reads one webhook with its payload."""
+        with self._service.explained():
+            return self._service.call("GET", f"/api/v1/webhooks/{quote(webhook_id, safe='')}")
+
+    def replay_webhook(self, webhook_id: str) -> dict[str, Any]:
+        """Makes the service deliver a webhook again, and returns the webhook."""
+        with self._service.explained():
+            return self._service.call("POST", f"/api/v1/webhooks/{quote(webhook_id, safe='')}/replay")
+
+    def webhook_secret(self) -> str:
+        """Reads the secret that signs the webhooks."""
+        with self._service.explained():
+            return str(self._service.call("GET", "/api/v1/webhooks/secret")["secret"])
+
     def models(self) -> list[dict[str, Any]]:
         """Reads the served models."""
         with self._service.explained():

@@ -114,6 +114,10 @@ def generate(
             help="A part of a long video, generated from the last frame of the part before it; repeatable, 2 to 16.",
         ),
     ] = None,
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Receiver of a signed POST request when the job ends; see `wan22 webhooks`."),
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:

@@ -5,14 +5,16 @@ from typing import Any
 
 from serve_app.running.config import find_address
 from serve_app.settings import Settings
-from wan22_bridge.errors import ConfigurationError, StorageFailed
+from wan22_bridge.errors import ConfigurationError, NotReady, StorageFailed
 
 _BUCKET_SECONDS = 5
 """Maximum time for the bucket to answer."""
 
 
 def check_machine(config: dict[str, Any], settings: Settings) -> None:
-    """Checks that the port is free, the data folder and the bucket can be written to, and the database answers.
+    """Checks that the port is free, the folder and the bucket can be written to, and the database answers.
+
+    A secret of webhooks that the settings expect in the environment must be there.
 
     Raises:
         ConfigurationError: a check failed; the message names the key in the config.
@@ -21,6 +23,7 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
     _check_data_folder(settings)
     _check_bucket(settings)
     _check_database(settings)
+    _check_webhook_secret(settings)
 
 
 def _check_port(host: str, port: int) -> None:
@@ -68,3 +71,10 @@ def _check_database(settings: Settings) -> None:
     except (SQLAlchemyError, OSError) as exc:
         reason = str(exc).partition("\n")[0]
         raise ConfigurationError(f"database_url: cannot open the database: {reason}", param="database_url") from exc
+
+
+def _check_webhook_secret(settings: Settings) -> None:
+    try:
+        settings.webhooks.configured_secret()
+    except NotReady as exc:
+        raise ConfigurationError(f"webhooks.secret_env: {exc.message}", param="webhooks.secret_env") from exc

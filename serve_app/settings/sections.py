@@ -1,10 +1,14 @@
-"""Sections of the settings: the entries of `models:`, `generator:`, `scheduling:` and `prompt_enhancer:`."""
+"""Sections of the settings: entries of `models:`, `generator:`, `scheduling:`, `prompt_enhancer:` and `webhooks:`."""
 
+import os
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from deployments.webhooks.addresses import check_url
+from deployments.webhooks.signing import is_secret
+from wan22_bridge.errors import InvalidRequest, NotReady
 from wan22_bridge.plans import PlanConstraints, Quantization
 
 
@@ -129,3 +133,47 @@ class SchedulingSettings(Strict):
     patience_seconds: float = Field(default=300, ge=0)
     """Maximum time by which a job whose model is loaded may be younger than a job that it overtakes, whose model is not
     loaded. The maximum is at least the time that six such jobs take."""
+
+
+class WebhookSettings(Strict):
+    """Webhooks, which tell other programs that a job has ended."""
+
+    urls: list[str] = Field(default=[], max_length=16)
+    """Receivers of a webhook at the end of each job. They may have private addresses. A request names a receiver of its
+    own with `webhook_url`."""
+    allow_private: bool = False
+    """Whether the `webhook_url` of a request may have a private address. Then everyone who can submit a job can send
+    POST requests into the service's own network."""
+    secret_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds the secret that signs the webhooks: `whsec_` and 24 to 64 bytes in
+    base64. The ingress and the dispatcher read it. By default the service creates a secret, which `wan22 webhooks
+    secret` prints."""
+
+    @field_validator("urls")
+    @classmethod
+    def _check_urls(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            try:
+                check_url(url, allow_private=True)
+            except InvalidRequest as exc:
+                raise ValueError(exc.message.replace("webhook_url", "the URL", 1)) from None
+        return urls
+
+    def configured_secret(self) -> str | None:
+        """Returns the secret in the environment, or None if the service is to create one.
+
+        Raises:
+            NotReady: the environment variable is not set, or holds no secret.
+        """
+        if self.secret_env is None:
+            return None
+        secret = os.environ.get(self.secret_env, "")
+        if not is_secret(secret):
+            raise NotReady(
+                f"The environment variable {self.secret_env} holds no secret: expected whsec_ and 24 to 64 bytes in "
+                "base64.",
+                code="webhook_secret_missing",
+                suggestions=["Set it for all of Ray's processes, or remove webhooks.secret_env."],
+                can_retry=False,
+            )
+        return secret

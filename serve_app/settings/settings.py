@@ -15,6 +15,7 @@ from serve_app.settings.sections import (
     PromptEnhancerSettings,
     SchedulingSettings,
     Strict,
+    WebhookSettings,
     to_entry,
 )
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
@@ -53,6 +54,8 @@ class Settings(Strict):
     """Limits on overtaking in the job queue."""
     prompt_enhancer: PromptEnhancerSettings | None = None
     """Language model that enhances prompts on request. By default prompts are enhanced by rules, without a model."""
+    webhooks: WebhookSettings = WebhookSettings()
+    """Receivers and signing secret of the webhooks that report the ends of jobs."""
     max_running_jobs: int = Field(default=1, ge=1)
     """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
     `generator.num_gpus`."""

@@ -142,9 +142,13 @@ def test_running_and_cancelled_jobs_are_rejected_as_inputs(service: Service) -> 
         ({"prompt": " "}, "prompt_empty", "prompt"),
         ({"prompt": "x" * 2001}, "prompt_too_long", "prompt"),
         ({"prompt": "x", "seed": 3}, "unknown_field", "seed"),
+        ({"prompt": "x", "webhook_url": 5}, "invalid_value", "webhook_url"),
+        ({"prompt": "x", "webhook_url": "http://10.0.0.1"}, "webhook_url_invalid", "webhook_url"),
     ],
 )
-def test_a_remix_accepts_only_a_prompt(body: dict[str, Any], code: str, param: str, service: Service) -> None:
+def test_a_remix_accepts_only_a_prompt_and_a_receiver(
+    body: dict[str, Any], code: str, param: str, service: Service
+) -> None:
     task = service.finished()
     with service.client() as client:
         answer = client.post(f"/v1/videos/{task['id']}/remix", json=body)

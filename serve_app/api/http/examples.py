@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _JOB = "video_4f0c2a9b7d1e6358c0a1b2d3"
+_WEBHOOK = "msg_5a1b0c9d8e7f6a5b4c3d2e1f"
 _ABSENT = object()
 
 PARAMETERS: dict[str, tuple[str, Any]] = {
@@ -22,6 +23,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "task_id": ("Id of a job.", _JOB),
     "timeout_seconds": ("Time limit in seconds.", 1200),
     "variant": ("The file to return.", "video"),
+    "webhook_id": ("Id of a webhook, which its receiver gets as `webhook-id`.", _WEBHOOK),
     "video_id": ("Id of a video and of its job.", _JOB),
 }
 """Description and example of the parameters of all routes, by name. Optional ones that name a resource of the server

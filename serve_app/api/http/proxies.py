@@ -1,7 +1,8 @@
 """Addresses behind a reverse proxy: the client's host, scheme and address, and the prefix of every path."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from ipaddress import ip_address, ip_network
 
@@ -21,6 +22,16 @@ def prefixed(path: str) -> str:
         path: a path of this API, such as `/docs`.
     """
     return _prefix.get() + path
+
+
+@contextmanager
+def under_prefix(prefix: str) -> Iterator[None]:
+    """Makes `prefixed` add a prefix within the context, where no request tells it."""
+    token = _prefix.set(prefix)
+    try:
+        yield
+    finally:
+        _prefix.reset(token)
 
 
 class ReverseProxies:

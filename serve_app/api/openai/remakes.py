@@ -5,14 +5,14 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
-from serve_app.api.fields.texts import prune
+from serve_app.api.fields.texts import is_nothing, prune
 from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.openai.bodies import describe_fields, submit_openai_body
 from serve_app.api.openai.videos import describe_job
 from serve_app.api.schemas.openai import Remix, Video
 from serve_app.api.services import Services, Serving
-from serve_app.api.submission import IdempotencyKey, describe_body
+from serve_app.api.submission import IdempotencyKey, check_receiver, describe_body
 from wan22_bridge.errors import InvalidRequest, NotFound
 from wan22_bridge.media.videos import require_video
 
@@ -114,5 +114,11 @@ async def remix_video(
         remix = Remix.model_validate(prune(body.fields) | body.files)
     except ValidationError as exc:
         raise invalid_fields(exc) from exc
-    job = await run_in_threadpool(serving.jobs.remix, video_id, remix.prompt, idempotency_key=idempotency_key or None)
+    job = await run_in_threadpool(
+        serving.jobs.remix,
+        video_id,
+        remix.prompt,
+        webhook_url=check_receiver(serving, None if is_nothing(remix.webhook_url) else remix.webhook_url),
+        idempotency_key=idempotency_key or None,
+    )
     return describe_job(job, response)

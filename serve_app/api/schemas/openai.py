@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.job import Job, JobState
 from serve_app.api.schemas.links import dropped_tokens
-from serve_app.api.schemas.texts import Prompt
+from serve_app.api.schemas.texts import WEBHOOK_URL, Prompt
 from wan22_bridge.catalogue import ImageInput, ModelSpec
 
 _STATUS = {
@@ -214,3 +214,5 @@ class Remix(BaseModel):
 
     prompt: Prompt
     """Text that describes the video, 1 to 2000 characters."""
+    webhook_url: str | None = WEBHOOK_URL
+    """Receiver of a signed POST request at the end of the job, as for a new video."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from deployments.jobs.job import Job, Priority
 from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_options
-from serve_app.api.schemas.texts import STORABLE, Prompt
+from serve_app.api.schemas.texts import STORABLE, WEBHOOK_URL, Prompt
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.options import MAX_SEED
 from wan22_bridge.requests import AUTO, GenerationRequest, RequestedSegment
@@ -114,6 +114,9 @@ class SubmitRequest(BaseModel):
         Annotated[str, StringConstraints(max_length=512, pattern=STORABLE)],
     ] = Field(default={}, max_length=16, json_schema_extra={"propertyNames": {"maxLength": 64, "pattern": STORABLE}})
     """The client's own key-value pairs, returned with the job."""
+    webhook_url: str | None = WEBHOOK_URL
+    """Receiver of a signed POST request when the job is completed, failed or cancelled: an http or https URL with a
+    public address. Responses leave it out. See the guide on webhooks."""
 
     @model_validator(mode="before")
     @classmethod

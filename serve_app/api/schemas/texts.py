@@ -1,9 +1,10 @@
 """Types of texts in bodies, whose limits the OpenAPI document states."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from deployments.webhooks.addresses import MAX_URL_CHARACTERS
 from wan22_bridge.requests.prompts import MAX_TEXT_CHARACTERS
 
 Prompt = Annotated[
@@ -20,3 +21,13 @@ Prompt = Annotated[
 
 STORABLE = r"^[^\u0000]*$"
 """Pattern of the texts that a database can store: PostgreSQL rejects NUL."""
+WEBHOOK_URL: Any = Field(
+    default=None,
+    json_schema_extra={
+        "anyOf": [
+            {"type": "string", "pattern": "^https?://", "maxLength": MAX_URL_CHARACTERS},
+            {"type": "null"},
+        ]
+    },
+)
+"""Default and limits of a receiver's URL. `check_url` checks it, with errors that say more than pydantic's."""

@@ -14,13 +14,16 @@ from deployments.dispatch.claiming import JobClaimer, MockClaimer
 from deployments.dispatch.config import DispatcherConfig
 from deployments.dispatch.ending import ClaimEnding
 from deployments.dispatch.relays import Relays
+from deployments.jobs.events import describe
 from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.job import Job, JobState
+from deployments.jobs.outbox import JobEnds
 from deployments.jobs.store import JobStore
 from deployments.messages import Failed
 from deployments.scheduling.policy import Policy
 from deployments.scheduling.slots import Slots
 from deployments.storage.folder import FolderStorage
+from deployments.webhooks.deliverer import WebhookConfig
 from tests.jobs import make_job, make_params
 from wan22_bridge.errors import GenerationFailed, ModelMissing, OutOfMemory, Wan22Error
 from wan22_bridge.media.writer import read_video_info
@@ -33,6 +36,8 @@ _CONFIG = DispatcherConfig(
     lease_seconds=30,
     max_attempts=3,
     start_timeout_seconds=60,
+    job_ends=JobEnds(describe=describe),
+    webhooks=WebhookConfig(),
 )
 MISSING = ModelMissing("tiny-t2v is missing.")
 

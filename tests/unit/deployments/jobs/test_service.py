@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from deployments.jobs.events import describe
 from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobNotRetryable, JobState
-from deployments.jobs.service import UNUSED_INPUT_RETENTION_SECONDS, JobService
+from deployments.jobs.outbox import JobEnds
+from deployments.jobs.service import UNUSED_INPUT_RETENTION_SECONDS, WEBHOOK_RETENTION_SECONDS, JobService
 from deployments.jobs.store import JobStore
 from deployments.storage.folder import FolderStorage
 from deployments.storage.keys import output_key
 from deployments.storage.protocol import Storage
+from tests.jobs import make_job
+from tests.unit.conftest import Clock
 from tests.videos import mp4, ramp
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import Conflict, InvalidRequest, NotFound
@@ -272,3 +276,18 @@ def test_a_pending_job_cannot_be_retried(service: JobService) -> None:
     job = service.submit(_REQUEST, image=_png("red"))
     with pytest.raises(JobNotRetryable):
         service.retry(job.id)
+
+
+def test_tidying_removes_old_webhooks(service: JobService, store: JobStore, clock: Clock, database_url: str) -> None:
+    ends = JobEnds(describe=describe, urls=("http://10.0.0.1/",))
+    reporting = JobStore(database_url, clock=clock, job_ends=ends)
+    reporting.writer.request_cancel(reporting.writer.submit(make_job()).id)
+    reporting.database.close()
+    [claimed] = store.deliveries.claim(limit=1, busy={}, limit_per_receiver=1)
+    store.deliveries.record_success(claimed, 200)
+    clock.now += WEBHOOK_RETENTION_SECONDS
+    service.tidy()
+    assert len(store.deliveries.page()) == 1
+    clock.now += 1
+    service.tidy()
+    assert store.deliveries.page() == []

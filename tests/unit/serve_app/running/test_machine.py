@@ -15,7 +15,7 @@ from tests.service import ROOT
 from wan22_bridge.errors import ConfigurationError
 
 
-def _load(folder: Path, *, port: int = 0, data_dir: Path | None = None, **args: str) -> tuple[dict[str, Any], Settings]:
+def _load(folder: Path, *, port: int = 0, data_dir: Path | None = None, **args: Any) -> tuple[dict[str, Any], Settings]:
     """Loads the project's config with changed `args:`."""
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     config["applications"][0]["args"] |= args
@@ -52,3 +52,9 @@ def test_a_missing_bucket_is_named_with_a_suggestion(tmp_path: Path) -> None:
 def test_a_database_that_does_not_answer_is_named(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="database_url"):
         check_machine(*_load(tmp_path, database_url=url))
+
+
+def test_a_missing_secret_of_webhooks_is_named(tmp_path: Path) -> None:
+    loaded = _load(tmp_path, webhooks={"secret_env": "WAN22_NO_SUCH_VARIABLE"})
+    with pytest.raises(ConfigurationError, match=r"webhooks\.secret_env: .* WAN22_NO_SUCH_VARIABLE holds no secret"):
+        check_machine(*loaded)

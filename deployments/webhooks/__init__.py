@@ -1,0 +1,1 @@
+"""Delivery of webhooks by the Standard Webhooks specification (https://www.standardwebhooks.com)."""

@@ -1,0 +1,101 @@
+"""URLs of webhook receivers, and the addresses that a receiver may have."""
+
+import re
+import socket
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+import httpx
+
+from wan22_bridge.errors import InvalidRequest
+
+MAX_URL_CHARACTERS = 2048
+_MAX_HOST_CHARACTERS = 253
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""IPv6 addresses through which a gateway reaches IPv4 addresses, which are their last 32 bits (RFC 6052)."""
+
+Address = IPv4Address | IPv6Address
+
+
+def check_url(url: str, *, allow_private: bool) -> None:
+    """Checks the URL of a receiver before it is stored. No name is resolved, so a name may still be private.
+
+    Args:
+        url: the URL.
+        allow_private: whether the receiver may have an address that is not public.
+
+    Raises:
+        InvalidRequest: webhooks can't be sent to this URL.
+    """
+    if len(url) > MAX_URL_CHARACTERS:
+        raise _invalid(f"webhook_url has {len(url)} characters: expected at most {MAX_URL_CHARACTERS}.")
+    try:
+        parsed = httpx.URL(url)
+        host = parsed.raw_host.decode("ascii")
+    except (httpx.InvalidURL, ValueError):  # the latter for names that IDNA does not allow
+        raise _invalid(f"webhook_url is {mask_url(url)[:80]!r}: expected a URL.") from None
+    if parsed.scheme not in ("http", "https"):
+        raise _invalid(f"webhook_url has the scheme {parsed.scheme[:20]!r}: expected https or http.")
+    if parsed.userinfo:
+        raise _invalid(
+            "webhook_url has a user name or a password: expected none.",
+            "Verify the signature of each webhook instead.",
+        )
+    literal = _literal_address(host)
+    if literal is None and (len(host) > _MAX_HOST_CHARACTERS or _HOST.fullmatch(host) is None):
+        raise _invalid(f"webhook_url has the host {host[:80]!r}: expected a name or an IP address.")
+    if parsed.port is not None and not 1 <= parsed.port <= 65535:
+        raise _invalid(f"webhook_url has the port {parsed.port}: expected 1 to 65535.")
+    if not allow_private and _is_private(host, literal):
+        raise _invalid(
+            f"webhook_url has the private address {host[:80]!r}: expected a public one.",
+            "If the operator trusts all clients, the setting webhooks.allow_private allows private addresses.",
+        )
+
+
+def mask_url(url: str) -> str:
+    """Returns a URL for people, without the query and the fragment, which may hold a token."""
+    visible, mark, _ = url.partition("#")[0].partition("?")
+    return f"{visible}?***" if mark else visible
+
+
+def is_public(address: Address) -> bool:
+    """Returns whether an address belongs to a host on the public internet.
+
+    An IPv6 address that stands for an IPv4 address is as public as that one.
+    """
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address.is_site_local:
+            return False
+    return address.is_global and not (address.is_multicast or address.is_reserved)
+
+
+def _literal_address(host: str) -> Address | None:
+    """Returns the address that a host is, in each notation that the system's resolver accepts; None for a name."""
+    if "%" in host:  # the interface of a link-local address, which has a meaning on one machine only
+        return None
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host.removesuffix(".")))  # also 127.1, 0x7f000001 and 2130706433
+    except OSError:
+        return None
+
+
+def _is_private(host: str, literal: Address | None) -> bool:
+    if literal is not None:
+        return not is_public(literal)
+    return host.lower().rstrip(".").rpartition(".")[2] == "localhost"
+
+
+def _invalid(
+    message: str, suggestion: str = "Send the URL of a receiver, such as https://example.com/hook."
+) -> Exception:
+    return InvalidRequest(message, code="webhook_url_invalid", param="webhook_url", suggestions=[suggestion])

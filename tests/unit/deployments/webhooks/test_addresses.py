@@ -1,0 +1,127 @@
+"""Receivers that could reach into the service's own network are rejected."""
+
+from ipaddress import ip_address
+
+import pytest
+
+from deployments.webhooks.addresses import check_url, is_public, mask_url
+from wan22_bridge.errors import InvalidRequest
+
+PRIVATE_HOSTS = [
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.0.0.1",
+    "017700000001",
+    "0",
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.0.1",
+    "100.64.0.1",
+    "169.254.169.254",
+    "224.0.0.1",
+    "255.255.255.255",
+    "[::1]",
+    "[::]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:a00:1]",
+    "[::127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[2002:7f00:1::]",
+    "[fe80::1]",
+    "[fec0::1]",
+    "[fd00::1]",
+    "[ff02::1]",
+    "localhost",
+    "LOCALHOST.",
+    "db.localhost",
+]
+
+
+def _reject(url: str, *, allow_private: bool = False) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        check_url(url, allow_private=allow_private)
+    assert (caught.value.code, caught.value.param) == ("webhook_url_invalid", "webhook_url")
+    assert len(caught.value.message) < 300
+    return caught.value
+
+
+@pytest.mark.parametrize("host", PRIVATE_HOSTS)
+def test_a_private_address_is_rejected_in_each_notation(host: str) -> None:
+    error = _reject(f"http://{host}:8080/hook")
+    assert "private address" in error.message
+    assert "webhooks.allow_private" in error.suggestions[0]
+    check_url(f"http://{host}:8080/hook", allow_private=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com",
+        "http://example.com:8080/hook?token=x#y",
+        "https://8.8.8.8/",
+        "https://134744072/",
+        "https://[2606:4700::1111]/",
+        "https://[::ffff:8.8.8.8]/",
+        "https://[64:ff9b::808:808]/",
+        "https://bücher.example/ü",
+        "https://a_b.example./",
+        "HTTPS://EXAMPLE.COM/",
+    ],
+)
+def test_a_public_receiver_is_accepted(url: str) -> None:
+    check_url(url, allow_private=False)
+
+
+@pytest.mark.parametrize("allow_private", [False, True])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.com/hook",
+        "//example.com/hook",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "gopher://127.0.0.1:6379/_",
+        "http:///hook",
+        "http://",
+        "http://user@example.com/",
+        "http://user:secret@example.com/",
+        "http://:@example.com/",
+        "http://exam ple.com/",
+        "http://example.com\\@127.0.0.1/",
+        "http://%31%32%37.0.0.1/",
+        "http://0177.0.0.1/",
+        "http://①②⑦.⓪.⓪.①/",
+        "http://xn--/",
+        "http://..",
+        "http://-/",
+        "http://[fe80::1%25eth0]/",
+        "http://[::1",
+        "http://example.com:0/",
+        "http://example.com:65536/",
+        "http://example.com:x/",
+        "http://example.com/\r\nX-Evil: 1",
+        "http://example.com/\x00",
+        f"http://{'a' * 254}.com/",
+        f"http://example.com/{'a' * 2048}",
+        "x" * 5_000_000,
+    ],
+)
+def test_a_url_that_no_webhook_can_be_sent_to_is_rejected(url: str, allow_private: bool) -> None:
+    assert "secret" not in _reject(url, allow_private=allow_private).message
+
+
+def test_each_kind_of_special_address_is_private() -> None:
+    for text in ("192.0.2.1", "198.18.0.1", "240.0.0.1", "2001:db8::1", "2001:0:7f00:1::", "64:ff9b:1::1"):
+        assert not is_public(ip_address(text)), text
+    for text in ("1.1.1.1", "2606:4700::1111", "2002:808:808::"):
+        assert is_public(ip_address(text)), text
+
+
+def test_a_masked_url_shows_neither_query_nor_fragment() -> None:
+    assert mask_url("https://example.com/a?token=x&y=?z#f") == "https://example.com/a?***"
+    assert mask_url("https://example.com/a#f?x") == "https://example.com/a"
+    assert mask_url("https://example.com/a") == "https://example.com/a"

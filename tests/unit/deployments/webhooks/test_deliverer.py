@@ -1,0 +1,224 @@
+"""The deliverer with a real database and real receivers."""
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from deployments.jobs.deliveries import LEASE_SECONDS, Delivery, DeliveryState
+from deployments.jobs.events import describe
+from deployments.jobs.outbox import JobEnds
+from deployments.jobs.store import JobStore
+from deployments.webhooks.deliverer import Deliverer, WebhookConfig
+from deployments.webhooks.signing import read_secret
+from tests.jobs import make_job
+from tests.receiver import Receiver, receiving
+from tests.service import free_port, wait_until
+from tests.unit.conftest import Clock
+
+
+@pytest.fixture
+def store(database_url: str, clock: Clock) -> Iterator[JobStore]:
+    """A store whose jobs' ends are reported to receivers of their own."""
+    opened = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe))
+    yield opened
+    opened.database.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as running:
+        yield running
+
+
+@contextmanager
+def _delivering(store: JobStore, *, allow_private: bool = True) -> Iterator[Deliverer]:
+    deliverer = Deliverer(store, WebhookConfig(allow_private=allow_private))
+    deliverer.start()
+    try:
+        yield deliverer
+        assert deliverer.is_alive
+    finally:
+        deliverer.stop()
+    assert not deliverer.is_alive
+
+
+def _end_job(store: JobStore, url: str) -> str:
+    """Ends a job and returns the id of its webhook."""
+    store.writer.request_cancel(store.writer.submit(make_job(webhook_url=url)).id)
+    return store.deliveries.page(limit=1)[0].id
+
+
+def _wait(store: JobStore, delivery_id: str, *, attempts: int = 1) -> Delivery:
+    """Waits until the result of an attempt is recorded."""
+
+    def look() -> Delivery | None:
+        found = store.deliveries.get(delivery_id)
+        recorded = found.last_status is not None or found.last_error is not None
+        return found if recorded and found.attempts >= attempts else None
+
+    found: Delivery = wait_until(look, seconds=30, every=0.02)
+    return found
+
+
+def test_the_end_of_a_job_arrives_with_a_signature(store: JobStore, receiver: Receiver) -> None:
+    with _delivering(store):
+        delivery_id = _end_job(store, receiver.url)
+        request = receiver.wait()
+        assert _wait(store, delivery_id).state is DeliveryState.DELIVERED
+    payload = request.verify(read_secret(store.settings, None))
+    assert (payload["type"], payload["data"]["state"]) == ("video.cancelled", "cancelled")
+    assert request.headers["webhook-id"] == delivery_id
+    assert len(receiver.requests) == 1
+
+
+def test_a_failing_receiver_is_tried_again_until_it_accepts(store: JobStore, clock: Clock, receiver: Receiver) -> None:
+    receiver.status = 503
+    with _delivering(store):
+        delivery_id = _end_job(store, receiver.url)
+        failed = _wait(store, delivery_id)
+        assert (failed.state, failed.last_status) == (DeliveryState.PENDING, 503)
+        assert failed.next_attempt_at is not None
+        assert 5 <= failed.next_attempt_at - clock.now <= 6
+        receiver.status = 200
+        clock.now += 6
+        assert wait_until(lambda: store.deliveries.get(delivery_id).state is DeliveryState.DELIVERED, seconds=20)
+    first, second = receiver.requests
+    assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
+    second.verify(read_secret(store.settings, None))
+
+
+def test_a_receiver_that_never_accepts_is_given_up(store: JobStore, clock: Clock, receiver: Receiver) -> None:
+    receiver.status = 500
+    with _delivering(store):
+        delivery_id = _end_job(store, receiver.url)
+        for number in range(1, 11):
+            failed = wait_until(partial(_look, store, clock, delivery_id, number), seconds=30, every=0.02)
+            clock.now += 2 * 24 * 3600
+    assert (failed.state, failed.attempts, failed.next_attempt_at) == (DeliveryState.FAILED, 10, None)
+    assert len(receiver.requests) == 10
+
+
+def _look(store: JobStore, clock: Clock, delivery_id: str, number: int) -> Delivery | None:
+    """Returns the delivery once the result of this attempt is recorded."""
+    found = store.deliveries.get(delivery_id)
+    ended = found.state is not DeliveryState.PENDING
+    waits = found.next_attempt_at not in (None, clock.now, clock.now + LEASE_SECONDS)
+    return found if found.attempts == number and (ended or waits) else None
+
+
+def test_a_receiver_that_is_gone_is_not_tried_again(store: JobStore, receiver: Receiver) -> None:
+    receiver.status = 410
+    with _delivering(store):
+        failed = _wait(store, _end_job(store, receiver.url))
+    assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 1, 410)
+
+
+def test_a_receiver_can_ask_for_more_time(store: JobStore, clock: Clock, receiver: Receiver) -> None:
+    receiver.status, receiver.headers = 429, {"Retry-After": "1234"}
+    with _delivering(store):
+        failed = _wait(store, _end_job(store, receiver.url))
+    assert failed.next_attempt_at == clock.now + 1234
+
+
+def test_slow_dead_and_private_receivers_do_not_delay_another(
+    store: JobStore, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiving() as slow, receiving() as slower, _delivering(store):
+        for other in (slow, slower):
+            other.answering.clear()
+            for _ in range(20):
+                _end_job(store, f"{other.url}/?token=hidden")
+        dead = [_end_job(store, f"http://127.0.0.1:{free_port()}/?token=hidden") for _ in range(3)]
+        begun = time.monotonic()
+        with caplog.at_level(logging.INFO, "ray.serve"):
+            delivered = _wait(store, _end_job(store, receiver.url))
+            assert time.monotonic() - begun < 8, "shorter than the time limit of the slow ones"
+            assert delivered.state is DeliveryState.DELIVERED
+            for delivery_id in dead:
+                assert "can't be reached" in str(_wait(store, delivery_id).last_error)
+        assert len(slow.requests) == len(slower.requests) == 2
+    assert "webhook_failed" in {getattr(record, "action", None) for record in caplog.records}
+    assert "hidden" not in caplog.text
+    assert read_secret(store.settings, None) not in caplog.text
+
+
+def test_private_receivers_of_requests_are_not_reached(store: JobStore, receiver: Receiver) -> None:
+    with _delivering(store, allow_private=False):
+        failed = _wait(store, _end_job(store, receiver.url))
+    assert "Private addresses are not allowed" in str(failed.last_error)
+    assert receiver.requests == []
+
+
+def test_a_webhook_of_the_settings_may_go_to_a_private_receiver(
+    database_url: str, clock: Clock, receiver: Receiver
+) -> None:
+    store = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe, urls=(receiver.url,)))
+    store.writer.request_cancel(store.writer.submit(make_job()).id)
+    with _delivering(store, allow_private=False):
+        receiver.wait()
+        assert _wait(store, store.deliveries.page()[0].id).state is DeliveryState.DELIVERED
+    store.database.close()
+
+
+def test_two_deliverers_share_the_work(store: JobStore, receiver: Receiver) -> None:
+    ids = [_end_job(store, receiver.url) for _ in range(30)]
+    with _delivering(store), _delivering(store):
+        for delivery_id in ids:
+            _wait(store, delivery_id)
+    assert sorted(request.headers["webhook-id"] for request in receiver.requests) == sorted(ids)
+
+
+def test_a_replayed_webhook_arrives_again_with_its_id(store: JobStore, receiver: Receiver) -> None:
+    with _delivering(store):
+        delivery_id = _end_job(store, receiver.url)
+        first = receiver.wait()
+        _wait(store, delivery_id)
+        store.deliveries.replay(delivery_id)
+        second = receiver.wait()
+        _wait(store, delivery_id)
+    assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
+
+
+def test_a_stop_waits_for_no_receiver(store: JobStore, receiver: Receiver) -> None:
+    receiver.answering.clear()
+    with _delivering(store):
+        delivery_id = _end_job(store, receiver.url)
+        receiver.wait()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 3
+    assert store.deliveries.get(delivery_id).state is DeliveryState.PENDING
+
+
+def _deliver_in_this_process(database_url: str, now: float) -> None:
+    store = JobStore(database_url, clock=lambda: now)
+    deliverer = Deliverer(store, WebhookConfig(allow_private=True))
+    deliverer.start()
+    while deliverer.is_alive:
+        time.sleep(0.1)
+
+
+def test_a_webhook_is_delivered_again_after_a_kill_in_the_middle(
+    store: JobStore, database_url: str, clock: Clock, receiver: Receiver
+) -> None:
+    receiver.answering.clear()
+    delivery_id = _end_job(store, receiver.url)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_deliver_in_this_process, args=(database_url, clock.now)
+    )
+    process.start()
+    first = receiver.wait(60)
+    process.kill()
+    process.join()
+    receiver.answering.set()
+    with _delivering(store):
+        assert store.deliveries.get(delivery_id).state is DeliveryState.PENDING
+        clock.now += LEASE_SECONDS
+        second = receiver.wait()
+        delivered = _wait(store, delivery_id)
+    assert (delivered.state, delivered.attempts) == (DeliveryState.DELIVERED, 2)
+    assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
