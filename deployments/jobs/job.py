@@ -60,6 +60,8 @@ def scheduled_model(params: GenerationParams) -> str:
 
 JOB_ID_PREFIX = "video_"
 """The beginning of every job id, which distinguishes it from an upload id."""
+BATCH_ID_PREFIX = "batch_"
+"""The beginning of every batch id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +93,8 @@ class Job:
     metadata: dict[str, str]
     source_job_id: str | None
     """Id of the job whose video or parameters this job reuses. That job may have been deleted."""
+    batch_id: str | None
+    """Id that the jobs of one request share; None if the request made one job."""
     owner: str
     queue_order: int
     """Place among the pending jobs: the job's own number, or the number whose place a user gave it."""
@@ -131,6 +135,18 @@ class JobNotFound(NotFound):
     """There is no such job."""
 
     default_code = "job_not_found"
+
+
+class BatchNotFound(NotFound):
+    """There is no such batch."""
+
+    default_code = "batch_not_found"
+
+
+class BatchEnded(Conflict):
+    """All jobs of the batch have already ended."""
+
+    default_code = "batch_ended"
 
 
 class JobEnded(Conflict):
