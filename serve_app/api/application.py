@@ -19,7 +19,7 @@ from serve_app.api.http.proxies import ReverseProxies, prefixed
 from serve_app.api.live import events, sockets
 from serve_app.api.live.feed import Feed
 from serve_app.api.live.reports import Reports
-from serve_app.api.native import generation, generation_mode, loras, models, outputs, prompts, queue, uploads
+from serve_app.api.native import batches, generation, generation_mode, loras, models, outputs, prompts, queue, uploads
 from serve_app.api.openai import remakes, videos, waiting
 from serve_app.api.services import Services
 from serve_app.settings import Settings
@@ -67,7 +67,7 @@ def make_api(services: Services) -> FastAPI:
     )
     _add_manners(app, services.settings)
     add_error_handlers(app)
-    native = (generation, generation_mode, uploads, queue, outputs, models, loras, prompts)
+    native = (generation, batches, generation_mode, uploads, queue, outputs, models, loras, prompts)
     for module in (*native, videos, remakes, waiting, events, sockets, operations):
         app.include_router(module.router)
 
