@@ -9,6 +9,7 @@ from deployments.jobs.job import Job, JobState
 from serve_app.api.services import Services
 from tests.pictures import png
 from tests.rejections import check_rejection
+from tests.videos import mp4
 from wan22_bridge.options import MAX_SEED
 
 _SUBMIT, _VIDEOS, _ESTIMATE = "/api/v1/generation/submit", "/v1/videos", "/api/v1/generation/estimate"
@@ -263,6 +264,15 @@ def test_a_jobs_id_is_no_batch_id(client: TestClient) -> None:
     for answer in (_submit(client), _submit(client, num_outputs=2)):
         check_rejection(client.get(f"/api/v1/batches/{answer['task_id']}"), 404, "batch_not_found")
     check_rejection(client.get("/api/v1/batches/None"), 404, "batch_not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/videos/edits", "/v1/videos/extensions"])
+def test_a_video_is_edited_and_extended_with_several_seeds(client: TestClient, services: Services, path: str) -> None:
+    form = _PROMPT | {"n": "2", "seed": "4", "num_frames": "5"}
+    answer = client.post(path, data=form, files={"video": ("a.mp4", mp4())})
+    assert answer.status_code == 200, answer.text
+    assert _seeds(services, answer.json()) == [4, 5]
+    assert answer.json()["batch_id"]
 
 
 def test_a_remix_of_a_batchs_video_is_an_ordinary_job(client: TestClient, services: Services) -> None:
