@@ -101,8 +101,8 @@ class SubmitRequest(BaseModel):
     """Number of videos to make with different seeds, 1 to 8. Each is a job of its own, and the jobs are one batch. With
     `seed`, the seeds are `seed`, `seed` + 1 and so on; without, each job draws its own."""
     seeds: Seeds = []
-    """Seeds of the videos to make, one job for each, instead of `seed`: 1 to 8 different whole numbers from 0. With
-    `num_outputs`, both must be the same number of videos."""
+    """Seeds of the videos to make, one job for each, instead of `seed`: 1 to 8 different whole numbers from 0. A
+    request that sends `num_outputs` too must send as many seeds."""
     joined: bool = False
     """With a video to continue: whether the new video begins with that video. Its frames are scaled to the new video's
     size, and its sound is left out. /v1/videos/extensions joins by default."""
