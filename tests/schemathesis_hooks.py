@@ -30,14 +30,17 @@ the service's models, files and jobs."""
 
 @schemathesis.hook
 def after_call(context: HookContext, case: Case[Any], response: Response) -> None:
-    """Cancels a job that a request has submitted, so that none of them runs for long."""
+    """Cancels the jobs that a request has submitted, so that none of them runs for long."""
     if response.request.method != "POST" or response.status_code != 200:
         return
     body: Any = response.json()
-    job_id = body.get("task_id") or body.get("id") if isinstance(body, dict) else None
-    if isinstance(job_id, str) and job_id.startswith("video_"):
-        base = str(response.request.url).partition("/api/")[0].partition("/v1/")[0]
-        httpx.post(f"{base}/api/v1/queue/{job_id}/cancel", timeout=60, verify=False)
+    if not isinstance(body, dict):
+        return
+    one = body.get("task_id") or body.get("id")
+    for job_id in body.get("task_ids") or body.get("video_ids") or [one]:
+        if isinstance(job_id, str) and job_id.startswith("video_"):
+            base = str(response.request.url).partition("/api/")[0].partition("/v1/")[0]
+            httpx.post(f"{base}/api/v1/queue/{job_id}/cancel", timeout=60, verify=False)
 
 
 @schemathesis.hook

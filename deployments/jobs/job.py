@@ -60,6 +60,8 @@ def scheduled_model(params: GenerationParams) -> str:
 
 JOB_ID_PREFIX = "video_"
 """The beginning of every job id, which distinguishes it from an upload id."""
+BATCH_ID_PREFIX = "batch_"
+"""The beginning of every batch id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +101,8 @@ class Job:
     """Id of the job whose video or parameters this job reuses. That job may have been deleted."""
     webhook_url: str | None
     """Receiver of a webhook at the job's end. Responses leave it out, because it may hold a token."""
+    batch_id: str | None
+    """Id that the jobs of one request share; None if the request made one job."""
     owner: str
     queue_order: int
     """Place among the pending jobs: the job's own number, or the number whose place a user gave it."""
@@ -147,6 +151,18 @@ class JobNotFound(NotFound):
     """There is no such job."""
 
     default_code = "job_not_found"
+
+
+class BatchNotFound(NotFound):
+    """There is no such batch."""
+
+    default_code = "batch_not_found"
+
+
+class BatchEnded(Conflict):
+    """All jobs of the batch have already ended."""
+
+    default_code = "batch_ended"
 
 
 class JobEnded(Conflict):

@@ -75,12 +75,12 @@ class JobQueue:
         """
         with self._database.reading() as connection:
             job = to_job(find_row(connection, job_id))
-            return job, _read_positions(connection, [job]).get(job.id)
+            return job, read_positions(connection, [job]).get(job.id)
 
     def positions(self, found: Collection[Job]) -> dict[str, int]:
         """Returns the queue positions of the pending ones among some jobs, by their ids; 1 is the next job."""
         with self._database.reading() as connection:
-            return _read_positions(connection, found)
+            return read_positions(connection, found)
 
     def next_position(self, priority: Priority) -> int:
         """Returns the queue position that a new job of a priority would get."""
@@ -145,7 +145,7 @@ def _read_around(connection: Connection, found: list[Job]) -> QueuePage:
         counts=read_counts(connection, hidden=False),
         paused=read_paused(connection),
         jobs=found,
-        positions=_read_positions(connection, found),
+        positions=read_positions(connection, found),
         current=next(iter(read_jobs(connection, _CURRENT)), None),
     )
 
@@ -155,7 +155,7 @@ def read_paused(connection: Connection) -> bool:
     return bool(read_setting(connection, _PAUSED, False))
 
 
-def _read_positions(connection: Connection, found: Collection[Job]) -> dict[str, int]:
+def read_positions(connection: Connection, found: Collection[Job]) -> dict[str, int]:
     """Reads the queue positions of the pending jobs among `found`."""
     by_block: defaultdict[tuple[int, int], dict[int, str]] = defaultdict(dict)
     for job in found:

@@ -68,6 +68,11 @@ def read_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
     return [to_job(row) for row in connection.execute(query)]
 
 
+def read_batch(connection: Connection, batch_id: str) -> list[Job]:
+    """Reads the jobs of a batch, in the order of their submission."""
+    return read_jobs(connection, select(jobs).where(jobs.c.batch_id == batch_id).order_by(jobs.c.number))
+
+
 def to_job(row: Row[Any]) -> Job:
     """Decodes a whole row."""
     values = {name: value for name, value in row._mapping.items() if name not in _COLUMNS_OUTSIDE_JOB}
@@ -118,6 +123,11 @@ def mock_values(job: Job, reason: str) -> dict[str, Any]:
     """
     params = replace(job.params, is_mock=True, mock_reason=reason)
     return pending_values(job, count_attempt=True) | {"params": params.to_dict(), "model": MOCK_MODEL}
+
+
+def cancelling_values(job: Job, now: float) -> dict[str, Any]:
+    """Returns the columns of a job that a client cancels at the time `now`: a running job is asked to stop."""
+    return ended_values(JobState.CANCELLED, now) if job.state is JobState.PENDING else {"cancel_requested": True}
 
 
 def ended_values(state: JobState, now: float) -> dict[str, Any]:

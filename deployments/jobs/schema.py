@@ -21,6 +21,7 @@ jobs = Table(
     Column("request_hash", String(64), nullable=False),
     Column("source_job_id", String(64)),
     Column("webhook_url", Text),
+    Column("batch_id", String(64)),
     Column("owner", String(128), nullable=False, server_default=""),
     Column("rank", BigInteger),  # `Job.queue_order`, set at submission
     Column("hidden", Boolean, nullable=False, server_default=false()),  # cleared from the queue's listings
@@ -45,6 +46,7 @@ jobs = Table(
     Index("jobs_by_model", "state", "model", "number"),
     Index("jobs_listed", "hidden", "number"),
     Index("jobs_listed_by_state", "hidden", "state", "number"),
+    Index("jobs_by_batch", "batch_id", "number"),
 )
 
 job_counts = Table(

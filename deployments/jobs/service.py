@@ -70,6 +70,7 @@ class JobService:
         self,
         request: GenerationRequest,
         *,
+        seeds: Sequence[int | None] | None = None,
         image: Source | None = None,
         end_image: Source | None = None,
         video: Source | None = None,
@@ -78,18 +79,20 @@ class JobService:
         webhook_url: str | None = None,
         idempotency_key: str | None = None,
         body: Mapping[str, Any] | None = None,
-    ) -> Job:
-        """Validates a request, stores its inputs, then its job. All of it is on disk when this returns.
+    ) -> list[Job]:
+        """Validates a request, stores its inputs, then its jobs. All of it is on disk when this returns.
 
         Args:
             request: the request without its inputs.
+            seeds: seeds of the jobs to make from the request, None for a seed to be drawn. By default there is one job
+                with the request's own seed. Several jobs are a batch: they differ in their seeds only.
             image: the first frame; a video is continued from its last frame.
             end_image: the last frame.
             video: the input of video-to-video.
             priority: jobs of a higher priority run first.
             metadata: the client's own data, returned with the job.
             webhook_url: receiver of a webhook at the job's end, which `check_url` has accepted.
-            idempotency_key: if an earlier request had the same key and was equal, its job is returned.
+            idempotency_key: if an earlier request had the same key and was equal, its jobs are returned.
             body: the fields that the client sent, without those that equal their defaults. With an idempotency key,
                 two requests are equal only if these are.
 
@@ -101,18 +104,20 @@ class JobService:
             IdempotencyConflict: the idempotency key was used with another request.
         """
         request, contents = self._take_inputs(request, image=image, end_image=end_image, video=video)
-        return self._store_job(
-            contents,
-            NewJob(
-                params=self._count_dropped_tokens(self._complete(resolve_params(request, self._served))),
-                priority=priority,
-                metadata=metadata or {},
-                webhook_url=webhook_url,
-                idempotency_key=idempotency_key,
-                request_hash=hash_values(_REQUEST_HASH, request, priority, metadata, body),
-                source_job_id=next((source for source in (video, image) if _is_job(source)), None),
-            ),
+        requests = [request] if seeds is None else [replace(request, seed=seed) for seed in seeds]
+        resolved = [resolve_params(each, self._served) for each in requests]
+        first = self._count_dropped_tokens(self._complete(resolved[0]))
+        new = NewJob(
+            params=first,
+            priority=priority,
+            metadata=metadata or {},
+            webhook_url=webhook_url,
+            idempotency_key=idempotency_key,
+            request_hash=hash_values(_REQUEST_HASH, *requests, priority, metadata, body),
+            source_job_id=next((source for source in (video, image) if _is_job(source)), None),
         )
+        batch = [replace(new, params=replace(first, seed=params.seed, segments=params.segments)) for params in resolved]
+        return self._store.writer.submit_batch(self._accept(contents, batch))
 
     def resolve(
         self,
@@ -143,20 +148,19 @@ class JobService:
         job = self.completed(job_id)
         params = self._count_dropped_tokens(change_prompt(job.params, prompt, self._served))
         keys = [key for name in INPUTS if (key := getattr(params, name))]
-        return self._store_job(
-            [self._storage.path(key).read_bytes() for key in keys],
-            NewJob(
-                params=params,
-                priority=job.priority,
-                webhook_url=webhook_url,
-                idempotency_key=idempotency_key,
-                # Without a webhook, keys of earlier versions stay valid.
-                request_hash=hash_values(
-                    _REQUEST_HASH, "remix", job.id, params.prompt, *([webhook_url] if webhook_url else [])
-                ),
-                source_job_id=job.id,
+        new = NewJob(
+            params=params,
+            priority=job.priority,
+            webhook_url=webhook_url,
+            idempotency_key=idempotency_key,
+            # Without a webhook, keys of earlier versions stay valid.
+            request_hash=hash_values(
+                _REQUEST_HASH, "remix", job.id, params.prompt, *([webhook_url] if webhook_url else [])
             ),
+            source_job_id=job.id,
         )
+        [accepted] = self._accept([self._storage.path(key).read_bytes() for key in keys], [new])
+        return self._store.writer.submit(accepted)
 
     def upload(self, data: bytes) -> InputImage | InputVideo:
         """Stores an image or a video for later requests. An upload that no job uses is removed after a day.
@@ -256,16 +260,18 @@ class JobService:
         dropped = self._prompt_tokens.count_dropped(spec, params.prompt) if self._prompt_tokens else None
         return replace(params, prompt_tokens_dropped=dropped)
 
-    def _store_job(self, contents: Iterable[bytes], new: NewJob) -> Job:
-        """Checks a job's LoRAs, and stores its inputs, then the job, in the present generation mode."""
+    def _accept(self, contents: Iterable[bytes], batch: Sequence[NewJob]) -> list[NewJob]:
+        """Checks the jobs of a request, stores their inputs, and returns the jobs in the present generation mode.
+
+        The jobs differ in their seeds only, so the check of the first job holds for all, and they share the inputs.
+        """
         mode = GenerationMode.read(self._store.settings)
-        new = replace(new, params=replace(new.params, is_mock=mode.mock, mock_reason=None))
-        self._check_loras(new.params)
+        self._check_loras(batch[0].params)
         if not mode.mock:
-            self._admit(new.params)
+            self._admit(batch[0].params)
         for content in contents:
             self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` spares it
-        return self._store.writer.submit(new)
+        return [replace(new, params=replace(new.params, is_mock=mode.mock, mock_reason=None)) for new in batch]
 
     def _check_loras(self, params: GenerationParams) -> None:
         spec = next(spec for spec in self._served if spec.id == params.model)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from deployments.jobs.batches import JobBatches
 from deployments.jobs.database import Database
 from deployments.jobs.deliveries import Deliveries
 from deployments.jobs.events import EventLog
@@ -49,6 +50,8 @@ class JobStore:
         """Writes to running jobs: claims, leases, progress and ends."""
         self.queue = JobQueue(self.database, self.events)
         """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
+        self.batches = JobBatches(self.database, self.events, clock)
+        """The jobs that one request made, read and cancelled together."""
         self.snapshots = SnapshotReader(self.database, clock)
         """The present state of the jobs, with its place in the event log."""
         self.stats = StatsHistory(self.database, clock)

@@ -14,6 +14,7 @@ from deployments.jobs.counting import count_change
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import (
+    BATCH_ID_PREFIX,
     JOB_ID_PREFIX,
     IdempotencyConflict,
     Job,
@@ -24,7 +25,17 @@ from deployments.jobs.job import (
     NewJob,
     scheduled_model,
 )
-from deployments.jobs.rows import change_job, ended_values, find_row, is_storable, mock_values, read_jobs, to_job
+from deployments.jobs.rows import (
+    cancelling_values,
+    change_job,
+    ended_values,
+    find_row,
+    is_storable,
+    mock_values,
+    read_batch,
+    read_jobs,
+    to_job,
+)
 from deployments.jobs.schema import deleted_jobs, jobs
 from wan22_bridge.types import Progress
 
@@ -50,19 +61,41 @@ class JobWriter:
         Raises:
             IdempotencyConflict: the key was used before with another request.
         """
+        [job] = self.submit_batch([new])
+        return job
+
+    def submit_batch(self, batch: Sequence[NewJob]) -> list[Job]:
+        """Stores the pending jobs of one request, all of them or none. Several jobs get a batch id.
+
+        The idempotency key of the first job stands for all. With a key that was used before, this stores nothing and
+        returns the jobs of the earlier request that were not deleted.
+
+        Raises:
+            IdempotencyConflict: the key was used before with another request.
+        """
+        first = batch[0]
+        shared = {
+            "batch_id": f"{BATCH_ID_PREFIX}{secrets.token_hex(12)}" if len(batch) > 1 else None,
+            "created_at": self._clock(),
+        }
+        rows = [self._new_row(new) | shared for new in batch]
+        for row in rows[1:]:
+            row["idempotency_key"] = None  # a key is unique, so the first job holds it for all
         try:
             with self._database.writing() as connection:
-                number = _next_number(connection)
-                values = self._new_row(new) | {"number": number, "rank": number}
-                row = connection.execute(_INSERT, values).one()
-                job = to_job(row)
-                self._events.append(connection, job)
-                count_change(connection, None, row)
-                return job
+                return [self._insert(connection, row) for row in rows]
         except IntegrityError:
-            if new.idempotency_key is None:
+            if first.idempotency_key is None:
                 raise
-            return self._find_same_request(new)
+            return self._find_same_request(first)
+
+    def _insert(self, connection: Connection, values: Mapping[str, Any]) -> Job:
+        number = _next_number(connection)
+        row = connection.execute(_INSERT, {**values, "number": number, "rank": number}).one()
+        job = to_job(row)
+        self._events.append(connection, job)
+        count_change(connection, None, row)
+        return job
 
     def _new_row(self, new: NewJob) -> dict[str, Any]:
         return {
@@ -84,19 +117,19 @@ class JobWriter:
             "progress": 0.0,
             "current_step": 0,
             "total_steps": new.params.steps_to_run,
-            "created_at": self._clock(),
         }
 
-    def _find_same_request(self, new: NewJob) -> Job:
-        """Returns the job that was submitted with the idempotency key of `new`."""
+    def _find_same_request(self, new: NewJob) -> list[Job]:
+        """Returns the jobs that were submitted with the idempotency key of `new`."""
         with self._database.reading() as connection:
             row = connection.execute(select(jobs).where(jobs.c.idempotency_key == new.idempotency_key)).one()
+            found = [to_job(row)] if row.batch_id is None else read_batch(connection, row.batch_id)
         if row.request_hash != new.request_hash:
             raise IdempotencyConflict(
                 "This idempotency key was already used with another request.",
                 suggestions=["Use a new key for a new request."],
             ) from None
-        return to_job(row)
+        return found
 
     def request_cancel(self, job_id: str) -> Job:
         """Cancels a pending job at once, and asks the generator of a running job to stop it.
@@ -109,11 +142,7 @@ class JobWriter:
             job = to_job(find_row(connection, job_id, lock=True))
             if job.state.ended:
                 raise JobEnded(f"The job is already {job.state}.", suggestions=["There is nothing left to cancel."])
-            if job.state is JobState.PENDING:
-                values = ended_values(JobState.CANCELLED, self._clock())
-            else:
-                values = {"cancel_requested": True}
-            return change_job(connection, self._events, job_id, values)
+            return change_job(connection, self._events, job_id, cancelling_values(job, self._clock()))
 
     def reorder(self, job_ids: Sequence[str]) -> None:
         """Reorders pending jobs among the places that they hold now; all other jobs keep their places.
@@ -122,7 +151,7 @@ class JobWriter:
         """
         with self._database.writing() as connection:
             asked = [job_id for job_id in job_ids if is_storable(job_id)]
-            query = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.id.in_(asked))
+            query = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.id.in_(asked)).order_by(jobs.c.number)
             found = {job.id: job for job in read_jobs(connection, query.with_for_update())}
             pending = [job_id for job_id in dict.fromkeys(job_ids) if job_id in found]
             for job_id, place in zip(pending, sorted(job.queue_order for job in found.values()), strict=True):

@@ -20,6 +20,7 @@ from serve_app.api.live import events, sockets
 from serve_app.api.live.feed import Feed
 from serve_app.api.live.reports import Reports
 from serve_app.api.native import (
+    batches,
     generation,
     generation_mode,
     loras,
@@ -81,6 +82,7 @@ def make_api(services: Services) -> FastAPI:
     add_error_handlers(app)
     native = (
         generation,
+        batches,
         generation_mode,
         optimization,
         system,
@@ -92,7 +94,7 @@ def make_api(services: Services) -> FastAPI:
         prompts,
         webhooks,
     )
-    for module in (*native, webhooks, videos, remakes, waiting, events, sockets, operations):
+    for module in (*native, videos, remakes, waiting, events, sockets, operations):
         app.include_router(module.router)
 
     agents.mount(app)

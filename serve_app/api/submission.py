@@ -16,6 +16,7 @@ from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
 from serve_app.api.schemas.texts import STORABLE
 from serve_app.api.services import Services
+from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.types import GenerationParams
 
 _DECLARED = SubmitRequest.model_json_schema()
@@ -73,7 +74,8 @@ def submit_body(
     *,
     names: Mapping[str, str] = MappingProxyType({}),
     replaced: Mapping[str, str] = MappingProxyType({}),
-) -> Job:
+    only_one: bool = False,
+) -> list[Job]:
     """Submits a body with the fields and files of any kind of client.
 
     Args:
@@ -83,6 +85,10 @@ def submit_body(
         names: names for errors about fields that the client did not send, by the declared names. Errors name the others
             as the client did.
         replaced: the client's names of fields that the route moved, by the declared names.
+        only_one: whether to reject a body that asks for several videos.
+
+    Returns:
+        The stored jobs, in the order of their seeds.
 
     Raises:
         InvalidRequest: a field is not valid; the error names it.
@@ -94,8 +100,17 @@ def submit_body(
     sent = normalize(body.fields, body.files)
     with sent.naming(names, replaced):
         submitted = _validate(sent)
+        seeds = submitted.to_seeds()
+        if only_one and len(seeds) > 1:
+            raise InvalidRequest(
+                f"This call makes one video, but the request asks for {len(seeds)}.",
+                code="batch_not_supported",
+                param="seeds" if submitted.seeds else "num_outputs",
+                suggestions=["Ask for each video by itself.", "POST /v1/videos makes several videos at once."],
+            )
         return serving.jobs.submit(
             submitted.to_request(),
+            seeds=seeds,
             image=sent.files.get("image", submitted.image_path),
             end_image=sent.files.get("end_image", submitted.end_image_path),
             video=sent.files.get("video", submitted.video_path),
@@ -119,8 +134,10 @@ def check_receiver(serving: Services, webhook_url: str | None) -> str | None:
     return webhook_url
 
 
-def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Priority]:
-    """Returns the parameters and the priority of the job that a body would submit. Nothing is stored.
+def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Priority, int]:
+    """Returns the parameters, the priority and the number of the jobs that a body would submit. Nothing is stored.
+
+    The parameters are those of the first job. The other jobs differ in their seeds only.
 
     Raises:
         Wan22Error: as `submit_body` raises it.
@@ -135,7 +152,7 @@ def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Prior
             end_image=sent.files.get("end_image", submitted.end_image_path),
             video=sent.files.get("video", submitted.video_path),
         )
-        return params, submitted.to_priority()
+        return params, submitted.to_priority(), len(submitted.to_seeds())
 
 
 def _validate(sent: Submission) -> SubmitRequest:

@@ -20,6 +20,8 @@ _UPLOAD_TIMEOUT = httpx.Timeout(600, connect=5)
 """Timeout of a LoRA's upload: the service copies gigabytes after it has received them."""
 _JOB_ID = re.compile(r"\w[\w.-]*", re.ASCII)
 """Job ids become file names, so an id from another server must not name a folder."""
+_ENDED = ("completed", "failed", "cancelled")
+"""Final states of a job or a batch."""
 
 
 class Client:
@@ -51,13 +53,31 @@ class Client:
         Returns:
             The job's id.
         """
-        with ExitStack() as stack, self._service.explained():
+        with self._service.explained():
+            return _check_id(self._submit(fields, inputs)["task_id"])
+
+    def submit_batch(self, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> tuple[str, list[str]]:
+        """Submits several jobs at once.
+
+        Args:
+            fields: the request's fields; `num_outputs` is at least 2.
+            inputs: the images and videos, by field name.
+
+        Returns:
+            The batch's id, and the ids of its jobs.
+        """
+        with self._service.explained():
+            answer = self._submit(fields, inputs)
+            task_ids = [_check_id(task_id) for task_id in answer["task_ids"]]
+            if len(task_ids) != fields["num_outputs"]:
+                raise ValueError(f"{len(task_ids)} jobs were submitted")
+            return str(answer["batch_id"]), task_ids
+
+    def _submit(self, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
+        with ExitStack() as stack:
             files = {name: stack.enter_context(path.open("rb")) for name, path in inputs.items()}
             body: dict[str, Any] = {"data": _flatten(fields), "files": files} if files else {"json": dict(fields)}
-            task_id = str(self._service.call("POST", "/api/v1/generation/submit", **body)["task_id"])
-            if not _JOB_ID.fullmatch(task_id):
-                raise ValueError(f"{task_id!r} is not a job id")
-            return task_id
+            return self._service.call("POST", "/api/v1/generation/submit", **body)
 
     def task(self, task_id: str) -> dict[str, Any]:
         """Reads one job."""
@@ -74,6 +94,11 @@ class Client:
         """Cancels a job; returns the service's message."""
         with self._service.explained():
             return str(self._service.call("POST", f"/api/v1/queue/{quote(task_id, safe='')}/cancel")["message"])
+
+    def cancel_batch(self, batch_id: str) -> None:
+        """Cancels the jobs of a batch that have not ended."""
+        with self._service.explained():
+            self._service.call("POST", f"/api/v1/batches/{quote(batch_id, safe='')}/cancel")
 
     def queue(self) -> dict[str, Any]:
         """Reads the number of jobs in each state, and whether the queue is paused."""
@@ -189,8 +214,28 @@ class Client:
                             headers["Last-Event-ID"] = number
                         if kind in ("task", "task_update"):
                             yield data
-                            if data["status"] in ("completed", "failed", "cancelled"):
+                            if data["status"] in _ENDED:
                                 return
+            except ClientError as exc:
+                failing_since = failing_since or time.monotonic()
+                if exc.invalid or time.monotonic() - failing_since > _RECONNECT_SECONDS:
+                    raise
+            time.sleep(0.5)
+
+    def follow_batch(self, batch_id: str) -> Iterator[list[dict[str, Any]]]:
+        """Yields the jobs of a batch twice a second, until all of them have ended.
+
+        A service that does not respond is asked again, also across a restart.
+        """
+        failing_since: float | None = None
+        while True:
+            try:
+                with self._service.explained():
+                    batch = self._service.call("GET", f"/api/v1/batches/{quote(batch_id, safe='')}")
+                    failing_since = None
+                    yield list(batch["tasks"])
+                    if batch["status"] in _ENDED:
+                        return
             except ClientError as exc:
                 failing_since = failing_since or time.monotonic()
                 if exc.invalid or time.monotonic() - failing_since > _RECONNECT_SECONDS:
@@ -210,6 +255,12 @@ class Client:
         with self._service.stream(self.video_url(task_id)) as response:
             for chunk in response.iter_bytes():
                 file.write(chunk)
+
+
+def _check_id(task_id: object) -> str:
+    if not _JOB_ID.fullmatch(str(task_id)):
+        raise ValueError(f"{task_id!r} is not a job id")
+    return str(task_id)
 
 
 def _flatten(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """Commands for jobs of a running service: `wan22 generate`, `wan22 jobs` and `wan22 cancel`."""
 
+import os
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from serve_app.api.schemas.seeds import MAX_OUTPUTS
+from serve_app.cli.batches import generate_batch
 from serve_app.cli.client import DEFAULT_URL, Client
 from serve_app.cli.connection import ClientError
 from serve_app.cli.following import follow_job
 from serve_app.cli.options import AsJson, Url
-from serve_app.cli.output_file import UnusableOutput, check_folder, check_output, describe_failure, open_output
+from serve_app.cli.output_file import UnusableOutput, check_folder, check_output
+from serve_app.cli.saving import report_saved, save_video
 from serve_app.cli.terminal import fail, print_json, print_rows, reporting_errors, say, warn
 from wan22_bridge.options import DEFAULT_STRENGTH, SchedulerName, StepCache
 
@@ -77,6 +80,16 @@ def generate(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 100. Default: the model's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the noise. Default: random.")] = None,
+    num_outputs: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            min=1,
+            max=MAX_OUTPUTS,
+            help=f"Number of videos to make, 1 to {MAX_OUTPUTS}. With --seed, the seeds count up from it. The files "
+            "get numbers: `-o out.mp4` saves out-1.mp4, out-2.mp4 and so on. --json prints a list.",
+        ),
+    ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second, 1 to 120. Default: the model's.")] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help="Description of what the video must not show. Default: the model's.")
@@ -121,30 +134,32 @@ def generate(
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Generate a video: submit a job, show its progress and save the mp4. Ctrl-C cancels the job."""
+    """Generate a video: submit a job, show its progress and save the mp4. Ctrl-C cancels the job.
+
+    With --count, generate several videos from the same options with different seeds. If some of them fail, the others
+    are saved, and the exit status is 1.
+    """
     if prompt is None and not segments:
         raise typer.BadParameter("expected a prompt, or --segment at least twice.", param_hint="PROMPT")
-    path = _check_output(output)
+    paths = _check_outputs(output, num_outputs or 1)
     # The other parameters are named like the request's fields, and sent as they are.
     given = {name: value for name, value in context.params.items() if name not in _OWN_OPTIONS}
     inputs = {name: value for name, value in given.items() if isinstance(value, Path)}
     fields = {name: value for name, value in given.items() if name not in inputs and value not in (None, ())}
     with reporting_errors(), Client(url) as client:
+        if len(paths) > 1:
+            generate_batch(client, fields, inputs, paths, as_json=as_json)
+            return
         task_id = client.submit(fields, inputs)
         task = _follow(client, task_id)
         if task["status"] != "completed":
             _fail_job(task, as_json)
-        path = path or Path(f"{task_id}.mp4")
-        _save(client, task_id, path)
+        path = paths[0] or Path(f"{task_id}.mp4")
+        save_video(client, task_id, path)
     if as_json:
         print_json(task | {"file": str(path)})
         return
-    say(
-        f"Saved {path}: {task['resolution']}, {task['num_frames']} frames at {task['fps']:g} fps, seed {task['seed']}, "
-        f"generated in {task['result']['generation_time_seconds']:.1f} s."
-    )
-    if task.get("is_mock"):  # a service of an earlier version does not say
-        warn(f"The video is a placeholder that no model made: {task['mock_reason'] or 'the service is in mock mode.'}")
+    report_saved(task, path)
 
 
 def jobs(
@@ -173,30 +188,21 @@ def cancel(
         say(client.cancel(job_id))
 
 
-def _check_output(name: str | None) -> Path | None:
-    """Ends the command if the video could not be saved, before the service spends time on the job."""
+def _check_outputs(name: str | None, count: int) -> list[Path | None]:
+    """Returns the files to save to. Ends the command if one can't be saved, before the service works on the jobs."""
     try:
-        if name is not None:
-            return check_output(name)
-        check_folder(Path.cwd())
-        return None
+        if name is None:
+            check_folder(Path.cwd())
+            return [None] * count
+        first = check_output(name)
+        if count == 1:
+            return [first]
+        if first.exists() and not first.is_file():
+            raise UnusableOutput(f"Cannot save {count} videos as {name!r}: expected a file, got a pipe or a device.")
+        stem, suffix = os.path.splitext(name)
+        return [check_output(f"{stem}-{number}{suffix}") for number in range(1, count + 1)]
     except UnusableOutput as exc:
         fail(str(exc), code=2)
-
-
-def _save(client: Client, task_id: str, path: Path) -> None:
-    """Downloads a job's video. When saving fails, the error says how to download the video again."""
-    again = (
-        "The video is still on the server. Download it with: "
-        f"curl --fail --output {task_id}.mp4 {shlex.quote(client.video_url(task_id))}"
-    )
-    try:
-        with open_output(path) as file:
-            client.download(task_id, file)
-    except OSError as exc:
-        fail(f"Cannot save the video as {str(path)!r}: {describe_failure(exc)}.", suggestions=[again])
-    except ClientError as exc:
-        fail(str(exc), suggestions=[*exc.suggestions, again])
 
 
 def _follow(client: Client, task_id: str) -> dict[str, Any]:

@@ -95,6 +95,14 @@ def test_generate_regenerates_and_continues_a_video(service: Service, tmp_path: 
         assert read_video_info(tmp_path / task["file"]).num_frames == (13 if model == "tiny-t2v" else 17)
 
 
+def test_generate_saves_several_videos_with_numbers(service: Service, tmp_path: Path) -> None:
+    done = _run(service, "generate", "x", *_QUICK, "--count", "2", "--seed", "9", "-o", "a.mp4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    seeds = [read_video_info(tmp_path / name).parameters["seed"] for name in ("a-1.mp4", "a-2.mp4")]
+    assert seeds == [9, 10]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_generate_names_the_file_after_the_job_by_default(service: Service, tmp_path: Path) -> None:
     assert _run(service, "generate", "x", *_QUICK, cwd=tmp_path).returncode == 0
     assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]

@@ -79,7 +79,8 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
             Field(
                 description=(
                     "Any other fields of POST /api/v1/generation/submit, such as num_frames, fps, guidance_scale, "
-                    "loras, priority, or the text of a negative prompt."
+                    "loras, priority, or the text of a negative prompt. A call makes one video, so num_outputs and "
+                    "seeds are not among them."
                 )
             ),
         ] = None,
@@ -105,7 +106,8 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
                 files[name] = found
             elif found is not None:
                 fields[f"{name}_path"] = found
-        return _describe(submit_openai_body(services, Body(fields, files), None, _INPUT_NAMES))
+        [job] = submit_openai_body(services, Body(fields, files), None, _INPUT_NAMES, only_one=True)
+        return _describe(job)
 
     @server.tool(title="Read a video's status", annotations=_READS)
     def get_video(video_id: VideoId) -> VideoJob:

@@ -26,6 +26,7 @@ ALIASES: Mapping[str, str] = {
     "duration": "seconds",
     "num_inference_steps": "steps",
     "inference_steps": "steps",
+    "n": "num_outputs",
     "cfg_scale": "guidance_scale",
     "true_cfg_scale": "guidance_scale",
     "input_reference": "image",

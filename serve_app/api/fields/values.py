@@ -1,5 +1,6 @@
 """Values that other servers' clients send in other forms than this service declares."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Any, get_args, get_origin
 
@@ -7,6 +8,9 @@ from serve_app.api.fields.names import MAX_SIDE
 from serve_app.api.fields.texts import parse_text, prune
 from serve_app.api.schemas.submissions import MAX_SECONDS, SubmitRequest
 from wan22_bridge.errors import InvalidRequest
+
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
+"""Key of an item of a list in a form. `int` takes neither other digits, such as ², nor thousands of them."""
 
 
 def nested_kinds(name: str) -> tuple[type, ...]:
@@ -24,7 +28,7 @@ def read_nested(value: Any, name: str, kinds: tuple[type, ...]) -> Any:
     """
     if isinstance(value, str):
         value = parse_text(value, name, *kinds)
-    if kinds == (list,) and isinstance(value, dict) and all(str(key).isdigit() for key in value):
+    if kinds == (list,) and isinstance(value, dict) and all(_INDEX.fullmatch(str(key)) for key in value):
         value = [value[key] for key in sorted(value, key=int)]  # a form's name[0], name[1]
     return prune(value)
 

@@ -5,11 +5,13 @@ from typing import Any
 
 _JOB = "video_4f0c2a9b7d1e6358c0a1b2d3"
 _WEBHOOK = "msg_5a1b0c9d8e7f6a5b4c3d2e1f"
+_BATCH = "batch_9d1e6358c0a1b2d34f0c2a9b"
 _ABSENT = object()
 
 PARAMETERS: dict[str, tuple[str, Any]] = {
     "active_only": ("Whether to list only pending and running jobs.", True),
     "after": ("Id of the last job of the previous page. By default the first page is returned.", None),
+    "batch_id": ("Id of a batch.", _BATCH),
     "idempotency-key": ("Key of the request: a repeated request with the same key returns the first one's job.", None),
     "hours": ("Length of the period in hours, above 0 and at most 168.", 24),
     "if-none-match": ("Entity tag of the last response, which is sent again only if it has changed.", None),
@@ -30,6 +32,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
 have no example, because none exists on every server."""
 
 _VALUES: dict[str, Any] = {
+    "batch_id": _BATCH,
     "completed_at": "2026-03-01T12:02:00Z",
     "created_at": "2026-03-01T12:00:00Z",
     "started_at": "2026-03-01T12:00:01Z",
@@ -46,6 +49,7 @@ _VALUES: dict[str, Any] = {
     "size": "1280x720",
     "task_id": _JOB,
     "task_ids": [_JOB],
+    "video_ids": [_JOB],
     "thumbnail_path": f"/api/v1/outputs/{_JOB}/thumbnail",
 }
 """Values that say more than one made from the type. A value is used only where its type fits."""

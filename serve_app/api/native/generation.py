@@ -39,14 +39,15 @@ _MAX_WAITED = 1000
 async def submit_task(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
     """Submits a job. The job is stored durably before the response is sent.
 
-    With an `Idempotency-Key` header, a repeated request returns the first request's job.
+    With `num_outputs` or `seeds`, submits several jobs as one batch: all of them or none. With an `Idempotency-Key`
+    header, a repeated request returns the first request's job or batch.
     """
     return await run_in_threadpool(_submit, serving, await read_body(request), idempotency_key)
 
 
 def _submit(serving: Services, body: Body, idempotency_key: str | None) -> SubmitAnswer:
-    job = submit_body(serving, body, idempotency_key)
-    return SubmitAnswer.of(job, estimated_seconds=_estimate_seconds(serving, job.params))
+    jobs = submit_body(serving, body, idempotency_key)
+    return SubmitAnswer.of(jobs, estimated_seconds=_estimate_seconds(serving, jobs[0].params))
 
 
 @router.post(
@@ -65,10 +66,12 @@ async def estimate_task(request: Request, serving: Serving) -> Estimate:
 
 
 def _estimate(serving: Services, body: Body) -> Estimate:
-    params, priority = resolve_body(serving, body)
+    params, priority, num_outputs = resolve_body(serving, body)
     fit = serving.fitting.check(params)
+    seconds = _estimate_seconds(serving, params)
     return Estimate(
-        estimated_seconds=_estimate_seconds(serving, params),
+        num_outputs=num_outputs,
+        estimated_seconds=None if seconds is None else seconds * num_outputs,
         queue_position=serving.store.queue.next_position(priority),
         wait_seconds=_estimate_wait(serving, priority),
         peak_memory_mb=None if fit.peak_bytes is None else fit.peak_bytes / 1e6,

@@ -48,25 +48,31 @@ def describe_fields(
     return describe_body(SUBMIT_SCHEMA | {"properties": kept} | ({"required": [*required]} if required else {}))
 
 
-VIDEO_BODY = describe_fields(
-    {
-        "input_reference": {
-            "type": "string",
-            "format": "binary",
-            "description": (
-                "First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. "
-                "Also as text: the id of an upload or a base64 data URL, or an object with one of them as file_id or "
-                "image_url."
-            ),
-        }
+_INPUT = {
+    "input_reference": {
+        "type": "string",
+        "format": "binary",
+        "description": (
+            "First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. "
+            "Also as text: the id of an upload or a base64 data URL, or an object with one of them as file_id or "
+            "image_url."
+        ),
     }
-)
-"""OpenAPI description of the body of a new video."""
+}
+VIDEO_BODY = describe_fields(_INPUT)
+"""OpenAPI description of the body for new videos."""
+ONE_VIDEO_BODY = describe_fields(_INPUT, without=("num_outputs", "seeds"))
+"""OpenAPI description of the body for one new video."""
 
 
 def submit_openai_body(
-    serving: Services, body: Body, idempotency_key: str | None, input_names: Mapping[str, str] = MappingProxyType({})
-) -> Job:
+    serving: Services,
+    body: Body,
+    idempotency_key: str | None,
+    input_names: Mapping[str, str] = MappingProxyType({}),
+    *,
+    only_one: bool = False,
+) -> list[Job]:
     """Submits a body with OpenAI's names of fields.
 
     Args:
@@ -74,8 +80,12 @@ def submit_openai_body(
         body: the fields and files.
         idempotency_key: the header's value; None or empty if there is none.
         input_names: the client's names of inputs that the route moved, by the native API's.
+        only_one: whether to reject a body that asks for several videos.
+
+    Returns:
+        The stored jobs, in the order of their seeds.
 
     Raises:
         Wan22Error: the same errors as `submit_body`.
     """
-    return submit_body(serving, body, idempotency_key, names=_OPENAI_NAMES, replaced=input_names)
+    return submit_body(serving, body, idempotency_key, names=_OPENAI_NAMES, replaced=input_names, only_one=only_one)

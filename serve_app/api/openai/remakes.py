@@ -9,8 +9,8 @@ from serve_app.api.fields.texts import is_nothing, prune
 from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.openai.bodies import describe_fields, submit_openai_body
-from serve_app.api.openai.videos import describe_job
-from serve_app.api.schemas.openai import Remix, Video
+from serve_app.api.openai.videos import describe_job, describe_new_jobs
+from serve_app.api.schemas.openai import NewVideo, Remix, Video
 from serve_app.api.services import Services, Serving
 from serve_app.api.submission import IdempotencyKey, check_receiver, describe_body
 from wan22_bridge.errors import InvalidRequest, NotFound
@@ -35,29 +35,29 @@ def _describe(purpose: str) -> dict[str, object]:
 @router.post("/edits", openapi_extra=_describe("Input of video-to-video"))
 async def edit_video(
     request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
-) -> Video:
+) -> NewVideo:
     """Submits a video-to-video job for `video` and `prompt`, with every other field of the native API.
 
     `strength` sets how much of the video is changed.
     """
     body = await read_body(request)
-    return describe_job(await run_in_threadpool(_submit, serving, body, idempotency_key, _EDITED), response)
+    return describe_new_jobs(await run_in_threadpool(_submit, serving, body, idempotency_key, _EDITED), response)
 
 
 @router.post("/extensions", openapi_extra=_describe("Video to continue"))
 async def extend_video(
     request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
-) -> Video:
+) -> NewVideo:
     """Submits a job that continues `video` from its last frame for `seconds`.
 
     The new video begins with the input. With `joined=false`, it holds the continuation only. `seconds` is the length of
     the continuation; the job reports the length of the new video.
     """
     body = await read_body(request)
-    return describe_job(await run_in_threadpool(_submit, serving, body, idempotency_key, _EXTENDED), response)
+    return describe_new_jobs(await run_in_threadpool(_submit, serving, body, idempotency_key, _EXTENDED), response)
 
 
-def _submit(serving: Services, body: Body, idempotency_key: str | None, name: str) -> Job:
+def _submit(serving: Services, body: Body, idempotency_key: str | None, name: str) -> list[Job]:
     """Submits a body whose `video` is the native API's field `name`."""
     fields, files = dict(body.fields), dict(body.files)
     for other in _NOT_ACCEPTED:

@@ -1,5 +1,6 @@
 """The OpenAI-compatible API's routes under /v1. The routes that use an earlier video are in `remakes`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,7 +11,7 @@ from deployments.jobs.job import Job
 from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.bodies import read_body
 from serve_app.api.openai.bodies import VIDEO_BODY, submit_openai_body
-from serve_app.api.schemas.openai import Model, ModelInfo, ModelList, Video, VideoDeleted, VideoList
+from serve_app.api.schemas.openai import Model, ModelInfo, ModelList, NewVideo, Video, VideoDeleted, VideoList
 from serve_app.api.services import Serving
 from serve_app.api.spritesheets import spritesheet
 from serve_app.api.submission import IdempotencyKey
@@ -25,11 +26,14 @@ _POLL_MS = (250, 5000)
 @router.post("/videos", openapi_extra=VIDEO_BODY)
 async def create_video(
     request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
-) -> Video:
-    """Submits a job: `prompt`, `model`, `seconds`, `size`, `input_reference`, and every field of the native API."""
+) -> NewVideo:
+    """Submits a job: `prompt`, `model`, `seconds`, `size`, `input_reference`, and every field of the native API.
+
+    With `n` (or `num_outputs`) or `seeds`, submits several jobs as one batch, all of them or none, and returns the
+    first of them. `GET /api/v1/batches/{batch_id}` reads the batch.
+    """
     body = await read_body(request)
-    job = await run_in_threadpool(submit_openai_body, serving, body, idempotency_key)
-    return describe_job(job, response)
+    return describe_new_jobs(await run_in_threadpool(submit_openai_body, serving, body, idempotency_key), response)
 
 
 @router.get("/videos")
@@ -107,12 +111,20 @@ def read_model(model_id: str, serving: Serving) -> Model:
 
 
 def describe_job(job: Job, response: Response) -> Video:
-    """Returns a job's body. Until the job has ended, adds the header that suggests when to poll again.
+    """Returns a job's body. Until the job has ended, adds the header that suggests when to poll again."""
+    _suggest_polling(job, response)
+    return Video.of(job)
 
-    The suggested interval is a quarter of the estimated remaining time, within bounds.
-    """
+
+def describe_new_jobs(jobs: Sequence[Job], response: Response) -> NewVideo:
+    """Returns the body for the jobs of a request that were just stored, and adds the header as `describe_job` does."""
+    _suggest_polling(jobs[0], response)
+    return NewVideo.of(jobs[0], video_ids=[job.id for job in jobs] if jobs[0].batch_id else None)
+
+
+def _suggest_polling(job: Job, response: Response) -> None:
+    """Adds the header, with a quarter of the estimated remaining time, within bounds."""
     if not job.state.ended:
         shortest, longest = _POLL_MS
         milliseconds = shortest if job.eta_seconds is None else int(job.eta_seconds * 250)
         response.headers["openai-poll-after-ms"] = str(min(max(milliseconds, shortest), longest))
-    return Video.of(job)

@@ -12,7 +12,7 @@ from deployments.jobs.job import Job, JobState
 from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.bodies import read_body
 from serve_app.api.http.errors import respond_to_error
-from serve_app.api.openai.bodies import VIDEO_BODY, submit_openai_body
+from serve_app.api.openai.bodies import ONE_VIDEO_BODY, submit_openai_body
 from serve_app.api.services import Serving
 from serve_app.api.submission import IdempotencyKey
 from wan22_bridge.errors import Wan22Error
@@ -40,20 +40,20 @@ class VideoFailed(Wan22Error):
     default_code = "generation_failed"
 
 
-@router.post("/sync", openapi_extra=VIDEO_BODY, response_class=FileResponse, responses=describe_file("video/mp4"))
+@router.post("/sync", openapi_extra=ONE_VIDEO_BODY, response_class=FileResponse, responses=describe_file("video/mp4"))
 async def create_and_wait(
     request: Request,
     serving: Serving,
     idempotency_key: IdempotencyKey = None,
     timeout_seconds: Annotated[float, Query(gt=0, le=_MAX_SECONDS)] = _DEFAULT_SECONDS,
 ) -> Response:
-    """Submits a job as `POST /v1/videos` does, waits until it ends, and returns the mp4.
+    """Submits a job as `POST /v1/videos` does, waits until it ends, and returns the mp4. It makes one video only.
 
     The header `x-video-id` has the job's id, in errors too. The job is stored before the wait: it runs on after a
     disconnect and after the time limit, and `GET /v1/videos/{video_id}` reads it.
     """
     body = await read_body(request)
-    job = await run_in_threadpool(submit_openai_body, serving, body, idempotency_key)
+    [job] = await run_in_threadpool(submit_openai_body, serving, body, idempotency_key, only_one=True)
     headers = {"x-video-id": job.id}
     try:
         await _wait(serving, job, timeout_seconds)

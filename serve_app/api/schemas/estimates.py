@@ -8,12 +8,15 @@ class Estimate(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    num_outputs: int
+    """Number of videos that the request makes, each in a job of its own."""
     estimated_seconds: float | None
-    """Time to generate the video, without waiting in the queue. Null while no job of the model has run."""
+    """Time to generate the video, without waiting in the queue. Several videos are counted one after the other. Null
+    while no job of the model has run."""
     queue_position: int
-    """Position that the job would get among the pending jobs; 1 is the next job."""
+    """Position that the first job would get among the pending jobs; 1 is the next job."""
     wait_seconds: float | None
-    """Time until the job would start. Null if a job before it has no estimate, or if the queue is paused."""
+    """Time until the first job would start. Null if a job before it has no estimate, or if the queue is paused."""
     peak_memory_mb: float | None
     """Estimated peak of the GPU's memory, or of the RAM on a CPU, in megabytes of 10^6 bytes. Null if the hardware is
     not known or nothing fits."""

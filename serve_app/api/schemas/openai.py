@@ -1,9 +1,9 @@
 """Bodies of the OpenAI-compatible API's responses."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.jobs.job import Job, JobState
 from serve_app.api.schemas.links import dropped_tokens
@@ -17,6 +17,10 @@ _STATUS = {
     JobState.FAILED: "failed",
     JobState.CANCELLED: "failed",
 }
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class VideoError(BaseModel):
@@ -62,10 +66,17 @@ class Video(BaseModel):
     """Seconds in which a completed job was generated, without waiting in the queue."""
     is_mock: bool
     """Whether the video is a placeholder that no model generates, and that says so in its picture."""
+    batch_id: str | None = Field(default=None, exclude_if=_is_none)
+    """Id of the batch, if the job's request made several jobs. Left out for other jobs."""
 
     @classmethod
-    def of(cls, job: Job) -> "Video":
-        """Describes a job."""
+    def of(cls, job: Job, **further: Any) -> Self:
+        """Describes a job.
+
+        Args:
+            job: the job.
+            **further: fields that a subclass adds.
+        """
         params, result, error = job.params, job.result or {}, None
         if job.state is JobState.CANCELLED:
             error = VideoError(code="cancelled", message="The job was cancelled.")
@@ -89,8 +100,17 @@ class Video(BaseModel):
                 "stage_durations": result.get("timings", {}),
                 "inference_time_s": result.get("generation_time_seconds"),
                 "is_mock": params.is_mock,
+                "batch_id": job.batch_id,
+                **further,
             }
         )
+
+
+class NewVideo(Video):
+    """A job that was just submitted. If the request made several jobs, this is the first of them."""
+
+    video_ids: list[str] | None = Field(default=None, exclude_if=_is_none)
+    """Ids of all jobs of the batch, in the order of their seeds. Left out if the request made one job."""
 
 
 class VideoList(BaseModel):

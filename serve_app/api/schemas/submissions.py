@@ -1,12 +1,14 @@
 """Bodies of the native API's submissions."""
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from deployments.jobs.job import Job, Priority
 from serve_app.api.schemas.generation_options import OPTION_NAMES, accepts_options
+from serve_app.api.schemas.seeds import NumOutputs, Seeds, choose_seeds
 from serve_app.api.schemas.texts import STORABLE, WEBHOOK_URL, Prompt
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.options import MAX_SEED
@@ -104,6 +106,12 @@ class SubmitRequest(BaseModel):
     )
     """Parts of a long video, 2 to 16. Each is generated from the last frame of the part before it, and all are joined
     into one mp4. They replace `prompt`. The model must accept an image; without `image`, use TI2V-5B."""
+    num_outputs: NumOutputs = 1
+    """Number of videos to make with different seeds, 1 to 8. Each is a job of its own, and the jobs are one batch. With
+    `seed`, the seeds are `seed`, `seed` + 1 and so on; without, each job draws its own."""
+    seeds: Seeds = []
+    """Seeds of the videos to make, one job for each, instead of `seed`: 1 to 8 different whole numbers from 0. A
+    request that sends `num_outputs` too must send as many seeds."""
     joined: bool = False
     """With a video to continue: whether the new video begins with that video. Its frames are scaled to the new video's
     size, and its sound is left out. /v1/videos/extensions joins by default."""
@@ -163,6 +171,14 @@ class SubmitRequest(BaseModel):
             raise ValueError(f"expected each LoRA once, got {sorted(repeated)[0][:80]!r} more than once")
         return value
 
+    @model_validator(mode="after")
+    def _check_seeds(self) -> Self:
+        self.to_seeds()
+        return self
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in OPTION_NAMES}
+
     def _lora_uses(self) -> tuple[LoraUse, ...]:
         """Returns `loras`, and `lora_path` unless it is among them."""
         loras = list(self.loras)
@@ -171,7 +187,7 @@ class SubmitRequest(BaseModel):
         return tuple(lora.to_use() for lora in loras)
 
     def to_request(self) -> GenerationRequest:
-        """Returns the request without its inputs."""
+        """Returns the request of the first job, without its inputs."""
         return GenerationRequest(
             prompt=self.prompt,
             model=self.model_type,
@@ -185,7 +201,20 @@ class SubmitRequest(BaseModel):
                 for part in self.segments
             ),
             joined=self.joined,
-            **{name: getattr(self, name) for name in OPTION_NAMES},
+            **self._options() | {"seed": self.to_seeds()[0]},
+        )
+
+    def to_seeds(self) -> list[int | None]:
+        """Returns the seed of each job that the request makes; None or -1 for a seed that is drawn.
+
+        Raises:
+            InvalidRequest: the fields for the seeds contradict each other.
+        """
+        return choose_seeds(
+            seed=self._options()["seed"],
+            seeds=self.seeds,
+            num_outputs=self.num_outputs if "num_outputs" in self.model_fields_set else None,
+            segment_seeds=[part.seed for part in self.segments],
         )
 
     def to_priority(self) -> Priority:
@@ -202,21 +231,33 @@ class SubmitAnswer(BaseModel):
     status: Literal["pending", "processing", "completed", "failed", "cancelled"]
     message: str
     estimated_time_minutes: float | None
-    """Estimated time to generate the video, without waiting in the queue. Null while no similar job has run."""
+    """Estimated time to generate the video, without waiting in the queue. For a batch, the time of one of its videos.
+    Null while no similar job has run."""
     prompt_tokens_dropped: int | None
     """Tokens of the prompt beyond the model's limit of 512, which the model does not see. Null if the model's files are
     not on this machine yet: then the result says it."""
+    batch_id: str | None
+    """Id of the batch, if the request made several jobs. `task_id` is its first job. Null for one job."""
+    task_ids: list[str] | None
+    """Ids of all jobs of the batch, in the order of their seeds. Null for one job."""
 
     @classmethod
-    def of(cls, job: Job, *, estimated_seconds: float | None) -> "SubmitAnswer":
-        """Describes a job that was just stored."""
-        params, kind = job.params, " as a mock job" if job.params.is_mock else ""
-        dropped = params.prompt_tokens_dropped
+    def of(cls, jobs: Sequence[Job], *, estimated_seconds: float | None) -> "SubmitAnswer":
+        """Describes the jobs of a request that were just stored."""
+        job, params = jobs[0], jobs[0].params
+        is_batch, dropped = job.batch_id is not None, params.prompt_tokens_dropped
+        queued = ["Queued"]
+        if is_batch:
+            queued.append(f"{len(jobs)} jobs")
+        if params.is_mock:
+            queued.append("as mock jobs" if is_batch else "as a mock job")
         return cls(
             task_id=job.id,
             status=job.state.value,
-            message=f"Queued{kind}: {params.num_frames} frames at {params.width}x{params.height}."
+            message=f"{' '.join(queued)}: {params.num_frames} frames at {params.width}x{params.height}."
             + (f" The model drops the last {dropped} tokens of the prompt: shorten it." if dropped else ""),
             estimated_time_minutes=None if estimated_seconds is None else round(estimated_seconds / 60, 3),
             prompt_tokens_dropped=dropped,
+            batch_id=job.batch_id,
+            task_ids=[each.id for each in jobs] if is_batch else None,
         )

@@ -34,6 +34,8 @@ class TaskInfo(BaseModel):
     """Strength of video-to-video: the share of the denoising steps that are run. Null without an input video."""
     source_task_id: str | None
     """Id of the job whose video or parameters this job uses. That job may have been deleted."""
+    batch_id: str | None
+    """Id of the batch, if the job's request made several jobs."""
     resolution: str
     """WIDTHxHEIGHT in pixels."""
     lora_path: str | None
@@ -109,6 +111,7 @@ class TaskInfo(BaseModel):
             end_image_path=upload_id(params.end_image) if params.end_image else None,
             video_path=upload_id(params.video) if params.video else None,
             source_task_id=job.source_job_id,
+            batch_id=job.batch_id,
             resolution=f"{params.width}x{params.height}",
             lora_path=params.loras[0].name if params.loras else None,
             lora_strength=params.loras[0].high_noise_strength if params.loras else 1.0,

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from deployments.jobs.events import describe
+from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobNotRetryable, JobState
 from deployments.jobs.outbox import JobEnds
 from deployments.jobs.service import UNUSED_INPUT_RETENTION_SECONDS, WEBHOOK_RETENTION_SECONDS, JobService
@@ -22,8 +23,9 @@ from tests.jobs import make_job
 from tests.unit.conftest import Clock
 from tests.videos import mp4, ramp
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.errors import Conflict, InvalidRequest, NotFound
+from wan22_bridge.errors import Conflict, InvalidRequest, NotFound, Wan22Error
 from wan22_bridge.requests import GenerationRequest
+from wan22_bridge.types import LoraUse
 
 _CATALOGUE = load_catalogue()
 
@@ -53,7 +55,7 @@ def _files(storage: Storage) -> list[str]:
 
 
 def test_a_jobs_images_are_stored(service: JobService, storage: Storage) -> None:
-    job = service.submit(_REQUEST, image=_png("red"), end_image=_png("blue"))
+    [job] = service.submit(_REQUEST, image=_png("red"), end_image=_png("blue"))
     assert job.params.image is not None
     assert storage.path(job.params.image).read_bytes() == _png("red")
     assert _files(storage) == sorted([job.params.image, job.params.end_image or ""])
@@ -61,7 +63,7 @@ def test_a_jobs_images_are_stored(service: JobService, storage: Storage) -> None
 
 def test_an_upload_is_used_by_its_id(service: JobService) -> None:
     upload = service.upload(_png("red"))
-    job = service.submit(_REQUEST, image=upload.key.rpartition("/")[2])
+    [job] = service.submit(_REQUEST, image=upload.key.rpartition("/")[2])
     assert job.params.image == upload.key
 
 
@@ -106,8 +108,64 @@ def test_a_retry_after_an_upgrade_that_adds_a_field_gets_the_same_job(service: J
             service.submit(request, image=_png("red"), idempotency_key="k", body=other)
 
 
+def test_the_jobs_of_a_batch_differ_in_their_seeds_only_and_share_their_inputs(
+    service: JobService, storage: Storage, store: JobStore
+) -> None:
+    batch = service.submit(_REQUEST, seeds=[5, None, 7], image=_png("red"), metadata={"who": "me"})
+    assert [batch[0].params.seed, batch[2].params.seed] == [5, 7]
+    for job in batch:
+        assert replace(job.params, seed=5) == batch[0].params
+        assert (job.metadata, job.batch_id) == ({"who": "me"}, batch[0].batch_id)
+    assert _files(storage) == [batch[0].params.image]
+
+    service.delete(batch[0].id)
+    long_ago = time.time() - UNUSED_INPUT_RETENTION_SECONDS - 1
+    assert batch[1].params.image is not None
+    os.utime(storage.path(batch[1].params.image), (long_ago, long_ago))
+    service.tidy()
+    assert storage.path(batch[1].params.image).read_bytes() == _png("red")
+
+    for job in batch[1:]:
+        service.delete(job.id)
+    service.tidy()
+    assert _files(storage) == []
+    assert sum(store.reader.count().values()) == 0
+
+
+def test_a_rejected_batch_stores_nothing(service: JobService, storage: Storage, store: JobStore) -> None:
+    with_lora = replace(_REQUEST, loras=(LoraUse(name="none-such"),))
+    for request, image in ((_REQUEST, b"text"), (with_lora, _png("red"))):
+        with pytest.raises(Wan22Error):
+            service.submit(request, seeds=[1, 2], image=image)
+    assert _files(storage) == []
+    assert sum(store.reader.count().values()) == 0
+
+
+def test_an_idempotency_key_covers_the_seeds_of_a_batch(service: JobService) -> None:
+    def submit(*seeds: int | None) -> list[Job]:
+        return service.submit(_REQUEST, seeds=seeds, image=_png("red"), idempotency_key="k")
+
+    first = submit(None, None)
+    assert submit(None, None) == first
+    for seeds in ((None,), (None, None, None), (1, 2)):
+        with pytest.raises(IdempotencyConflict):
+            submit(*seeds)
+
+
+def test_one_seed_is_the_same_request_as_the_requests_own(service: JobService) -> None:
+    [first] = service.submit(replace(_REQUEST, seed=3), image=_png("red"), idempotency_key="k")
+    assert service.submit(_REQUEST, seeds=[3], image=_png("red"), idempotency_key="k") == [first]
+    assert first.batch_id is None
+
+
+def test_all_jobs_of_a_batch_get_the_same_generation_mode(service: JobService, store: JobStore) -> None:
+    GenerationMode(mock=True).write(store.settings)
+    batch = service.submit(_REQUEST, seeds=[1, 2], image=_png("red"))
+    assert [job.params.is_mock for job in batch] == [True, True]
+
+
 def test_deleting_a_job_deletes_its_files(service: JobService, storage: Storage, store: JobStore) -> None:
-    job = service.submit(_REQUEST, image=_png("red"))
+    [job] = service.submit(_REQUEST, image=_png("red"))
     storage.work.output_folder(job.id, 1).mkdir(parents=True)
     service.delete(job.id)
     with pytest.raises(JobNotFound):
@@ -116,7 +174,7 @@ def test_deleting_a_job_deletes_its_files(service: JobService, storage: Storage,
 
 
 def test_tidy_removes_only_unused_files(service: JobService, storage: Storage, store: JobStore) -> None:
-    job = service.submit(_REQUEST, image=_png("red"))
+    [job] = service.submit(_REQUEST, image=_png("red"))
     unused = service.upload(_png("blue"))
     fresh = service.upload(_png("green"))
     long_ago = time.time() - UNUSED_INPUT_RETENTION_SECONDS - 1
@@ -141,7 +199,7 @@ def test_tidy_removes_only_unused_files(service: JobService, storage: Storage, s
 @pytest.fixture
 def earlier(service: JobService, storage: Storage, store: JobStore) -> Job:
     """A completed job and its video, of 13 frames."""
-    job = service.submit(_REQUEST, image=_png("red"))
+    [job] = service.submit(_REQUEST, image=_png("red"))
     return _complete(job, storage, store)
 
 
@@ -157,7 +215,8 @@ def test_an_uploaded_video_is_regenerated_or_continued(service: JobService) -> N
     upload = service.upload(mp4())
     upload_id = upload.key.rpartition("/")[2]
 
-    regenerated, continued = service.submit(_REGENERATE, video=upload_id), service.submit(_REQUEST, image=upload_id)
+    [regenerated] = service.submit(_REGENERATE, video=upload_id)
+    [continued] = service.submit(_REQUEST, image=upload_id)
 
     assert (regenerated.params.video, regenerated.params.image) == (upload.key, None)
     assert regenerated.params.num_frames == 13
@@ -169,8 +228,8 @@ def test_an_uploaded_video_is_regenerated_or_continued(service: JobService) -> N
 def test_a_deleted_jobs_video_stays_as_the_input_of_other_jobs(
     service: JobService, storage: Storage, store: JobStore, earlier: Job
 ) -> None:
-    regenerated = service.submit(_REGENERATE, video=earlier.id)
-    continued = service.submit(_REQUEST, image=earlier.id)
+    [regenerated] = service.submit(_REGENERATE, video=earlier.id)
+    [continued] = service.submit(_REQUEST, image=earlier.id)
     assert regenerated.source_job_id == continued.source_job_id == earlier.id
     assert regenerated.params.video == continued.params.image is not None
     long_ago = time.time() - UNUSED_INPUT_RETENTION_SECONDS - 1
@@ -189,7 +248,7 @@ def test_a_deleted_jobs_video_stays_as_the_input_of_other_jobs(
 def test_a_job_without_a_video_is_rejected_as_an_input(
     ending: str, service: JobService, storage: Storage, store: JobStore
 ) -> None:
-    job = service.submit(_REQUEST, image=_png("red"))
+    [job] = service.submit(_REQUEST, image=_png("red"))
     if ending in ("processing", "failed"):
         store.runner.claim(job.id, lease_seconds=10)
     if ending == "failed":
@@ -255,7 +314,7 @@ def test_a_key_can_not_name_a_file_outside_the_storage(storage: Storage) -> None
 
 
 def test_a_retry_needs_the_jobs_inputs_and_model(service: JobService, store: JobStore, storage: Storage) -> None:
-    job = service.submit(_REQUEST, image=_png("red"))
+    [job] = service.submit(_REQUEST, image=_png("red"))
     store.writer.request_cancel(job.id)
     without_model = JobService(store, storage, [_CATALOGUE["tiny-t2v"]])
     with pytest.raises(InvalidRequest) as raised:
@@ -273,7 +332,7 @@ def test_a_retry_needs_the_jobs_inputs_and_model(service: JobService, store: Job
 
 
 def test_a_pending_job_cannot_be_retried(service: JobService) -> None:
-    job = service.submit(_REQUEST, image=_png("red"))
+    [job] = service.submit(_REQUEST, image=_png("red"))
     with pytest.raises(JobNotRetryable):
         service.retry(job.id)
 

@@ -147,6 +147,8 @@ def test_an_image_may_be_base64_a_data_url_or_an_upload(url: str, services: Serv
         ({"steps": 0}, "invalid_value", "steps"),
         ({"seconds": -1}, "invalid_value", "seconds"),
         ({"options": {"stepz": 3}}, "unknown_field", "stepz"),
+        ({"options": {"num_outputs": 2}}, "batch_not_supported", "num_outputs"),
+        ({"options": {"seeds": [1, 2]}}, "batch_not_supported", "seeds"),
         ({"num_frames": 5}, "unknown_field", "num_frames"),
         ({"image": "https://example.com/cat.png"}, "invalid_input", "image"),
         ({"image": "cat.png"}, "invalid_input", "image"),

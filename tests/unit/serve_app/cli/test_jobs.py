@@ -18,6 +18,13 @@ from serve_app.cli.terminal import errors
 EVIL = "\x1b[2Jtext\x07\x9b31m\u202e\nline"
 SAFE = "\\x1b[2Jtext\\x07\\x9b31m\\u202e line"
 JOB_ID = "video_1"
+_COMMANDS = (
+    ["jobs"],
+    ["cancel", "x"],
+    ["generate", "x"],
+    ["generate", "x", "--count", "2"],
+    ["models", "served"],
+)
 
 
 def make_task(**changes: Any) -> dict[str, Any]:
@@ -51,6 +58,7 @@ class FakeService(ThreadingHTTPServer):
         model = {"id": EVIL, "model_type": EVIL, "image": EVIL, "end_image": True, "size": EVIL, "num_frames": 5}
         model |= {"fps": 16, "steps": 2, "presets": [EVIL]}
         body = {"task_id": self.job_id, "tasks": [self.task], "message": EVIL, "data": [model]}
+        body |= {"task_ids": [JOB_ID, self.job_id], "batch_id": EVIL}
         return json.dumps(self.task | body).encode()
 
 
@@ -92,7 +100,7 @@ def is_clean(text: str) -> bool:
 
 
 def test_no_command_prints_control_characters(fake: FakeService) -> None:
-    for arguments in (["jobs"], ["cancel", "x"], ["generate", "x"], ["models", "served"]):
+    for arguments in _COMMANDS:
         done = run(fake, *arguments)
         assert done.exit_code == 0, done.output
         assert SAFE in done.output
@@ -102,15 +110,16 @@ def test_no_command_prints_control_characters(fake: FakeService) -> None:
 def test_no_error_prints_control_characters(fake: FakeService) -> None:
     for status, code in ((400, 2), (500, 1)):
         fake.status = status
-        for arguments in (["jobs"], ["cancel", "x"], ["generate", "x"], ["models", "served"]):
+        for arguments in _COMMANDS:
             done = run(fake, *arguments)
             assert done.exit_code == code
             assert done.stderr == f"Error: {SAFE.replace(' line', '')}\n  line\n  {SAFE}\n"
     fake.status = 200
     fake.task = make_task(status="failed", error={"message": EVIL, "suggestions": [EVIL]})
-    done = run(fake, "generate", "x")
-    assert done.exit_code == 1
-    assert is_clean(done.output)
+    for options in ([], ["--count", "2"]):
+        done = run(fake, "generate", "x", *options)
+        assert done.exit_code == 1
+        assert is_clean(done.output)
 
 
 def test_json_is_exact(fake: FakeService) -> None:
@@ -137,9 +146,10 @@ def test_a_job_takes_one_line(fake: FakeService) -> None:
 @pytest.mark.parametrize("job_id", ["../evil", "/tmp/evil", "a\0b", "", "..", "a\x1b"])
 def test_a_job_id_that_is_a_path_is_rejected(fake: FakeService, job_id: str, tmp_path: Path) -> None:
     fake.job_id = job_id
-    done = run(fake, "generate", "x")
-    assert done.exit_code == 1
-    assert "it is not a wan22 service" in done.stderr
+    for options in ([], ["--count", "2"]):
+        done = run(fake, "generate", "x", *options)
+        assert done.exit_code == 1
+        assert "it is not a wan22 service" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,31 @@
+"""The native API's routes for batches: the jobs that one request made."""
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+
+from serve_app.api.schemas.batches import BatchInfo
+from serve_app.api.services import Services, Serving
+
+router = APIRouter(prefix="/api/v1/batches", tags=["batches"])
+
+
+@router.get("/{batch_id}")
+async def read_batch(batch_id: str, serving: Serving) -> BatchInfo:
+    """Returns a batch with all of its jobs.
+
+    A request with `num_outputs` or `seeds` for several videos makes a batch.
+    """
+    return await run_in_threadpool(_read, serving, batch_id)  # clients poll this
+
+
+def _read(serving: Services, batch_id: str) -> BatchInfo:
+    return BatchInfo.of(serving.store.batches.find(batch_id))
+
+
+@router.post("/{batch_id}/cancel")
+def cancel_batch(batch_id: str, serving: Serving) -> BatchInfo:
+    """Cancels the pending jobs of a batch at once, and its running jobs within one denoising step.
+
+    Jobs that have ended stay as they are. Responds 409 if all jobs have ended.
+    """
+    return BatchInfo.of(serving.store.batches.request_cancel(batch_id))
