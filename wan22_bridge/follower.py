@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 
 import torch
 
+from wan22_bridge.device_errors import is_out_of_memory
 from wan22_bridge.errors import Wan22Error
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loading import Load
-from wan22_bridge.out_of_memory import is_out_of_memory
 from wan22_bridge.parallel.channel import Channel, Crashed, Done, End, Rejected, Step
 from wan22_bridge.parallel.division import Division
 from wan22_bridge.parallel.leader import AGREE_SECONDS, STEP_SECONDS

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
@@ -36,6 +36,8 @@ WATCH_SECONDS = 0.25
 """Time between two checks whether a running job was cancelled, preempted or claimed again."""
 HUNG = 70
 """Exit status of a process whose job hung."""
+DEVICE_FAILED = 71
+"""Exit status of a process whose GPU failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,8 +108,9 @@ class Generator:
         for model_id in self._config.preload[: self._config.loaded_models]:
             try:
                 await self._models.load(model_id)
-            except Exception:
+            except Exception as exc:
                 logger.exception("%s could not be preloaded", model_id, extra={"action": "preload_failed"})
+                _end_if_device_failed(exc)
 
     async def generate(self, job: Job) -> AsyncIterator[Message]:
         """Runs one claimed job and yields its progress. The last message reports how the job ended.
@@ -132,6 +135,7 @@ class Generator:
             raise  # the downloader died, so the dispatcher starts another attempt
         except Exception as exc:
             logger.exception("Job %s failed", job.id, extra={"action": "job_failed", "job_id": job.id})
+            _end_if_device_failed(exc)
             yield Failed(_describe(exc, job))
         finally:
             stop.set()
@@ -198,8 +202,7 @@ class Generator:
                 logger.error(
                     "Job %s hangs: this process exits, and another process resumes the job", job.id, extra=extra
                 )
-                logging.shutdown()
-                os._exit(HUNG)  # the only way to end a hung thread
+                _end_process(HUNG)
             try:
                 claim = await asyncio.to_thread(self._store.reader.claim_state, job.id, job.fencing_token)
                 if claim is not ClaimState.HELD:
@@ -207,6 +210,28 @@ class Generator:
                     stop.set()
             except SQLAlchemyError:
                 logger.exception("The database did not answer", extra={"action": "store_failed"})
+
+
+def _end_if_device_failed(error: Exception) -> None:
+    """Ends this process if its GPU has failed, because every later job would fail here, too.
+
+    The dispatcher then puts the job back, and Serve starts another process, which resumes the job.
+    """
+    # Here and not at the top, because importing torch takes seconds. The device's thread has imported it by now.
+    from wan22_bridge.device_errors import is_device_failure
+
+    if is_device_failure(error):
+        logger.error(
+            "The device failed: this process exits, and another process resumes its job",
+            extra={"action": "device_failed"},
+        )
+        _end_process(DEVICE_FAILED)
+
+
+def _end_process(status: int) -> NoReturn:
+    """Ends this process at once: a hung thread, or one that waits for a failed GPU, would delay a normal exit."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def _describe(error: Exception, job: Job) -> dict[str, Any]:

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+from wan22_bridge.device_errors import is_out_of_memory
 from wan22_bridge.errors import OutOfMemory, RankLost
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.out_of_memory import is_out_of_memory
 from wan22_bridge.pipeline.progress import ProgressReporter
 from wan22_bridge.planning.planner import Planner
 from wan22_bridge.plans import OptimizationPlan, RequestShape
