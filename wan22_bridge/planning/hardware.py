@@ -1,12 +1,11 @@
 """Detection of this machine's memory and GPUs."""
 
-import os
 import shutil
 from pathlib import Path
 
-import psutil
 import torch
 
+from wan22_bridge.machine import count_cores, read_ram
 from wan22_bridge.plans import HardwareProfile
 
 
@@ -16,12 +15,12 @@ def detect_hardware(disk: Path) -> HardwareProfile:
     Args:
         disk: A folder on the disk to which weights may be offloaded. The folder need not exist.
     """
-    memory = psutil.virtual_memory()
+    ram = read_ram()
     while not disk.exists():
         disk = disk.parent
     common = {
-        "ram_total_bytes": memory.total,
-        "ram_available_bytes": memory.available,
+        "ram_total_bytes": ram.total_bytes,
+        "ram_available_bytes": ram.available_bytes,
         "disk_free_bytes": shutil.disk_usage(disk).free,
     }
     if not torch.cuda.is_available():
@@ -51,4 +50,4 @@ def use_all_cores() -> None:
     Without this call a generation on a CPU uses one core, because Ray sets OMP_NUM_THREADS from an actor's fractional
     `num_cpus`.
     """
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(count_cores())
