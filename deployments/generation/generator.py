@@ -25,7 +25,7 @@ from deployments.storage.opening import open_storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
 from wan22_bridge.plans import Offload, OptimizationPlan, PlanConstraints
-from wan22_bridge.types import Progress, Stage
+from wan22_bridge.types import GenerationParams, Progress, Stage
 
 if TYPE_CHECKING:
     from wan22_bridge.models.loaded import LoadedModel
@@ -125,7 +125,7 @@ class Generator:
         stop = Stop()
         watch = asyncio.create_task(self._watch_claim(job, stop))
         try:
-            loaded = await self._load_unless_stopped(job.params.model, watch)
+            loaded = await self._load_unless_stopped(job.params, watch)
             if loaded is None:
                 yield stop.message
                 return
@@ -143,9 +143,9 @@ class Generator:
             self._heartbeat.job_id = None
             self._heartbeat.report_soon()
 
-    async def _load_unless_stopped(self, model_id: str, watch: "asyncio.Task[None]") -> Loaded | None:
+    async def _load_unless_stopped(self, params: GenerationParams, watch: "asyncio.Task[None]") -> Loaded | None:
         """Returns the loaded model, or None if the job is stopped first."""
-        load = self._models.load(model_id)
+        load = self._models.load(params.model, params)
         futures: set[asyncio.Future[Any]] = {load, watch}
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         return await load if load.done() else None

@@ -1,6 +1,7 @@
 """Detection of this machine's memory and GPUs."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,6 +43,29 @@ def detect_hardware(disk: Path) -> HardwareProfile:
         gpu_count=torch.cuda.device_count(),
         **common,
     )
+
+
+def add_own_memory(hardware: HardwareProfile, *, others_vram_bytes: int, others_ram_bytes: int) -> HardwareProfile:
+    """Returns the machine as it would be without one of the models that this process has loaded.
+
+    Args:
+        hardware: The machine now.
+        others_vram_bytes: GPU memory of this process's other models.
+        others_ram_bytes: RAM of this process's other models.
+    """
+    own_vram = torch.cuda.memory_reserved() - others_vram_bytes if hardware.device == "cuda" else 0
+    own_ram = _anonymous_bytes() - others_ram_bytes
+    return replace(
+        hardware,
+        vram_free_bytes=min(hardware.vram_total_bytes, hardware.vram_free_bytes + max(0, own_vram)),
+        ram_available_bytes=min(hardware.ram_total_bytes, hardware.ram_available_bytes + max(0, own_ram)),
+    )
+
+
+def _anonymous_bytes() -> int:
+    """Returns this process's RAM that is not mapped from files. Mapped files count as available RAM already."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024
 
 
 def use_all_cores() -> None:

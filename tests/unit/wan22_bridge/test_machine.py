@@ -33,7 +33,7 @@ MEMORY = {
     "v1 in a container with the host's path": (V1, "/docker/1234", "sys/fs/cgroup/memory", V1_MEMORY),
     "v1 in a slice": (V1, "/user/1", "sys/fs/cgroup/memory/user/1", V1_MEMORY),
 }
-CORES = {
+CORES: dict[str, tuple[str, str, str, dict[str, str], int | None]] = {
     "v2": (V2, "/", "sys/fs/cgroup", {"cpu.max": "100000 100000\n"}, 1),
     "v2, half a core": (V2, "/pod", "sys/fs/cgroup/pod", {"cpu.max": "50000 100000\n"}, 1),
     "v1": (
@@ -98,9 +98,9 @@ def test_the_smallest_limit_of_nested_containers_applies(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("case", CORES)
 def test_cores_follow_the_quota_of_the_container(case: str, tmp_path: Path) -> None:
-    *where, expected = CORES[case]
+    line, path, folder, files, expected = CORES[case]
 
-    assert count_cores(write(tmp_path, *where)) == (expected or len(os.sched_getaffinity(0)))
+    assert count_cores(write(tmp_path, line, path, folder, files)) == (expected or len(os.sched_getaffinity(0)))
 
 
 def test_a_machine_without_cgroups_has_no_limits(tmp_path: Path) -> None:
