@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,15 +34,15 @@ def measure_attention(setting: Setting) -> None:
             torch.randn(1, heads, tokens, width, device=setting.device, dtype=setting.dtype) for _ in range(3)
         )
 
-        def attend(given: tuple[torch.Tensor, ...] = (query, key, value)) -> torch.Tensor:
-            return torch.nn.functional.scaled_dot_product_attention(*given)
+        attend = partial(torch.nn.functional.scaled_dot_product_attention, query, key, value)
 
         def add(name: str, seconds: float, count: int = tokens) -> None:
             teraflop = 4 * count**2 * heads * width / 1e12
             setting.add(Row(f"attention, {count} tokens, {name}", 1000 * seconds, "ms"))
             setting.add(Row(f"attention, {count} tokens, {name}: speed", teraflop / seconds, "TFLOP/s"))
 
-        chosen = _list_kernels(setting, attend)[0][0]
+        kernels = _list_kernels(setting, attend)
+        chosen = kernels[0][0] if kernels else "unknown kernel"
         add(f"as PyTorch chooses ({chosen})", setting.seconds(attend))
         backends = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
         for backend in [SDPBackend.MATH] if setting.tiny else backends:

@@ -28,8 +28,8 @@ PARTS: dict[str, tuple[int, Callable[[Setting], None]]] = {
 def main() -> None:
     """Runs the part that the command line names."""
     name, values = sys.argv[1], json.loads(sys.argv[2])
-    paths = {key: Path(values.pop(key)) for key in ("folder", "rows")}
-    PARTS[name][1](Setting(**values, **paths))
+    folder, rows = Path(values.pop("folder")), Path(values.pop("rows"))
+    PARTS[name][1](Setting(folder=folder, rows=rows, **values))
 
 
 if __name__ == "__main__":
