@@ -254,8 +254,10 @@ class LoadedModel:
         """Moves a component off the device. A component that is reloaded for each use is released."""
         component = getattr(self.text, name)
         is_reloaded = self._residences.is_reloaded(name)
-        if component is None or (not is_reloaded and self.device.type == "cpu"):
+        if component is None:
             return
+        if not is_reloaded and next(component.parameters()).device.type == "cpu":
+            return  # At each step, all other components are off already, and freeing memory again takes long.
         if is_reloaded:
             self._replace(name, None)
             del component
