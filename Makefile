@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup run check test test-fast test-gpu fuzz bench reference
+.PHONY: setup run check test test-fast test-gpu fuzz bench reference wheelhouse
 
 setup: $(READY)
 
@@ -50,3 +50,14 @@ bench: setup
 # Writes docs/reference/{http,cli,configuration}.md from the code, without starting Ray.
 reference: setup
 	$(BIN)/python docs/reference/generate.py
+
+# The wheels for a GPU machine without a network: docs/how-to/offline-gpu.md.
+PYTHON_VERSION ?= 3.12
+WHEELHOUSE_MIB := 56
+
+wheelhouse: setup
+	rm -rf wheelhouse
+	$(BIN)/python -m pip download --quiet --dest wheelhouse --no-deps --only-binary :all: \
+		--python-version $(PYTHON_VERSION) --constraint constraints.txt --requirement wheelhouse.txt
+	du --total --block-size 1K wheelhouse/*.whl | awk 'END { mib = $$1 / 1024; \
+		printf "%.1f MiB of at most $(WHEELHOUSE_MIB) MiB in wheelhouse/\n", mib; exit mib > $(WHEELHOUSE_MIB) }'

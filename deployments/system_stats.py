@@ -10,6 +10,7 @@ import psutil
 
 from deployments.jobs.replica_registry import GpuUse, ReplicaInfo, ReplicaRegistry
 from deployments.jobs.stats_history import Use
+from wan22_bridge.machine import read_ram
 
 _SHORTEST_SECONDS = 1.0
 """Shortest time over which the use of the CPU is averaged. Readings in quicker succession get the last average."""
@@ -66,14 +67,14 @@ class SystemMeter:
     def read(self) -> SystemStats:
         """Returns the present use. The CPU's use is the average since the last reading."""
         replicas = self._registry.all()
-        memory, gpus = psutil.virtual_memory(), list_gpus(replicas)
+        memory, gpus = read_ram(), list_gpus(replicas)
         percents = [gpu.use.gpu_percent for gpu in gpus if gpu.use.gpu_percent is not None]
         return SystemStats(
             timestamp=datetime.now(UTC),
             use=Use(
                 cpu_percent=self._measure_cpu(),
-                ram_used_gb=(memory.total - memory.available) / 1e9,
-                ram_total_gb=memory.total / 1e9,
+                ram_used_gb=(memory.total_bytes - memory.available_bytes) / 1e9,
+                ram_total_gb=memory.total_bytes / 1e9,
                 gpu_percent=sum(percents) / len(percents) if percents else 0.0,
                 vram_used_mb=sum(gpu.use.vram_used_mb for gpu in gpus),
                 vram_total_mb=sum(gpu.use.vram_total_mb for gpu in gpus),

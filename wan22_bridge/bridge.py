@@ -5,6 +5,7 @@ import time
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakSet
 
 from wan22_bridge.catalogue import ImageInput, ModelSpec
 from wan22_bridge.models.architecture import find_architecture
@@ -13,7 +14,8 @@ from wan22_bridge.pipeline.generation import SharedResources, generate
 from wan22_bridge.pipeline.progress import DecodeTimes
 from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.footprint import FootprintMeter
-from wan22_bridge.planning.hardware import detect_hardware, use_all_cores
+from wan22_bridge.planning.hardware import add_own_memory, detect_hardware, use_all_cores
+from wan22_bridge.planning.limits import shape_of
 from wan22_bridge.planning.planner import Planner, resolve_quantization
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import HardwareProfile, PlanConstraints, RequestShape
@@ -56,6 +58,8 @@ class ModelIntegrationBridge:
         self._planners: dict[str, Planner] = {}
         self._meters: dict[tuple[str, Path], FootprintMeter] = {}
         """Kept between loads, because tracing a small model takes longer than loading the model again."""
+        self._models: WeakSet[LoadedModel] = WeakSet()
+        """The models that were loaded and are still in use."""
         self._texts = TextCache()
         self._decode_times = DecodeTimes()
         use_all_cores()
@@ -65,12 +69,14 @@ class ModelIntegrationBridge:
         """The machine as it is now, or as it was given."""
         return self._hardware or detect_hardware(self._scratch or Path.cwd())
 
-    def load(self, spec: ModelSpec, folder: Path) -> LoadedModel:
-        """Loads a model from its folder, under the best plan on this machine for the model's default request.
+    def load(self, spec: ModelSpec, folder: Path, params: GenerationParams | None = None) -> LoadedModel:
+        """Loads a model from its folder, under the best plan on this machine for a request.
 
         Args:
             spec: the model's catalogue entry.
             folder: the model's files.
+            params: the request to plan for; None plans for the model's default request. `generate` changes the plan
+                for each request if needed.
 
         Raises:
             ConfigurationError: the model's files do not support the configured quantization.
@@ -88,19 +94,25 @@ class ModelIntegrationBridge:
         constraints = replace(constraints, quantization=spec.quantization or constraints.quantization)
         constraints = resolve_quantization(constraints, spec, in_gguf=meter.architecture.gguf_bytes is not None)
         planner = Planner(spec, hardware, meter.measure, constraints)
-        shape = RequestShape(
-            width=spec.size[0],
-            height=spec.size[1],
-            num_frames=spec.num_frames,
-            image=spec.image is not ImageInput.NONE,
-        )
-        model = LoadedModel(spec, folder, planner.choose(shape), exact=self._exact, scratch=self._scratch)
+        plan = planner.choose(_shape_of_largest_part(params) if params is not None else _default_shape(spec))
+        model = LoadedModel(spec, folder, plan, exact=self._exact, scratch=self._scratch)
+        self._models.add(model)
         self._planners[spec.id] = planner
-        plan = ", ".join(model.plan.describe()) or "all on the device"
-        logger.info(
-            "Loaded %s in %.1f s: %s", spec.id, time.perf_counter() - started, plan, extra={"action": "model_loaded"}
-        )
+        described = ", ".join(model.plan.describe()) or "all on the device"
+        seconds = time.perf_counter() - started
+        logger.info("Loaded %s in %.1f s: %s", spec.id, seconds, described, extra={"action": "model_loaded"})
         return model
+
+    def _hardware_without(self, model: LoadedModel) -> HardwareProfile:
+        """Returns the machine as it would be now without a model, or as it was given."""
+        if self._hardware is not None:
+            return self._hardware
+        others = [other for other in self._models if other is not model]
+        return add_own_memory(
+            self.hardware,
+            others_vram_bytes=sum(other.device_bytes for other in others),
+            others_ram_bytes=sum(other.ram_bytes for other in others),
+        )
 
     def generate(
         self,
@@ -137,8 +149,19 @@ class ModelIntegrationBridge:
         """
         shared = SharedResources(
             planner=self._planners[model.spec.id],
+            hardware=self._hardware_without,
             texts=self._texts,
             decode_times=self._decode_times,
             loras=self._loras,
         )
         return generate(model, params, folder, inputs=inputs, checkpoint=checkpoint, preview=preview, shared=shared)
+
+
+def _default_shape(spec: ModelSpec) -> RequestShape:
+    width, height = spec.size
+    return RequestShape(width=width, height=height, num_frames=spec.num_frames, image=spec.image is not ImageInput.NONE)
+
+
+def _shape_of_largest_part(params: GenerationParams) -> RequestShape:
+    """Returns the shape of a request without its LoRAs, whose files are read when the request runs."""
+    return shape_of(max(params.parts, key=lambda part: part.num_frames))

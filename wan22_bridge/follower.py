@@ -16,10 +16,11 @@ from typing import Any, TypeAlias
 
 import torch
 
+from wan22_bridge.device_errors import is_out_of_memory
 from wan22_bridge.errors import Wan22Error
+from wan22_bridge.machine import count_cores
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loading import Load
-from wan22_bridge.out_of_memory import is_out_of_memory
 from wan22_bridge.parallel.channel import Channel, Crashed, Done, End, Rejected, Step
 from wan22_bridge.parallel.division import Division
 from wan22_bridge.parallel.leader import AGREE_SECONDS, STEP_SECONDS
@@ -101,7 +102,7 @@ def main(arguments: list[str]) -> None:
     own_device = device if device == "cpu" else f"{device}:{rank}"
     if device == "cuda":
         torch.cuda.set_device(rank)
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // degree))
+    torch.set_num_threads(max(1, count_cores() // degree))
     connection: Connection[Any, Any] = Connection(descriptor)
     channel = Channel(connection, own_device)
     inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()

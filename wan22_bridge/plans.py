@@ -4,7 +4,7 @@ This module does not import torch, because the settings and the catalogue import
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -213,6 +213,23 @@ class OptimizationPlan:
     def is_offloaded(self) -> bool:
         """Whether any weights wait off the device."""
         return {self.experts, self.text_encoder, self.vae} != {Residence.RESIDENT}
+
+    def can_become(self, other: "OptimizationPlan") -> bool:
+        """Returns whether a model that is loaded under this plan can run under another plan without a reload.
+
+        That holds for other tiles, and for whole components that move between RAM and the device. In a group of
+        processes the experts can't move, because each process has its own.
+        """
+        same = replace(
+            other, vae_tile=self.vae_tile, experts=self.experts, text_encoder=self.text_encoder, vae=self.vae
+        )
+        if same != self:
+            return False
+        movable = {Residence.RESIDENT, Residence.ON_DEMAND} if self.offload is Offload.RAM else set()
+        pairs = [(self.experts, other.experts), (self.text_encoder, other.text_encoder), (self.vae, other.vae)]
+        if self.parallel_degree > 1 and self.experts is not other.experts:
+            return False
+        return all(before is after or {before, after} <= movable for before, after in pairs)
 
     def describe(self) -> list[str]:
         """Returns a short name for each choice that differs from the plain plan."""

@@ -41,9 +41,23 @@ def report(rows: list[Row], json_file: Path | None) -> None:
     """Prints the table, and writes the JSON file if there is one."""
     table = Table("measure", "value", "unit", "target", "ok", box=None)
     for row in rows:
-        target = "" if row.target is None else f"≤ {row.target:g}"
-        target = target if row.least is None else f"≥ {row.least:g}"
-        table.add_row(row.measure, f"{row.value:.4g}", row.unit, target, {True: "yes", False: "NO", None: ""}[row.ok])
+        table.add_row(*_cells(row))
     Console().print(table)
     if json_file is not None:
-        json_file.write_text(json.dumps([asdict(row) | {"ok": row.ok} for row in rows], indent=2) + "\n")
+        write_json(rows, json_file)
+
+
+def write_json(rows: list[Row], file: Path) -> None:
+    """Writes the rows to a JSON file."""
+    file.write_text(json.dumps([asdict(row) | {"ok": row.ok} for row in rows], indent=2) + "\n")
+
+
+def describe(row: Row) -> str:
+    """Returns a row as a line of text, for a benchmark that prints its rows as they are measured."""
+    return "  ".join(filter(None, _cells(row)))
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    target = "" if row.target is None else f"≤ {row.target:g}"
+    target = target if row.least is None else f"≥ {row.least:g}"
+    return row.measure, f"{row.value:.4g}", row.unit, target, {True: "yes", False: "NO", None: ""}[row.ok]

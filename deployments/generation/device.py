@@ -21,7 +21,7 @@ from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import StorageFailed
 from wan22_bridge.plans import HardwareProfile, PlanConstraints
-from wan22_bridge.types import INPUTS, Checkpoint, GenerationResult, Preview, Progress
+from wan22_bridge.types import INPUTS, Checkpoint, GenerationParams, GenerationResult, Preview, Progress
 
 if TYPE_CHECKING:
     from wan22_bridge.bridge import ModelIntegrationBridge
@@ -84,10 +84,13 @@ class Device:
         """Waits until the thread has finished its work and ended."""
         self.thread.shutdown(wait=True)
 
-    def load(self, spec: ModelSpec, folder: Path) -> "LoadedModel":
-        """Loads a model from its folder. Only the device's thread may call this. Errors of the bridge propagate."""
+    def load(self, spec: ModelSpec, folder: Path, params: GenerationParams | None = None) -> "LoadedModel":
+        """Loads a model from its folder, planned for a request or for the model's defaults.
+
+        Only the device's thread may call this. Errors of the bridge propagate.
+        """
         started = time.perf_counter()
-        model = self._open().load(spec, folder)
+        model = self._open().load(spec, folder, params)
         self._metrics.loaded(spec.id, time.perf_counter() - started, model.device_bytes)
         return model
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
@@ -26,7 +26,7 @@ from deployments.storage.opening import open_storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
 from wan22_bridge.plans import Offload, OptimizationPlan, PlanConstraints
-from wan22_bridge.types import Progress, Stage
+from wan22_bridge.types import GenerationParams, Progress, Stage
 
 if TYPE_CHECKING:
     from wan22_bridge.models.loaded import LoadedModel
@@ -37,6 +37,8 @@ WATCH_SECONDS = 0.25
 """Time between two checks whether a running job was cancelled, preempted or claimed again."""
 HUNG = 70
 """Exit status of a process whose job hung."""
+DEVICE_FAILED = 71
+"""Exit status of a process whose GPU failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,8 +109,9 @@ class Generator:
         for model_id in self._config.preload[: self._config.loaded_models]:
             try:
                 await self._models.load(model_id)
-            except Exception:
+            except Exception as exc:
                 logger.exception("%s could not be preloaded", model_id, extra={"action": "preload_failed"})
+                _end_if_device_failed(exc)
 
     async def generate(self, job: Job) -> AsyncIterator[Message]:
         """Runs one claimed job and yields its progress. The last message reports how the job ended.
@@ -123,7 +126,7 @@ class Generator:
         stop = Stop()
         watch = asyncio.create_task(self._watch_claim(job, stop))
         try:
-            loaded = await self._load_unless_stopped(job.params.model, watch)
+            loaded = await self._load_unless_stopped(job.params, watch)
             if loaded is None:
                 yield stop.message
                 return
@@ -133,6 +136,7 @@ class Generator:
             raise  # the downloader died, so the dispatcher starts another attempt
         except Exception as exc:
             logger.exception("Job %s failed", job.id, extra={"action": "job_failed", "job_id": job.id})
+            _end_if_device_failed(exc)
             yield Failed(_describe(exc, job))
         finally:
             stop.set()
@@ -140,9 +144,9 @@ class Generator:
             self._heartbeat.job_id = None
             self._heartbeat.report_soon()
 
-    async def _load_unless_stopped(self, model_id: str, watch: "asyncio.Task[None]") -> Loaded | None:
+    async def _load_unless_stopped(self, params: GenerationParams, watch: "asyncio.Task[None]") -> Loaded | None:
         """Returns the loaded model, or None if the job is stopped first."""
-        load = self._models.load(model_id)
+        load = self._models.load(params.model, params)
         futures: set[asyncio.Future[Any]] = {load, watch}
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         return await load if load.done() else None
@@ -199,8 +203,7 @@ class Generator:
                 logger.error(
                     "Job %s hangs: this process exits, and another process resumes the job", job.id, extra=extra
                 )
-                logging.shutdown()
-                os._exit(HUNG)  # the only way to end a hung thread
+                _end_process(HUNG)
             try:
                 claim = await asyncio.to_thread(self._store.reader.claim_state, job.id, job.fencing_token)
                 if claim is not ClaimState.HELD:
@@ -208,6 +211,28 @@ class Generator:
                     stop.set()
             except SQLAlchemyError:
                 logger.exception("The database did not answer", extra={"action": "store_failed"})
+
+
+def _end_if_device_failed(error: Exception) -> None:
+    """Ends this process if its GPU has failed, because every later job would fail here, too.
+
+    The dispatcher then puts the job back, and Serve starts another process, which resumes the job.
+    """
+    # Here and not at the top, because importing torch takes seconds. The device's thread has imported it by now.
+    from wan22_bridge.device_errors import is_device_failure
+
+    if is_device_failure(error):
+        logger.error(
+            "The device failed: this process exits, and another process resumes its job",
+            extra={"action": "device_failed"},
+        )
+        _end_process(DEVICE_FAILED)
+
+
+def _end_process(status: int) -> NoReturn:
+    """Ends this process at once: a hung thread, or one that waits for a failed GPU, would delay a normal exit."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def _describe(error: Exception, job: Job) -> dict[str, Any]:

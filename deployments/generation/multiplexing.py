@@ -16,6 +16,7 @@ from deployments.generation.device import Device
 from deployments.jobs.replica_registry import LoadedInfo
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ModelCorrupted
+from wan22_bridge.types import GenerationParams
 
 if TYPE_CHECKING:
     from wan22_bridge.models.loaded import LoadedModel
@@ -62,6 +63,8 @@ class Models:
         self._changed = changed
         self._loaded: dict[str, tuple[LoadedModel, LoadedInfo]] = {}
         """Each loaded model, and its report from the end of the loading; least recently used first."""
+        self._planned_for: dict[str, GenerationParams | None] = {}
+        """The latest request of each model. Serve's multiplexer passes nothing but the model's id."""
         self._loads: set[asyncio.Future[Loaded]] = set()
         self._multiplexed = self._multiplex(most)
 
@@ -73,8 +76,14 @@ class Models:
             for model, info in self._loaded.values()
         ]
 
-    def load(self, model_id: str) -> "asyncio.Future[Loaded]":
-        """Loads a model if needed and returns it. An abandoned load continues, because the next job may need it."""
+    def load(self, model_id: str, params: GenerationParams | None = None) -> "asyncio.Future[Loaded]":
+        """Loads a model if needed and returns it. An abandoned load continues, because the next job may need it.
+
+        Args:
+            model_id: the model.
+            params: the request that a new load is planned for; None plans for the model's defaults.
+        """
+        self._planned_for[model_id] = params
         load = asyncio.ensure_future(self._multiplexed(model_id))
         self._loads.add(load)
         load.add_done_callback(self._loads.discard)
@@ -112,7 +121,8 @@ class Models:
 
     async def _load(self, model_id: str, folder: Path) -> "LoadedModel":
         loop, spec = asyncio.get_running_loop(), self._served[model_id]
-        return await loop.run_in_executor(self._device.thread, self._device.load, spec, folder)
+        params = self._planned_for.get(model_id)
+        return await loop.run_in_executor(self._device.thread, self._device.load, spec, folder, params)
 
     def _unload(self, model: "LoadedModel") -> None:
         self._loaded.pop(model.spec.id, None)

@@ -1,5 +1,5 @@
 """Jobs survive the death of Serve's controller, an unavailable database, the death of another service, and generators
-that cannot start, run out of memory, or hang.
+that cannot start, run out of memory, hang, or lose their GPU.
 """
 
 import ctypes
@@ -24,6 +24,8 @@ from wan22_bridge.builtin import ensure_tiny_model
 
 AWAY_SECONDS = 20
 SPARE_BYTES = 100_000_000
+BREAK_GPU = "WAN22_TEST_BREAK_GPU"
+"""Environment variable with the path of a file that makes the next pass of an expert fail like a broken GPU."""
 PTRACE_ATTACH, WAIT_FOR_A_THREAD = 16, 0x40000000
 """Constants of Linux."""
 
@@ -32,10 +34,14 @@ PTRACE_ATTACH, WAIT_FOR_A_THREAD = 16, 0x40000000
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with one generator for all models, which notices a hung step soon."""
     folder = tmp_path_factory.mktemp("faults")
+    injected = {"PYTHONPATH": str(Path(__file__).parent / "injection"), BREAK_GPU: str(folder / "break-gpu")}
     models = ["tiny-t2v", {"id": "large", "like": "tiny-ti2v", "path": str(_make_large_model(folder))}]
     generator = {"shared": True, "hang_seconds": 10, "checkpoint_interval_seconds": 0.5, "loaded_models": 2}
-    with running_service(folder, models=models, generator=generator, lease_seconds=60) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in injected.items():
+            environment.setenv(name, value)
+        with running_service(folder, models=models, generator=generator, lease_seconds=60) as running:
+            yield running
 
 
 def _begun(service: Service, task_id: str, step: int = 3) -> bool:
@@ -107,6 +113,22 @@ def test_jobs_survive_generators_that_cannot_start_run_out_of_memory_or_hang(ser
     task = service.wait_for(task_id, "completed", "failed")
     assert (task["status"], task["attempt"]) == ("completed", 2)
     assert task["result"]["resumed_from_step"] >= 2
+
+
+def test_a_job_resumes_in_another_process_after_an_error_of_cuda(service: Service) -> None:
+    service.finished()
+    [process] = service.replicas("generator")
+    task_id = service.submit(**LONG | {"steps": 40})
+    wait_until(lambda: _begun(service, task_id))
+
+    Path(os.environ[BREAK_GPU]).touch()
+
+    task = service.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 2)
+    assert task["result"]["resumed_from_step"] >= 2
+    assert not process.is_running()
+    assert "The device failed: this process exits" in service.log.read_text()
+    assert service.finished()["attempt"] == 1
 
 
 def _make_large_model(folder: Path) -> Path:

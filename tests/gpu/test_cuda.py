@@ -1,6 +1,7 @@
 """Tests that need a CUDA GPU; run them with `make test-gpu`."""
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,4 +88,6 @@ def test_a_killed_rank_ends_the_run_in_the_middle_of_a_step(models_dir: Path) ->
 
     with pytest.raises(GenerationFailed, match="ended by SIGKILL"):
         next(steps)
+    started = time.monotonic()
     model.close()
+    assert time.monotonic() - started < 30, "the communicator is aborted and waits for no rank"

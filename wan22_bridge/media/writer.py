@@ -1,7 +1,6 @@
 """Writes and verifies the mp4 of a video, its thumbnail and its last frame. Imports no torch."""
 
 import json
-import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +14,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from wan22_bridge.errors import StorageFailed
+from wan22_bridge.machine import count_cores
 from wan22_bridge.media.colors import CHROMA_LOCATION, ColorConverter, tag_as_bt709
 from wan22_bridge.types import Frames
 
@@ -62,7 +62,7 @@ class VideoWriter:
         tag_as_bt709(self._stream.codec_context)
         self._time_base = self._stream.time_base = 1 / rate
         # The encoder runs while the VAE still decodes frames. Its default of more threads than cores would slow both.
-        self._stream.codec_context.thread_count = len(os.sched_getaffinity(0))
+        self._stream.codec_context.thread_count = count_cores()
         self._colors = ColorConverter()
         self._count = 0
 

@@ -1,7 +1,6 @@
 """A loaded model, which runs under a plan and can be reloaded under another plan."""
 
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +102,17 @@ class LoadedModel:
     @property
     def device_bytes(self) -> int:
         """Bytes of the weights that are on the GPU now. 0 on a CPU."""
-        if self.device.type == "cpu":
-            return 0
+        return 0 if self.device.type == "cpu" else self._weigh(self.device.type)
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes of the weights that are in RAM now."""
+        return self._weigh("cpu")
+
+    def _weigh(self, device_type: str) -> int:
         modules = [module for name in self.components if (module := getattr(self.text, name)) is not None]
         weights = (weight for module in modules for weight in (*module.parameters(), *module.buffers()))
-        return sum(weight.nbytes for weight in weights if weight.device.type != "cpu")
+        return sum(weight.nbytes for weight in weights if weight.device.type == device_type)
 
     @property
     def experts_are_streamed(self) -> bool:
@@ -156,17 +161,16 @@ class LoadedModel:
         return getattr(self.text, name)
 
     def replan(self, plan: OptimizationPlan) -> Generator[None, None, None]:
-        """Reloads the model under another plan.
+        """Runs the model under another plan: moves its components if that is enough, else reloads them.
 
-        Yields after each component. If the generator is closed early, no component remains loaded.
+        Yields after each component that is loaded. If the generator is closed early, no component remains loaded.
 
         Raises:
             ModelCorrupted: The files can't be loaded any more.
             OutOfMemory: The model does not fit into the device's memory.
         """
-        if self.is_loaded and replace(plan, vae_tile=self.plan.vae_tile) == self.plan:
-            self.plan = plan
-            set_tiling(self.text.vae, plan.vae_tile)
+        if self.is_loaded and self.plan.can_become(plan):
+            self._move(plan)
             return
         self.close()
         self.plan = plan
@@ -196,6 +200,23 @@ class LoadedModel:
             self._end_ranks()
             raise
         self.is_loaded = True
+
+    def _move(self, plan: OptimizationPlan) -> None:
+        """Moves the components between RAM and the device to where another plan wants them."""
+        before, self.plan = self.plan, plan
+        self._residences.change(plan)
+        set_tiling(self.text.vae, plan.vae_tile)
+        moved = [name for name in self.components if before.residence_of(name) is not plan.residence_of(name)]
+        for name in moved:
+            if self._residences.is_on_demand(name):
+                self._offload(name)
+        try:
+            with translating_load_errors(self.spec, self._folder):
+                for name in moved:
+                    self._residences.place(name, getattr(self.text, name))
+        except BaseException:
+            self.close()  # A component that was moved in part is unusable.
+            raise
 
     def _start_ranks(self) -> None:
         load = Load(spec=self.spec, folder=self._folder, plan=self.plan, exact=self._exact, scratch=self._scratch)
@@ -233,8 +254,10 @@ class LoadedModel:
         """Moves a component off the device. A component that is reloaded for each use is released."""
         component = getattr(self.text, name)
         is_reloaded = self._residences.is_reloaded(name)
-        if component is None or (not is_reloaded and self.device.type == "cpu"):
+        if component is None:
             return
+        if not is_reloaded and next(component.parameters()).device.type == "cpu":
+            return  # At each step, all other components are off already, and freeing memory again takes long.
         if is_reloaded:
             self._replace(name, None)
             del component

@@ -22,12 +22,12 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.device_errors import is_device_failure, is_out_of_memory
 from wan22_bridge.errors import ConfigurationError, ModelCorrupted, OutOfMemory
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.architecture import find_architecture, find_gguf
 from wan22_bridge.models.kernels import use_fast_kernels
 from wan22_bridge.models.quantizing import quantize
-from wan22_bridge.out_of_memory import is_out_of_memory
 from wan22_bridge.plans import TILE_STRIDE, OptimizationPlan, Quantization
 from wan22_bridge.types import ModelType
 
@@ -169,6 +169,8 @@ def _load_tokenizer(folder: Path) -> Any:
 def translating_load_errors(spec: ModelSpec, folder: Path) -> Iterator[None]:
     """Translates the libraries' errors while a model is loaded, and turns off the libraries' progress bars.
 
+    A failure of the device is not translated, because the files may be intact.
+
     Raises:
         ModelCorrupted: The files can't be loaded.
         OutOfMemory: The model does not fit into the device's memory.
@@ -178,6 +180,8 @@ def translating_load_errors(spec: ModelSpec, folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, SafetensorError) as exc:
+        if is_device_failure(exc):
+            raise
         if is_out_of_memory(exc):
             raise OutOfMemory(
                 f"The model {spec.id} does not fit into the device's memory.",

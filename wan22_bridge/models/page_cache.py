@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
+from wan22_bridge.machine import read_ram
 
 _BLOCK_BYTES = 8 << 20
 _RESERVE = 0.1
@@ -25,8 +25,8 @@ def prefetch_weights(folder: Path, is_wanted: Callable[[], bool]) -> bool:
         OSError: A file can't be read.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix in _WEIGHTS)
-    memory = psutil.virtual_memory()
-    if sum(path.stat().st_size for path in files) > memory.available - _RESERVE * memory.total:
+    ram = read_ram()
+    if sum(path.stat().st_size for path in files) > ram.available_bytes - _RESERVE * ram.total_bytes:
         return False
     block = bytearray(_BLOCK_BYTES)
     for path in files:

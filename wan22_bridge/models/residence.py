@@ -10,6 +10,7 @@ import torch
 from diffusers.hooks import apply_group_offloading
 
 from wan22_bridge.models.offload_dir import OffloadDir, translating_offload_errors
+from wan22_bridge.models.pinning import pin_without_rounding
 from wan22_bridge.plans import Offload, OptimizationPlan, Residence
 
 
@@ -28,6 +29,10 @@ class Residences:
         self._device = torch.device(plan.device)
         self._scratch = scratch or Path(tempfile.gettempdir())
         self._offload_dir: OffloadDir | None = None
+
+    def change(self, plan: OptimizationPlan) -> None:
+        """Takes another plan, which the former plan can become without a reload. Moves nothing."""
+        self._plan = plan
 
     def is_on_demand(self, name: str) -> bool:
         """Returns whether a component is on the device only for its work."""
@@ -75,6 +80,9 @@ class Residences:
                 non_blocking=on_gpu,
                 use_stream=on_gpu,
                 record_stream=on_gpu,
+                # Pinned once, weights take their size only if torch does not round. Otherwise they are pinned while
+                # they are copied, which is slower and takes no more memory than the plan estimates.
+                low_cpu_mem_usage=on_gpu and not pin_without_rounding(),
                 offload_to_disk_path=self._folder_for(name) if self._plan.offload is Offload.DISK else None,
             )
 

@@ -201,8 +201,9 @@ def _abort_collectives(device: str) -> None:
 
 
 def _leave_group() -> None:
+    """Leaves the group without waiting. `destroy_process_group` of NCCL would wait for ranks that are gone."""
     if dist.is_initialized():
-        dist.destroy_process_group()
+        dist.distributed_c10d._abort_process_group()
 
 
 def _take_over(ranks: Ranks) -> None:

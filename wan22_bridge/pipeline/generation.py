@@ -1,7 +1,7 @@
 """One generation, from the request's input files to a video on the disk."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from wan22_bridge.pipeline.text_cache import TextCache, count_dropped_tokens
 from wan22_bridge.pipeline.usage import Usage, UsageMeter
 from wan22_bridge.planning.limits import shape_of
 from wan22_bridge.planning.planner import Planner
-from wan22_bridge.plans import OptimizationPlan, Quantization, RequestShape
+from wan22_bridge.plans import HardwareProfile, OptimizationPlan, Quantization, RequestShape
 from wan22_bridge.types import Checkpoint, GenerationParams, GenerationResult, Preview, Progress, Stage
 
 
@@ -33,6 +33,8 @@ class SharedResources:
 
     planner: Planner
     """The model's planner."""
+    hardware: Callable[[LoadedModel], HardwareProfile]
+    """Returns the machine as it would be now without a model."""
     texts: TextCache
     """Embeddings of recent texts."""
     decode_times: DecodeTimes
@@ -83,7 +85,8 @@ def _generate_part(
     loras = LoraRack(shared.loras, params.loras)
     progress = ProgressReporter(params.steps_to_run)
     checkpointer = Checkpointer(model, params, loras, checkpoint)
-    runner = StageRunner(model, shared.planner, _request_shape(params, loras), progress)
+    shape = _request_shape(params, loras)
+    runner = StageRunner(model, shared.planner, lambda: shared.hardware(model), shape, progress)
     pixels = params.width * params.height * params.num_frames
     usage = UsageMeter(model.device)
 

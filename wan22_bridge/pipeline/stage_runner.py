@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+from wan22_bridge.device_errors import is_out_of_memory
 from wan22_bridge.errors import OutOfMemory, RankLost
 from wan22_bridge.models.loaded import LoadedModel
-from wan22_bridge.out_of_memory import is_out_of_memory
 from wan22_bridge.pipeline.progress import ProgressReporter
 from wan22_bridge.planning.planner import Planner
-from wan22_bridge.plans import OptimizationPlan, RequestShape
+from wan22_bridge.plans import HardwareProfile, OptimizationPlan, RequestShape
 from wan22_bridge.types import Progress, Stage
 
 logger = logging.getLogger(__name__)
@@ -30,20 +30,39 @@ _ESTIMATED = {
 class StageRunner:
     """Runs the stages of one generation under a plan that fits, and takes the next rung when memory runs out."""
 
-    def __init__(self, model: LoadedModel, planner: Planner, shape: RequestShape, progress: ProgressReporter) -> None:
-        """Takes the model, its planner, the request's shape and the generation's reporter."""
+    def __init__(
+        self,
+        model: LoadedModel,
+        planner: Planner,
+        hardware: Callable[[], HardwareProfile],
+        shape: RequestShape,
+        progress: ProgressReporter,
+    ) -> None:
+        """Creates a runner.
+
+        Args:
+            model: The model.
+            planner: The model's planner.
+            hardware: Returns the machine as it would be now without the model.
+            shape: The request's shape.
+            progress: The generation's reporter.
+        """
         self._model = model
         self._planner = planner
+        self._hardware = hardware
         self._shape = shape
         self._progress = progress
         self._ranks_lost = 0
 
     def fit_plan(self) -> Generator[Progress, None, None]:
-        """Loads the model again if the request does not fit beside it, or if its last loading was interrupted.
+        """Changes the model's plan if the request does not fit, or if a better plan fits and is worth the change.
+
+        Also loads the model again if its last loading was interrupted.
 
         Raises:
             OutOfMemory: no plan fits.
         """
+        self._planner.refresh(self._hardware())
         plan = self._planner.keep_or_choose(self._model.plan, self._shape)
         if plan != self._model.plan or not self._model.is_loaded:
             yield from self._replan(plan)
@@ -51,7 +70,7 @@ class StageRunner:
     def run(self, stage: Callable[[], Generator[Progress, None, Result]]) -> Generator[Progress, None, Result]:
         """Runs a stage to its end and returns the stage's result.
 
-        After an out-of-memory error, the model is loaded with the next rung of the memory ladder and the stage runs
+        After an out-of-memory error, the model changes to the next rung of the memory ladder and the stage runs
         again. After a lost rank, the stage runs again with new ranks.
 
         Raises:
@@ -74,8 +93,9 @@ class StageRunner:
             yield from self._take_next_rung()
 
     def _take_next_rung(self) -> Generator[Progress, None, None]:
+        gc.collect()
         shape, plan = self._shape, self._model.plan
-        rung = self._planner.next_rung(plan, shape, _ESTIMATED[self._progress.last.stage])
+        rung = self._planner.next_rung(plan, shape, _ESTIMATED[self._progress.last.stage], self._hardware())
         if rung is None:
             raise OutOfMemory(
                 f"The device ran out of memory at {shape.width}x{shape.height} and {shape.num_frames} frames, "
@@ -84,7 +104,6 @@ class StageRunner:
                 suggestions=["Lower the resolution.", "Then lower the number of frames."],
             )
         logger.warning("Out of memory; resuming with %s", ", ".join(rung.describe()), extra={"action": "out_of_memory"})
-        gc.collect()
         yield from self._replan(rung)
 
     def _replan(self, plan: OptimizationPlan) -> Generator[Progress, None, None]:

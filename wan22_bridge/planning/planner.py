@@ -6,10 +6,11 @@ from dataclasses import replace
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ConfigurationError, InvalidRequest, OutOfMemory
 from wan22_bridge.options import StepCache
+from wan22_bridge.planning.ceilings import Ceilings
 from wan22_bridge.planning.estimates import add_run, estimate_memory, fits
 from wan22_bridge.planning.explanations import describe_free, describe_need, explain
 from wan22_bridge.planning.limits import allows, limit_hardware, merge_quantization, suggest_without
-from wan22_bridge.planning.rungs import list_degrees, list_rungs
+from wan22_bridge.planning.rungs import list_degrees, list_rungs, list_smaller_decoding
 from wan22_bridge.plans import (
     Footprint,
     HardwareProfile,
@@ -47,10 +48,27 @@ class Planner:
         self._hardware = hardware
         self._measure = measure
         self._constraints = constraints or PlanConstraints()
+        self._ceilings = Ceilings()
         self._fitting: tuple[OptimizationPlan, RequestShape] | None = None
         """The last chosen plan, and the request shape that it was chosen for."""
         self._limits = RequestLimits()
         """Limits of the request that the loaded model's plan was chosen for."""
+
+    def refresh(self, hardware: HardwareProfile) -> None:
+        """Takes memory into account that has become free.
+
+        Less memory than before is ignored, because the loaded model's plan has its memory already.
+
+        Args:
+            hardware: The machine as it would be without the loaded model.
+        """
+        self._ceilings.remove_if_memory_became_free(hardware)
+        self._hardware = replace(
+            hardware,
+            vram_free_bytes=max(hardware.vram_free_bytes, self._hardware.vram_free_bytes),
+            ram_available_bytes=max(hardware.ram_available_bytes, self._hardware.ram_available_bytes),
+            disk_free_bytes=max(hardware.disk_free_bytes, self._hardware.disk_free_bytes),
+        )
 
     def choose(self, shape: RequestShape) -> OptimizationPlan:
         """Returns the best plan that fits, with its reasons.
@@ -61,10 +79,14 @@ class Planner:
                 offloaded.
             ConfigurationError: The model or the machine can't satisfy the constraints.
         """
+        plan = self._find(shape)
+        self._fitting, self._limits = (plan, shape), shape.limits
+        return plan
+
+    def _find(self, shape: RequestShape) -> OptimizationPlan:
         hardware, footprint = limit_hardware(self._hardware, shape.limits), self._footprint(shape)
         plan = self._first_fitting(footprint, shape.limits)
         if plan is not None:
-            self._fitting, self._limits = (plan, shape), shape.limits
             return explain(plan, footprint, hardware)
         needs = [estimate_memory(rung, footprint) for rung in self._rungs(footprint, shape.limits)]
         if not needs:
@@ -87,9 +109,12 @@ class Planner:
         )
 
     def keep_or_choose(self, plan: OptimizationPlan, shape: RequestShape) -> OptimizationPlan:
-        """Returns the plan of a loaded model if a request fits into it, else the best plan that fits.
+        """Returns the plan under which a loaded model runs a request: its own plan, or the best plan that fits.
 
-        A plan is not kept for a request with other limits: it may break them, or be slower than the request allows.
+        A plan is not kept if the request does not fit or has other limits. A better plan is taken if the change needs
+        no reload, if it stores the weights otherwise (a result must not depend on earlier requests), or if it would
+        also have been better for the request that the model was loaded for. A plan that is only faster, and only for
+        this smaller request, is not worth a reload.
 
         Raises:
             OutOfMemory: No plan fits.
@@ -97,35 +122,56 @@ class Planner:
         """
         if shape.limits != self._limits:
             return self.choose(shape)
-        if self._fitting is not None and self._fitting[0] == plan and _is_within(shape, self._fitting[1]):
+        loaded_for = self._fitting[1] if self._fitting is not None and self._fitting[0] == plan else None
+        within = loaded_for is not None and _is_within(shape, loaded_for)
+        if loaded_for is not None and within and self._is_first(plan, loaded_for):
             return plan
-        hardware = limit_hardware(self._hardware, shape.limits)
-        return plan if fits(plan, self._footprint(shape), hardware) else self.choose(shape)
+        best = self._find(shape)
+        if not within and not self._fits(plan, self._footprint(shape), limit_hardware(self._hardware, shape.limits)):
+            return self.choose(shape)
+        is_worth_a_change = (
+            plan.can_become(best)
+            or best.quantization is not plan.quantization
+            or (loaded_for is not None and self._find(loaded_for) == best)
+        )
+        return self.choose(shape) if best != plan and is_worth_a_change else plan
 
     def estimate(self, plan: OptimizationPlan, shape: RequestShape) -> MemoryEstimate:
         """Returns the memory that a request takes under a plan."""
         return estimate_memory(plan, self._footprint(shape))
 
     def next_rung(
-        self, plan: OptimizationPlan, shape: RequestShape, stages: Collection[str]
+        self,
+        plan: OptimizationPlan,
+        shape: RequestShape,
+        stages: Collection[str],
+        hardware: HardwareProfile | None = None,
     ) -> OptimizationPlan | None:
         """Returns the next plan after a plan that ran out of memory, or None if no plan is left.
+
+        If memory ran out while decoding, plans come first that only decode in smaller tiles or put the experts off,
+        because they need no reload. Later requests avoid what ran out, until more memory is free.
 
         Args:
             plan: The plan that ran out of memory.
             shape: The request.
             stages: Stages of the estimate in which memory ran out. The next plan takes less memory there.
+            hardware: The machine when memory ran out, as it would be without the model. None: as it was before.
         """
-        footprint, hardware = self._footprint(shape), limit_hardware(self._hardware, shape.limits)
+        footprint, limited = self._footprint(shape), limit_hardware(self._hardware, shape.limits)
 
-        def need(rung: OptimizationPlan) -> int:
+        def needs(rung: OptimizationPlan) -> dict[str, int]:
             estimated = estimate_memory(rung, footprint).stages
-            return max(estimated.get(stage, 0) for stage in stages)
+            return {stage: estimated[stage] for stage in stages if stage in estimated}
 
-        rungs, before = list(self._rungs(footprint, shape.limits)), need(plan)
-        for rung in rungs[rungs.index(plan) + 1 if plan in rungs else 0 :]:
-            if need(rung) < before and fits(rung, footprint, hardware):
-                return explain(rung, footprint, hardware)
+        rungs, before = list(self._rungs(footprint, shape.limits)), needs(plan)
+        below = rungs[rungs.index(plan) + 1 if plan in rungs else 0 :]
+        if set(stages) == {"decode"}:
+            below = [*(rung for rung in list_smaller_decoding(plan) if allows(shape.limits, rung)), *below]
+        for rung in below:
+            if max(needs(rung).values()) < max(before.values()) and fits(rung, footprint, limited):
+                self._ceilings.add(before, hardware or self._hardware)
+                return explain(rung, footprint, limited)
         return None
 
     def _rungs(self, footprint: Footprint, limits: RequestLimits) -> Iterator[OptimizationPlan]:
@@ -146,7 +192,16 @@ class Planner:
 
     def _first_fitting(self, footprint: Footprint, limits: RequestLimits) -> OptimizationPlan | None:
         hardware = limit_hardware(self._hardware, limits)
-        return next((rung for rung in self._rungs(footprint, limits) if fits(rung, footprint, hardware)), None)
+        fitting = [rung for rung in self._rungs(footprint, limits) if fits(rung, footprint, hardware)]
+        # Where no plan avoids what ran out, the attempt is repeated, because the memory may be free by now.
+        return next((rung for rung in fitting if self._fits(rung, footprint, hardware)), next(iter(fitting), None))
+
+    def _fits(self, plan: OptimizationPlan, footprint: Footprint, hardware: HardwareProfile) -> bool:
+        return fits(plan, footprint, hardware) and self._ceilings.allow(estimate_memory(plan, footprint))
+
+    def _is_first(self, plan: OptimizationPlan, shape: RequestShape) -> bool:
+        """Returns whether no plan can be better."""
+        return plan == next(self._rungs(self._footprint(shape), shape.limits), None)
 
     def _footprint(self, shape: RequestShape) -> Footprint:
         """Measures a plain request of the same size, and adds the step cache and the LoRAs.

@@ -68,6 +68,21 @@ def list_rungs(device: str, quantization: Quantization | None = None) -> Iterato
                     yield replace(base, vae_tile=tile, experts=experts, text_encoder=text_encoder, vae=vae)
 
 
+def list_smaller_decoding(plan: OptimizationPlan) -> Iterator[OptimizationPlan]:
+    """Yields plans that take less memory for decoding and need no reload, best first.
+
+    They decode in smaller tiles, or put the experts off before decoding, or both.
+    """
+    smaller = [tile for tile in TILES if plan.vae_tile is None or tile < plan.vae_tile]
+    for tile in smaller:
+        yield replace(plan, vae_tile=tile)
+    without_experts = replace(plan, experts=_ON_DEMAND)
+    if plan.experts is _RESIDENT and plan.device == "cuda" and plan.can_become(without_experts):
+        yield without_experts
+        for tile in smaller:
+            yield replace(without_experts, vae_tile=tile)
+
+
 def _list_sections(device: str, required: Quantization | None) -> Iterator[_Section]:
     """Yields the sections to try. A required quantization takes the place of the unquantized weights."""
     for section in _GPU_SECTIONS if device == "cuda" else _CPU_SECTIONS:

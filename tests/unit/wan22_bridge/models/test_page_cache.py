@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from tests.page_cache import folder_on_disk, is_cached, is_evicted
+from wan22_bridge.machine import Ram
 from wan22_bridge.models.page_cache import prefetch_weights
 
 
@@ -34,7 +33,7 @@ def test_prefetching_stops_when_the_weights_are_not_wanted_any_more(weights: Pat
 
 
 def test_weights_that_do_not_fit_into_memory_are_not_read(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = SimpleNamespace(available=64 << 20, total=64 << 20)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    ram = Ram(total_bytes=64 << 20, available_bytes=64 << 20)
+    monkeypatch.setattr("wan22_bridge.models.page_cache.read_ram", lambda: ram)
     assert not prefetch_weights(weights.parent.parent, lambda: True)
     assert not is_cached(weights)

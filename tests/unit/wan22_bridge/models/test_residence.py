@@ -25,6 +25,7 @@ from wan22_bridge.models.latent_scale import to_vae_scale
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.models.loading import load_component
 from wan22_bridge.models.offload_dir import OffloadDir
+from wan22_bridge.models.pinning import pin_without_rounding
 from wan22_bridge.options import StepCache
 from wan22_bridge.pipeline.conditioning import prepare_conditioning
 from wan22_bridge.pipeline.decoding import count_parts, decode_frames
@@ -306,6 +307,45 @@ def test_request_that_cannot_fit_is_rejected_before_it_starts(models_dir: Path, 
 def test_model_that_cannot_fit_is_not_loaded(models_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(OutOfMemory, match="does not fit"):
         limited(2**20, tmp_path).load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+
+
+def test_running_out_while_decoding_changes_the_tile_and_reloads_nothing(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = ModelIntegrationBridge(scratch=tmp_path / "scratch")
+    model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+    expert = model.text.transformer
+    failures = [torch.OutOfMemoryError()]
+
+    def run_out_once(*given: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return decode_frames(*given)
+
+    monkeypatch.setattr("wan22_bridge.pipeline.generation.decode_frames", run_out_once)
+    large = replace(PARAMS, width=640, height=480, steps=1)
+    result = finish(bridge.generate(model, large, tmp_path / "out"))
+
+    assert model.text.transformer is expert
+    assert result.optimizations_applied == ["vae tiles of 512 px"]
+    model.close()
+
+
+def test_a_change_between_resident_and_on_demand_reloads_nothing(load_as: LoadAs) -> None:
+    model = load_as()
+    before, parts = model.plan, {name: getattr(model.text, name) for name in model.components}
+    off = replace(before, experts=Residence.ON_DEMAND, text_encoder=Residence.ON_DEMAND, vae=Residence.ON_DEMAND)
+
+    for plan in (off, before):
+        assert list(model.replan(plan)) == []
+        assert model.plan == plan
+        denoise(model, PARAMS)
+        assert all(getattr(model.text, name) is part for name, part in parts.items())
+
+
+def test_weights_are_pinned_without_rounding() -> None:
+    assert pin_without_rounding()
+    assert "pinned_max_round_threshold_mb:1" in torch._C._accelerator_getAllocatorSettings()
 
 
 def test_offload_folder_of_a_killed_process_is_removed_but_not_that_of_a_living_process(
