@@ -10,6 +10,7 @@ from deployments.jobs.database import Database
 from deployments.jobs.job import ClaimState, Job, JobState, Priority
 from deployments.jobs.rows import find_number, find_row, read_jobs, to_job
 from deployments.jobs.schema import job_counts, jobs
+from wan22_bridge.errors import Conflict, NotFound
 from wan22_bridge.types import INPUTS, GenerationParams
 
 _COUNTS = select(job_counts.c.state, func.sum(job_counts.c.jobs)).group_by(job_counts.c.state)
@@ -44,6 +45,27 @@ class JobReader:
         """
         with self._database.reading() as connection:
             return to_job(find_row(connection, job_id))
+
+    def completed(self, job_id: str) -> Job:
+        """Returns a job that has a video.
+
+        Raises:
+            JobNotFound: the job does not exist.
+            Conflict: the job has no video yet.
+            NotFound: the job ended without a video.
+        """
+        job = self.get(job_id)
+        if job.state is JobState.COMPLETED:
+            return job
+        if job.state.ended:
+            end = "failed" if job.state is JobState.FAILED else "was cancelled"
+            raise NotFound(f"{job.id} has no video: the job {end}.", code="video_not_available")
+        raise Conflict(
+            f"{job.id} has no video yet: the job is {job.state}, at {job.progress:.0f} %.",
+            code="video_not_ready",
+            suggestions=[f"Poll GET /api/v1/generation/{job.id} until status is completed."],
+            can_retry=True,
+        )
 
     def page(
         self,

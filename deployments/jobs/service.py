@@ -1,27 +1,22 @@
 """Operations on jobs that concern the store and the storage: submission, uploads, deletion and cleanup."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, TypeGuard
+from dataclasses import replace
+from typing import Any
 
 from deployments.jobs.generation_mode import GenerationMode
-from deployments.jobs.job import JOB_ID_PREFIX, Job, JobState, NewJob, Priority
+from deployments.jobs.inputs import Inputs, Source, is_job
+from deployments.jobs.job import Job, JobState, NewJob, Priority
 from deployments.jobs.store import JobStore
-from deployments.storage.keys import input_key, upload_key
 from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import Conflict, InvalidRequest, NotFound, Wan22Error
+from wan22_bridge.errors import NotFound
 from wan22_bridge.hashing import hash_values
-from wan22_bridge.media.images import check_image
-from wan22_bridge.media.videos import check_video, is_video
 from wan22_bridge.models.lora_files import find_lora
 from wan22_bridge.models.lora_fit import check_fit
 from wan22_bridge.models.prompt_tokens import PromptTokens
 from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo, change_prompt, resolve_params
 from wan22_bridge.types import INPUTS, GenerationParams
-
-Source = bytes | str
-"""An input: a file's content, the id of an upload, or the id of a completed job, which stands for its video."""
 
 EVENT_RETENTION_SECONDS = 24 * 3600.0
 """Retention of the event log."""
@@ -61,6 +56,7 @@ class JobService:
         """
         self._store = store
         self._storage = storage
+        self._inputs = Inputs(store, storage)
         self._served = served
         self._prompt_tokens = prompt_tokens
         self._complete = complete
@@ -103,7 +99,7 @@ class JobService:
             NotFound: an input names a job that ended without a video.
             IdempotencyConflict: the idempotency key was used with another request.
         """
-        request, contents = self._take_inputs(request, image=image, end_image=end_image, video=video)
+        request, contents = self._inputs.take(request, image=image, end_image=end_image, video=video)
         requests = [request] if seeds is None else [replace(request, seed=seed) for seed in seeds]
         resolved = [resolve_params(each, self._served) for each in requests]
         first = self._count_dropped_tokens(self._complete(resolved[0]))
@@ -114,7 +110,7 @@ class JobService:
             webhook_url=webhook_url,
             idempotency_key=idempotency_key,
             request_hash=hash_values(_REQUEST_HASH, *requests, priority, metadata, body),
-            source_job_id=next((source for source in (video, image) if _is_job(source)), None),
+            source_job_id=next((source for source in (video, image) if is_job(source)), None),
         )
         batch = [replace(new, params=replace(first, seed=params.seed, segments=params.segments)) for params in resolved]
         return self._store.writer.submit_batch(self._accept(contents, batch))
@@ -128,7 +124,7 @@ class JobService:
         video: Source | None = None,
     ) -> GenerationParams:
         """Validates a request like `submit`, and returns the parameters of its video. Nothing is stored."""
-        request, _ = self._take_inputs(request, image=image, end_image=end_image, video=video)
+        request, _ = self._inputs.take(request, image=image, end_image=end_image, video=video)
         params = self._complete(resolve_params(request, self._served))
         self._check_loras(params)
         return params
@@ -145,7 +141,7 @@ class JobService:
             NotFound: the job ended without a video.
             IdempotencyConflict: the idempotency key was used with another request.
         """
-        job = self.completed(job_id)
+        job = self._store.reader.completed(job_id)
         params = self._count_dropped_tokens(change_prompt(job.params, prompt, self._served))
         keys = [key for name in INPUTS if (key := getattr(params, name))]
         new = NewJob(
@@ -168,30 +164,9 @@ class JobService:
         Raises:
             InvalidRequest: the data is neither an image nor a video, or the service does not support it.
         """
-        found = self._examine(data, "file")
+        found = self._inputs.examine(data, "file")
         self._storage.put_input(data)
         return found
-
-    def completed(self, job_id: str) -> Job:
-        """Reads a completed job.
-
-        Raises:
-            JobNotFound: the job does not exist.
-            Conflict: the job has no video yet.
-            NotFound: the job ended without a video.
-        """
-        job = self._store.reader.get(job_id)
-        if job.state is JobState.COMPLETED:
-            return job
-        if job.state.ended:
-            end = "failed" if job.state is JobState.FAILED else "was cancelled"
-            raise NotFound(f"{job.id} has no video: the job {end}.", code="video_not_available")
-        raise Conflict(
-            f"{job.id} has no video yet: the job is {job.state}, at {job.progress:.0f} %.",
-            code="video_not_ready",
-            suggestions=[f"Poll GET /api/v1/generation/{job.id} until status is completed."],
-            can_retry=True,
-        )
 
     def retry(self, job_id: str) -> Job:
         """Puts a failed or cancelled job back into the queue, with its id and its parameters.
@@ -212,20 +187,9 @@ class JobService:
         self._check_loras(params)
         for name in INPUTS:
             if key := getattr(params, name):
-                self._check_input(key, name)
+                self._inputs.check_stored(key, name)
         if not params.is_mock:
             self._admit(params)
-
-    def _check_input(self, key: str, param: str) -> None:
-        try:
-            self._storage.path(key)
-        except NotFound as exc:
-            raise InvalidRequest(
-                f"The file of the job's {param} no longer exists.",
-                code="input_missing",
-                param=f"{param}_path",
-                suggestions=[f"Submit a new job with the {param}."],
-            ) from exc
 
     def delete(self, job_id: str, *, even_if_running: bool = True) -> None:
         """Deletes a job and its video. A running job is stopped.
@@ -277,63 +241,3 @@ class JobService:
         spec = next(spec for spec in self._served if spec.id == params.model)
         for use in params.loras:
             check_fit(find_lora(self._storage.work.loras, use.name), spec)
-
-    def _take_inputs(
-        self, request: GenerationRequest, **sources: Source | None
-    ) -> tuple[GenerationRequest, list[bytes]]:
-        """Returns the request with its inputs, and their contents."""
-        contents = {name: self._read(source, name) for name, source in sources.items() if source is not None}
-        request = replace(
-            request,
-            image=self._examine(contents["image"], "image") if "image" in contents else None,
-            end_image=self._examine_image(contents["end_image"], "end_image") if "end_image" in contents else None,
-            video=self._examine_video(contents["video"], "video") if "video" in contents else None,
-        )
-        return request, list(contents.values())
-
-    def _read(self, source: Source, param: str) -> bytes:
-        """Returns the content of an input."""
-        if isinstance(source, bytes):
-            return source
-        return self._read_video_of(source, param) if _is_job(source) else self._read_upload(source, param)
-
-    def _read_video_of(self, job_id: str, param: str) -> bytes:
-        try:
-            job = self.completed(job_id)
-            assert job.output is not None
-            return self._storage.path(f"{job.output['folder']}/{job.output['video']}").read_bytes()
-        except Wan22Error as exc:
-            exc.param = f"{param}_path"
-            raise
-
-    def _read_upload(self, upload_id: str, param: str) -> bytes:
-        try:
-            return self._storage.path(upload_key(upload_id)).read_bytes()
-        except (NotFound, FileNotFoundError):
-            raise InvalidRequest(
-                f"No upload has the id {upload_id[:80]!r}. Uploads that no job uses are removed after a day.",
-                code="unknown_upload",
-                param=f"{param}_path",
-                suggestions=[f"Upload the {param} with POST /api/v1/uploads, and send the id from the response."],
-            ) from None
-
-    def _examine(self, data: bytes, param: str) -> InputImage | InputVideo:
-        """Checks an image or a video, and describes it with its key in the storage."""
-        if is_video(data):
-            return self._examine_video(data, param)
-        try:
-            return self._examine_image(data, param)
-        except InvalidRequest as exc:
-            exc.suggestions.append("Or send a video, as an mp4.")
-            raise
-
-    def _examine_image(self, data: bytes, param: str) -> InputImage:
-        width, height = check_image(data, param=param)
-        return InputImage(key=input_key(data), width=width, height=height)
-
-    def _examine_video(self, data: bytes, param: str) -> InputVideo:
-        return InputVideo(key=input_key(data), **asdict(check_video(data, param=param)))
-
-
-def _is_job(source: Source | None) -> TypeGuard[str]:
-    return isinstance(source, str) and source.startswith(JOB_ID_PREFIX)

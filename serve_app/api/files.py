@@ -69,7 +69,7 @@ def output_file(serving: Services, request: Request, video_id: str, kind: str, *
         NotFound: the job ended without a video.
         HTTPException: the file does not have the entity tag that `If-Match` names.
     """
-    job = serving.jobs.completed(video_id)
+    job = serving.store.reader.completed(video_id)
     assert job.output is not None
     path = serving.storage.path(f"{job.output['folder']}/{job.output[kind]}")
     response = _File(

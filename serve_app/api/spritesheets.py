@@ -51,7 +51,7 @@ def spritesheet(serving: Services, request: Request, video_id: str) -> Response:
         NotFound: the job ended without a video.
         StorageFailed: the mp4 can't be read.
     """
-    job = serving.jobs.completed(video_id)
+    job = serving.store.reader.completed(video_id)
     assert job.output is not None
     key = f"{job.output['folder']}/{job.output['video']}"
     headers = {

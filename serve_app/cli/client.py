@@ -11,11 +11,9 @@ from urllib.parse import quote
 
 import httpx
 
-from serve_app.cli.connection import ClientError, Connection, read_events
+from serve_app.cli.connection import ClientError, Connection, Patience, flatten, read_events
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-_RECONNECT_SECONDS = 60.0
-"""Maximum time to reconnect a broken event stream. A service that restarts resumes its jobs."""
 _UPLOAD_TIMEOUT = httpx.Timeout(600, connect=5)
 """Timeout of a LoRA's upload: the service copies gigabytes after it has received them."""
 _JOB_ID = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -76,7 +74,7 @@ class Client:
     def _submit(self, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
         with ExitStack() as stack:
             files = {name: stack.enter_context(path.open("rb")) for name, path in inputs.items()}
-            body: dict[str, Any] = {"data": _flatten(fields), "files": files} if files else {"json": dict(fields)}
+            body: dict[str, Any] = {"data": flatten(fields), "files": files} if files else {"json": dict(fields)}
             return self._service.call("POST", "/api/v1/generation/submit", **body)
 
     def task(self, task_id: str) -> dict[str, Any]:
@@ -204,11 +202,11 @@ class Client:
         """
         headers: dict[str, str] = {}
         path = f"/api/v1/generation/{quote(task_id, safe='')}/events"
-        failing_since: float | None = None
+        patience = Patience()
         while True:
             try:
                 with self._service.stream(path, headers) as response:
-                    failing_since = None
+                    patience.renew()
                     for kind, number, data in read_events(response.iter_lines()):
                         if number:
                             headers["Last-Event-ID"] = number
@@ -217,9 +215,7 @@ class Client:
                             if data["status"] in _ENDED:
                                 return
             except ClientError as exc:
-                failing_since = failing_since or time.monotonic()
-                if exc.invalid or time.monotonic() - failing_since > _RECONNECT_SECONDS:
-                    raise
+                patience.bear(exc)
             time.sleep(0.5)
 
     def follow_batch(self, batch_id: str) -> Iterator[list[dict[str, Any]]]:
@@ -227,19 +223,17 @@ class Client:
 
         A service that does not respond is asked again, also across a restart.
         """
-        failing_since: float | None = None
+        patience = Patience()
         while True:
             try:
                 with self._service.explained():
                     batch = self._service.call("GET", f"/api/v1/batches/{quote(batch_id, safe='')}")
-                    failing_since = None
+                    patience.renew()
                     yield list(batch["tasks"])
                     if batch["status"] in _ENDED:
                         return
             except ClientError as exc:
-                failing_since = failing_since or time.monotonic()
-                if exc.invalid or time.monotonic() - failing_since > _RECONNECT_SECONDS:
-                    raise
+                patience.bear(exc)
             time.sleep(0.5)
 
     def video_url(self, task_id: str) -> str:
@@ -261,17 +255,3 @@ def _check_id(task_id: object) -> str:
     if not _JOB_ID.fullmatch(str(task_id)):
         raise ValueError(f"{task_id!r} is not a job id")
     return str(task_id)
-
-
-def _flatten(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns nested fields under the names that a form gives them, such as `loras[0][name]`."""
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-        if inside is None:
-            flat[name] = value
-            continue
-        for path, inner in _flatten({str(key): item for key, item in inside}).items():
-            head, bracket, rest = path.partition("[")
-            flat[f"{name}[{head}]{bracket}{rest}"] = inner
-    return flat

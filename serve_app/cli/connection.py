@@ -1,12 +1,16 @@
 """A connection of the command line to a service, and its errors."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+_RECONNECT_SECONDS = 60.0
+"""Maximum time to wait for a service that does not respond."""
 
 
 class ClientError(Exception):
@@ -109,6 +113,23 @@ class Connection:
         raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error)
 
 
+class Patience:
+    """Waits for a service that does not respond: a service that restarts resumes its jobs."""
+
+    def __init__(self) -> None:
+        self._failing_since: float | None = None
+
+    def renew(self) -> None:
+        """Notes that the service has responded."""
+        self._failing_since = None
+
+    def bear(self, error: ClientError) -> None:
+        """Raises an error that waiting does not cure, or that has lasted too long."""
+        self._failing_since = self._failing_since or time.monotonic()
+        if error.invalid or time.monotonic() - self._failing_since > _RECONNECT_SECONDS:
+            raise error
+
+
 def read_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
     """Yields Server-Sent Events as (type, id, data). Comments are skipped."""
     fields: dict[str, str] = {}
@@ -120,3 +141,17 @@ def read_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, dict[st
         if "data" in fields:
             yield fields.get("event", "message"), fields.get("id"), json.loads(fields["data"])
         fields = {}
+
+
+def flatten(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested fields under the names that a form gives them, such as `loras[0][name]`."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+        if inside is None:
+            flat[name] = value
+            continue
+        for path, inner in flatten({str(key): item for key, item in inside}).items():
+            head, bracket, rest = path.partition("[")
+            flat[f"{name}[{head}]{bracket}{rest}"] = inner
+    return flat

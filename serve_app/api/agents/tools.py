@@ -169,7 +169,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
     @server.tool(title="Get a video's link", annotations=_READS)
     def get_video_link(video_id: VideoId, context: Context[Any, Request]) -> VideoLink:
         """Returns the addresses of a completed video's mp4, thumbnail and last frame."""
-        job = services.jobs.completed(video_id)
+        job = services.store.reader.completed(video_id)
         request = context.request_context.request
         base = str(request.base_url).rstrip("/") if request is not None else ""
         video = base + video_url(job.id)

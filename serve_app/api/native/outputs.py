@@ -31,7 +31,7 @@ def list_outputs(
 @router.get("/{video_id}")
 def read_output(video_id: str, serving: Serving) -> VideoMetadata:
     """Returns the description of a completed video."""
-    return VideoMetadata.of(serving.jobs.completed(video_id))
+    return VideoMetadata.of(serving.store.reader.completed(video_id))
 
 
 @router.get("/{video_id}/video", response_class=FileResponse, responses=describe_file("video/mp4"))
@@ -70,6 +70,6 @@ def read_output_spritesheet(video_id: str, request: Request, serving: Serving) -
 @router.delete("/{video_id}")
 def delete_output(video_id: str, serving: Serving) -> Message:
     """Deletes a completed video and its job."""
-    serving.jobs.completed(video_id)
+    serving.store.reader.completed(video_id)
     serving.jobs.delete(video_id)
     return Message(message="Deleted.")

@@ -1,0 +1,114 @@
+"""Inputs of requests: images and videos, sent as files, or as the ids of uploads and of jobs."""
+
+from dataclasses import asdict, replace
+from typing import TypeGuard
+
+from deployments.jobs.job import JOB_ID_PREFIX
+from deployments.jobs.store import JobStore
+from deployments.storage.keys import input_key, upload_key
+from deployments.storage.protocol import Storage
+from wan22_bridge.errors import InvalidRequest, NotFound, Wan22Error
+from wan22_bridge.media.images import check_image
+from wan22_bridge.media.videos import check_video, is_video
+from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo
+
+Source = bytes | str
+"""An input: a file's content, the id of an upload, or the id of a completed job, which stands for its video."""
+
+
+class Inputs:
+    """Reads and checks the inputs of requests."""
+
+    def __init__(self, store: JobStore, storage: Storage) -> None:
+        """Takes the store of the jobs and the storage of the files that inputs may name."""
+        self._store, self._storage = store, storage
+
+    def take(self, request: GenerationRequest, **sources: Source | None) -> tuple[GenerationRequest, list[bytes]]:
+        """Returns a request with its inputs, and the inputs' contents. Nothing is stored.
+
+        Args:
+            request: the request without inputs.
+            **sources: the inputs by the names in INPUTS, None for an input that is not there.
+
+        Raises:
+            InvalidRequest: an input can't be read, or its id is unknown.
+            JobNotFound: an input names a job that does not exist.
+            Conflict: an input names a job that has no video yet.
+            NotFound: an input names a job that ended without a video.
+        """
+        contents = {name: self._read(source, name) for name, source in sources.items() if source is not None}
+        request = replace(
+            request,
+            image=self.examine(contents["image"], "image") if "image" in contents else None,
+            end_image=self._examine_image(contents["end_image"], "end_image") if "end_image" in contents else None,
+            video=self._examine_video(contents["video"], "video") if "video" in contents else None,
+        )
+        return request, list(contents.values())
+
+    def _read(self, source: Source, param: str) -> bytes:
+        """Returns the content of an input."""
+        if isinstance(source, bytes):
+            return source
+        return self._read_video_of(source, param) if is_job(source) else self._read_upload(source, param)
+
+    def _read_video_of(self, job_id: str, param: str) -> bytes:
+        try:
+            job = self._store.reader.completed(job_id)
+            assert job.output is not None
+            return self._storage.path(f"{job.output['folder']}/{job.output['video']}").read_bytes()
+        except Wan22Error as exc:
+            exc.param = f"{param}_path"
+            raise
+
+    def _read_upload(self, upload_id: str, param: str) -> bytes:
+        try:
+            return self._storage.path(upload_key(upload_id)).read_bytes()
+        except (NotFound, FileNotFoundError):
+            raise InvalidRequest(
+                f"No upload has the id {upload_id[:80]!r}. Uploads that no job uses are removed after a day.",
+                code="unknown_upload",
+                param=f"{param}_path",
+                suggestions=[f"Upload the {param} with POST /api/v1/uploads, and send the id from the response."],
+            ) from None
+
+    def examine(self, data: bytes, param: str) -> InputImage | InputVideo:
+        """Checks an image or a video, and describes it with its key in the storage.
+
+        Raises:
+            InvalidRequest: the data is neither, or the service does not support it.
+        """
+        if is_video(data):
+            return self._examine_video(data, param)
+        try:
+            return self._examine_image(data, param)
+        except InvalidRequest as exc:
+            exc.suggestions.append("Or send a video, as an mp4.")
+            raise
+
+    def _examine_image(self, data: bytes, param: str) -> InputImage:
+        width, height = check_image(data, param=param)
+        return InputImage(key=input_key(data), width=width, height=height)
+
+    def _examine_video(self, data: bytes, param: str) -> InputVideo:
+        return InputVideo(key=input_key(data), **asdict(check_video(data, param=param)))
+
+    def check_stored(self, key: str, param: str) -> None:
+        """Checks that the stored input of a job still exists.
+
+        Raises:
+            InvalidRequest: it does not.
+        """
+        try:
+            self._storage.path(key)
+        except NotFound as exc:
+            raise InvalidRequest(
+                f"The file of the job's {param} no longer exists.",
+                code="input_missing",
+                param=f"{param}_path",
+                suggestions=[f"Submit a new job with the {param}."],
+            ) from exc
+
+
+def is_job(source: Source | None) -> TypeGuard[str]:
+    """Returns whether a source is the id of a job."""
+    return isinstance(source, str) and source.startswith(JOB_ID_PREFIX)
