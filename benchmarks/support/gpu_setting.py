@@ -1,4 +1,4 @@
-"""What the parts of the GPU benchmark share: their setting, random weights, and the measurement of time and memory."""
+"""The setting of the GPU benchmark's parts, with random weights and the measurement of time and memory."""
 
 import json
 import time

@@ -131,7 +131,8 @@ class Job:
         """Number of the running segment of a long video, from 1; None while none runs."""
         if self.state is not JobState.PROCESSING or self.stage not in _SEGMENT_STAGES or self.params.is_mock:
             return None
-        done = int(self.progress / SEGMENTS_PERCENT * len(self.params.segments))
+        # The progress is rounded to hundredths: half of one more finds the segment that has just begun.
+        done = int((self.progress + 0.005) / SEGMENTS_PERCENT * len(self.params.segments))
         return done + 1 if done < len(self.params.segments) else None
 
 

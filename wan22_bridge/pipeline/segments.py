@@ -31,8 +31,7 @@ def generate_segments(
     else:
         kept = folder.with_name(f".{folder.name}.segments")
     folders = [kept / str(index) for index in range(len(parts))]
-    result: GenerationResult | None = None
-    timings: dict[str, float] = {}
+    results: list[GenerationResult] = []
     resumed_from_step = 0
     for index, part in enumerate(parts):
         if _is_complete(folders[index]):
@@ -42,12 +41,10 @@ def generate_segments(
         if index:
             part = replace(part, image=f"{index - 1}/{LAST_FRAME}")
         run = generate_part(part, folders[index], kept if index else inputs, 1 if index else 0)
-        first_run = result is None
         result = yield from _count_over_all(run, index, len(parts))
-        if first_run:
+        if not results:
             resumed_from_step += result.resumed_from_step
-        for stage, seconds in result.timings.items():
-            timings[stage] = round(timings.get(stage, 0.0) + seconds, 4)
+        results.append(result)
         if checkpoint:
             checkpoint.path.unlink(missing_ok=True)
             checkpoint.segment_finished(index)
@@ -65,12 +62,30 @@ def generate_segments(
         "file_size_bytes": (folder / VIDEO).stat().st_size,
         "generation_time_seconds": round(time.perf_counter() - started, 4),
         "parameters_used": params.to_dict(),
-        "timings": timings,
         "resumed_from_step": resumed_from_step,
     }
-    if result is None:  # every segment was complete already
+    if not results:  # every segment was complete already
         return GenerationResult(model_used=params.model, peak_vram_usage_mb=0.0, cpu_usage_percent=0.0, **values)
-    return replace(result, **values)
+    return replace(_combine(results), **values)
+
+
+def _combine(results: list[GenerationResult]) -> GenerationResult:
+    """Returns what the segments that this process has generated needed together."""
+    seconds = sum(result.generation_time_seconds for result in results)
+    timings: dict[str, float] = {}
+    for result in results:
+        for stage, taken in result.timings.items():
+            timings[stage] = round(timings.get(stage, 0.0) + taken, 4)
+    used = sum(result.cpu_usage_percent * result.generation_time_seconds for result in results)
+    return replace(
+        results[-1],
+        peak_vram_usage_mb=max(result.peak_vram_usage_mb for result in results),
+        cpu_usage_percent=round(used / seconds, 1) if seconds else 0.0,
+        optimizations_applied=list(dict.fromkeys(name for result in results for name in result.optimizations_applied)),
+        offload_used=any(result.offload_used for result in results),
+        prompt_tokens_dropped=sum(result.prompt_tokens_dropped for result in results),
+        timings=timings,
+    )
 
 
 def _is_complete(folder: Path) -> bool:

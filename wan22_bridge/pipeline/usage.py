@@ -16,7 +16,7 @@ class Usage:
     cpu_percent: float
     """Percent of one core, averaged over the generation."""
     peak_vram_mb: float
-    """Peak of the GPU memory that PyTorch allocated, in MiB; 0 on a CPU."""
+    """Peak of the GPU memory that PyTorch allocated, in megabytes of 10^6 bytes; 0 on a CPU."""
 
 
 class UsageMeter:
@@ -43,7 +43,7 @@ class UsageMeter:
     def _peak_vram_mb(self) -> float:
         if self._device.type != "cuda":
             return 0.0
-        return round(torch.cuda.max_memory_allocated(self._device) / 2**20, 1)
+        return round(torch.cuda.max_memory_allocated(self._device) / 1e6, 1)
 
 
 def _cpu_seconds() -> float:

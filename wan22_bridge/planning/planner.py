@@ -111,10 +111,11 @@ class Planner:
     def keep_or_choose(self, plan: OptimizationPlan, shape: RequestShape) -> OptimizationPlan:
         """Returns the plan under which a loaded model runs a request: its own plan, or the best plan that fits.
 
-        A plan is not kept if the request does not fit or has other limits. A better plan is taken if the change needs
-        no reload, if it stores the weights otherwise (a result must not depend on earlier requests), or if it would
-        also have been better for the request that the model was loaded for. A plan that is only faster, and only for
-        this smaller request, is not worth a reload.
+        The model's own plan ends if the request does not fit under it, or has other limits. Otherwise a better plan
+        replaces it in three cases: the change needs no reload; the better plan stores the weights in another precision,
+        because a result must not depend on earlier requests; or the better plan would also have been better for the
+        request that the model was loaded for. A plan that is only faster, and only for this smaller request, is not
+        worth a reload.
 
         Raises:
             OutOfMemory: No plan fits.

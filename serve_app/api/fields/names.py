@@ -46,7 +46,7 @@ class Unavailable:
     """A field of other servers that asks for something that this service can't do."""
 
     instead: str
-    """What a client can do, one sentence."""
+    """Advice for the client, one sentence."""
     harmless: tuple[str, ...] = ()
     """Values, as texts, that ask for nothing. Null, false, zero and empty values never do."""
 

@@ -1,10 +1,10 @@
 """The native API's routes for batches: the jobs that one request made."""
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.schemas.batches import BatchInfo
-from serve_app.api.services import Services, Serving
+from serve_app.api.schemas.seeds import MAX_OUTPUTS
+from serve_app.api.services import Serving
 
 router = APIRouter(prefix="/api/v1/batches", tags=["batches"])
 
@@ -15,11 +15,7 @@ async def read_batch(batch_id: str, serving: Serving) -> BatchInfo:
 
     A request with `num_outputs` or `seeds` for several videos makes a batch.
     """
-    return await run_in_threadpool(_read, serving, batch_id)  # clients poll this
-
-
-def _read(serving: Services, batch_id: str) -> BatchInfo:
-    return BatchInfo.of(serving.store.batches.find(batch_id))
+    return await serving.read(lambda: BatchInfo.of(serving.store.batches.find(batch_id)), rows=MAX_OUTPUTS)
 
 
 @router.post("/{batch_id}/cancel")

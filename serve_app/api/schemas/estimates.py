@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Estimate(BaseModel):
-    """What a job would take, and whether it fits the service's hardware."""
+    """The time and memory that a job would take, and whether the job fits the service's hardware."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -27,4 +27,4 @@ class Estimate(BaseModel):
     reasons: list[str]
     """Reasons for the plan's choices, or the reason why the video does not fit."""
     suggestions: list[str]
-    """What would fit: first a lower resolution, then fewer frames."""
+    """Changes with which the video would fit: first a lower resolution, then fewer frames."""

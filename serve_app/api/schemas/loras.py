@@ -168,7 +168,7 @@ class LoraPreviewRequest(BaseModel):
 
 
 class LoraPreview(BaseModel):
-    """What a LoRA would change in a job. No model runs for this description."""
+    """The changes that a LoRA would make in a job. No model runs for this description."""
 
     model_config = _Answer
 

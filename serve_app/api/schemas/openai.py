@@ -59,7 +59,7 @@ class Video(BaseModel):
     prompt_tokens_dropped: int | None
     """Tokens of the prompt beyond the model's limit of 512, which the model does not see. Null if unknown."""
     peak_memory_mb: float
-    """Peak GPU memory of a completed job, in MiB; 0 before that, and on a CPU."""
+    """Peak GPU memory of a completed job, in megabytes of 10^6 bytes; 0 before that, and on a CPU."""
     stage_durations: dict[str, float]
     """Seconds of each stage of a completed job."""
     inference_time_s: float | None

@@ -1,5 +1,6 @@
 """Long videos from segments, and continuations that are joined to the video that they continue."""
 
+from collections.abc import Generator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -13,9 +14,19 @@ from tests.jobs import make_job, make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.videos import mp4, ramp
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO
 from wan22_bridge.media.videos import iterate_frames
 from wan22_bridge.media.writer import read_video_info
-from wan22_bridge.types import Checkpoint, GenerationResult, ModelType, Progress
+from wan22_bridge.pipeline.segments import generate_segments
+from wan22_bridge.types import (
+    SEGMENTS_PERCENT,
+    Checkpoint,
+    GenerationParams,
+    GenerationResult,
+    ModelType,
+    Progress,
+    Stage,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -128,3 +139,60 @@ def test_a_joined_continuation_begins_with_its_input(
     assert len(frames) == 17
     assert max(np.abs(a - b).mean() for a, b in zip(frames[:13], source, strict=True)) < 4
     assert read_video_info(tmp_path / "out" / "video.mp4").parameters == params.to_dict()
+
+
+def test_the_result_of_a_long_video_covers_all_segments(tmp_path: Path) -> None:
+    def generate_part(
+        params: GenerationParams, folder: Path, inputs: Path, skipped: int
+    ) -> Generator[Progress, None, GenerationResult]:
+        yield Progress(stage=Stage.GENERATING, percent=50, current_step=1, total_steps=2)
+        folder.mkdir(parents=True)
+        (folder / VIDEO).write_bytes(mp4(ramp(5 - skipped, params.width, params.height)))
+        for name in (THUMBNAIL, LAST_FRAME):
+            (folder / name).touch()
+        first = params.prompt == SEGMENTS[0]["prompt"]
+        return GenerationResult(
+            video=folder / VIDEO,
+            thumbnail=folder / THUMBNAIL,
+            last_frame=folder / LAST_FRAME,
+            file_size_bytes=1,
+            generation_time_seconds=3.0 if first else 1.0,
+            model_used=params.model,
+            parameters_used={},
+            peak_vram_usage_mb=900.0 if first else 500.0,
+            cpu_usage_percent=80.0 if first else 40.0,
+            optimizations_applied=["VAE tiles"] if first else ["experts on demand"],
+            offload_used=first,
+            timings={"generating": 2.0 if first else 0.5},
+            prompt_tokens_dropped=7 if first else 4,
+        )
+
+    run = generate_segments(PARAMS, tmp_path / "out", tmp_path, None, generate_part)
+    result = None
+    try:
+        while True:
+            next(run)
+    except StopIteration as end:
+        result = end.value
+
+    assert result is not None
+    assert result.peak_vram_usage_mb == 900
+    assert result.cpu_usage_percent == 70
+    assert result.optimizations_applied == ["VAE tiles", "experts on demand"]
+    assert result.offload_used
+    assert result.timings == {"generating": 2.5}
+    assert result.prompt_tokens_dropped == 11
+    assert result.video == tmp_path / "out" / VIDEO
+
+
+def test_the_running_segment_is_right_at_each_boundary(tmp_path: Path) -> None:
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.db")
+    job = store.runner.claim(store.writer.submit(make_job(params=PARAMS)).id, lease_seconds=60)
+    store.database.close()
+    assert job is not None
+    for count in range(2, 17):
+        params = replace(PARAMS, segments=PARAMS.segments[:1] * count)
+        for index in range(count):
+            begun = round(SEGMENTS_PERCENT * index / count, 2)
+            shown = replace(job, params=params, stage="generating", progress=begun).segment
+            assert shown == index + 1, f"{shown} of {count} at {begun} %"
