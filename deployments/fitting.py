@@ -14,7 +14,7 @@ from wan22_bridge.errors import InvalidRequest, OutOfMemory, Wan22Error
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.lora_files import find_lora
 from wan22_bridge.options import QuantizationLevel
-from wan22_bridge.planning.limits import limits_of, merge_quantization, shape_of
+from wan22_bridge.planning.limits import limits_of, merge_quantization, shape_of_largest_part
 from wan22_bridge.plans import HardwareProfile, PlanConstraints, RequestLimits, RequestShape
 from wan22_bridge.types import GenerationParams
 
@@ -192,9 +192,7 @@ class Fitting:
         sizes = [
             sum(path.stat().st_size for lora in files if (path := lora.of(expert)) is not None) for expert in Expert
         ]
-        largest = max(params.parts, key=lambda part: part.num_frames)
-        shape = shape_of(largest, lora_bytes=max(sizes))
-        return replace(shape, image=shape.image or len(params.segments) > 1)
+        return shape_of_largest_part(params, lora_bytes=max(sizes))
 
 
 def _are_gpus(machines: list[HardwareProfile]) -> bool:

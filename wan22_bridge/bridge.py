@@ -15,7 +15,7 @@ from wan22_bridge.pipeline.progress import DecodeTimes
 from wan22_bridge.pipeline.text_cache import TextCache
 from wan22_bridge.planning.footprint import FootprintMeter
 from wan22_bridge.planning.hardware import add_own_memory, detect_hardware, use_all_cores
-from wan22_bridge.planning.limits import shape_of
+from wan22_bridge.planning.limits import shape_of_largest_part
 from wan22_bridge.planning.planner import Planner, resolve_quantization
 from wan22_bridge.planning.rungs import base_plan
 from wan22_bridge.plans import HardwareProfile, PlanConstraints, RequestShape
@@ -94,7 +94,7 @@ class ModelIntegrationBridge:
         constraints = replace(constraints, quantization=spec.quantization or constraints.quantization)
         constraints = resolve_quantization(constraints, spec, in_gguf=meter.architecture.gguf_bytes is not None)
         planner = Planner(spec, hardware, meter.measure, constraints)
-        plan = planner.choose(_shape_of_largest_part(params) if params is not None else _default_shape(spec))
+        plan = planner.choose(shape_of_largest_part(params) if params is not None else _default_shape(spec))
         model = LoadedModel(spec, folder, plan, exact=self._exact, scratch=self._scratch)
         self._models.add(model)
         self._planners[spec.id] = planner
@@ -160,8 +160,3 @@ class ModelIntegrationBridge:
 def _default_shape(spec: ModelSpec) -> RequestShape:
     width, height = spec.size
     return RequestShape(width=width, height=height, num_frames=spec.num_frames, image=spec.image is not ImageInput.NONE)
-
-
-def _shape_of_largest_part(params: GenerationParams) -> RequestShape:
-    """Returns the shape of a request without its LoRAs, whose files are read when the request runs."""
-    return shape_of(max(params.parts, key=lambda part: part.num_frames))

@@ -121,7 +121,7 @@ class ModelMissing(Wan22Error):
 class DownloadFailed(Wan22Error):
     """The model's files could not be downloaded."""
 
-    category = "network"
+    category = "model_loading"
     default_code = "download_failed"
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 from deployments.jobs.stored_settings import StoredSettings
 
 _NAME = "generation_mode"
-_REPLACED = ("model_loading", "network", "capacity")
+_REPLACED = ("model_loading", "capacity")
 """Categories of errors that mean a missing model or too little memory. Other errors are not replaced, because a
 placeholder would hide a fault of the request or of the service."""
 

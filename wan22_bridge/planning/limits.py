@@ -54,6 +54,17 @@ def shape_of(params: GenerationParams, *, lora_bytes: int = 0) -> RequestShape:
     )
 
 
+def shape_of_largest_part(params: GenerationParams, *, lora_bytes: int = 0) -> RequestShape:
+    """Returns the properties of the part of a video that takes the most memory.
+
+    Args:
+        params: The parameters of the whole video.
+        lora_bytes: Total size of the LoRA files on one expert.
+    """
+    shape = shape_of(max(params.parts, key=lambda part: part.num_frames), lora_bytes=lora_bytes)
+    return replace(shape, image=shape.image or len(params.segments) > 1)
+
+
 def allows(limits: RequestLimits, plan: OptimizationPlan) -> bool:
     """Returns whether a plan keeps the limits that do not depend on the amount of memory."""
     if limits.enable_offload is not None and plan.is_offloaded is not limits.enable_offload:
