@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketTestSession
 
@@ -193,13 +194,14 @@ def test_an_alert_is_raised_and_withdrawn(services: Services) -> None:
         _receive_until(socket, "alert", code="dispatcher_unavailable", active=False)
 
 
-def test_a_job_that_runs_out_of_memory_is_an_alert(client: TestClient, services: Services) -> None:
+@pytest.mark.parametrize("code", OutOfMemory.codes)
+def test_a_job_that_runs_out_of_memory_is_an_alert(client: TestClient, services: Services, code: str) -> None:
     with _connect(client) as socket:
         _subscribe(socket, topic="alerts")
         job = _running(services)
-        services.store.runner.fail(job.id, job.fencing_token, OutOfMemory("It needs 80 GB.").to_dict())
+        services.store.runner.fail(job.id, job.fencing_token, OutOfMemory("It needs 80 GB.", code=code).to_dict())
         alert = _receive_until(socket, "alert", task_id=job.id)[-1]["data"]
-        assert (alert["code"], alert["message"]) == ("out_of_memory", "It needs 80 GB.")
+        assert (alert["code"], alert["message"]) == (code, "It needs 80 GB.")
 
 
 def test_all_sockets_share_each_encoded_message_and_a_slow_one_delays_none(services: Services) -> None:
