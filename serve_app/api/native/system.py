@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from deployments.jobs.job import JobState
 from deployments.jobs.replica_registry import ReplicaInfo
 from deployments.system_stats import list_gpus, percent
-from serve_app.api.health import Problem, find_problems
+from serve_app.api.health import DATABASE_UNAVAILABLE, Problem, find_problems
 from serve_app.api.schemas.system import (
     GeneratorHardware,
     GpuBody,
@@ -86,7 +86,9 @@ async def read_ports(request: Request) -> PortsBody:
 
 def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
     levels = {problem.level for problem in problems}
-    replicas, active, is_connected = _read_work(serving)
+    # Another query would wait for a database that does not answer.
+    is_down = any(problem.code == DATABASE_UNAVAILABLE for problem in problems)
+    replicas, active, is_connected = ([], 0, False) if is_down else _read_work(serving)
     gpus, memory = list_gpus(replicas), psutil.virtual_memory()
     used, total = (sum(getattr(gpu.use, name) for gpu in gpus) for name in ("vram_used_mb", "vram_total_mb"))
     disk = shutil.disk_usage(serving.settings.data_dir)
