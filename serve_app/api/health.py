@@ -84,7 +84,15 @@ async def _check_deployments(services: Services) -> Problem | None:
 
 
 def _check_disk(services: Services) -> Problem | None:
-    usage = shutil.disk_usage(services.settings.data_dir)
+    try:
+        usage = shutil.disk_usage(services.settings.data_dir)
+    except OSError as exc:
+        return Problem(
+            code="data_folder_unavailable",
+            level="error",
+            message=f"The data folder can't be read: {exc.strerror}.",
+            suggestion="Check that data_dir exists and that its disk is mounted.",
+        )
     if usage.free >= min(_FULL_SHARE * usage.total, _FULL_BYTES):
         return None
     return Problem(

@@ -91,7 +91,7 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
     replicas, active, is_connected = ([], 0, False) if is_down else _read_work(serving)
     gpus, memory = list_gpus(replicas), psutil.virtual_memory()
     used, total = (sum(getattr(gpu.use, name) for gpu in gpus) for name in ("vram_used_mb", "vram_total_mb"))
-    disk = shutil.disk_usage(serving.settings.data_dir)
+    disk = _read_disk(serving.settings.data_dir)
     return HealthBody(
         status="unhealthy" if "error" in levels else "degraded" if problems else "healthy",
         message=" ".join(problem.message for problem in problems) or "All parts of the service work.",
@@ -109,8 +109,8 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
             python_version=platform.python_version(),
             cpu_cores=psutil.cpu_count() or 1,
             ram_total_gb=memory.total / 1e9,
-            disk_free_gb=disk.free / 1e9,
-            disk_total_gb=disk.total / 1e9,
+            disk_free_gb=disk and disk[0] / 1e9,
+            disk_total_gb=disk and disk[1] / 1e9,
         ),
     )
 
@@ -122,6 +122,15 @@ def _read_work(serving: Services) -> tuple[list[ReplicaInfo], int, bool]:
         return serving.replicas.all(), counts[JobState.PENDING] + counts[JobState.PROCESSING], True
     except (SQLAlchemyError, OSError):
         return [], 0, False
+
+
+def _read_disk(folder: Path) -> tuple[int, int] | None:
+    """Returns the free and the total bytes of a folder's disk; None if the folder can't be read."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free, usage.total
 
 
 def _read_cpu_name() -> str:

@@ -139,17 +139,19 @@ class SystemInfo(_Described):
     cpu_cores: int
     ram_total_gb: float
     """RAM in GB of 10^9 bytes."""
-    disk_free_gb: float
-    """Free space on the disk of the data folder, in GB of 10^9 bytes."""
-    disk_total_gb: float
+    disk_free_gb: float | None
+    """Free space on the disk of the data folder, in GB of 10^9 bytes; null if the folder can't be read."""
+    disk_total_gb: float | None
+    """Size of the same disk; null if the folder can't be read."""
 
 
 class HealthBody(_Described):
     """Health of the service."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
-    """`unhealthy` if no job can run, because the database or the dispatcher does not answer. `degraded` if a deployment
-    of the service is losing replicas, or the disk is nearly full. Else `healthy`."""
+    """`unhealthy` if no job can run, because the database or the dispatcher does not answer, or the data folder can't
+    be read. `degraded` if a deployment of the service is losing replicas, or the disk is nearly full. Else
+    `healthy`."""
     message: str
     """The problems in words."""
     timestamp: datetime

@@ -209,6 +209,17 @@ def test_a_database_that_does_not_answer_makes_the_service_unhealthy(
         assert (answer.json()["database_connected"], answer.json()["active_tasks"]) == (False, 0)
 
 
+def test_a_data_folder_that_is_gone_makes_the_service_unhealthy(services: Services) -> None:
+    with _with_dispatcher(services) as client:
+        folder = services.settings.data_dir
+        folder.rename(folder.with_name("unmounted"))
+        answer = client.get(f"{URL}/health")
+        assert (answer.status_code, answer.json()["status"]) == (200, "unhealthy")
+        assert "data folder can't be read: No such file or directory" in answer.json()["message"]
+        info = answer.json()["system_info"]
+        assert (info["disk_free_gb"], info["disk_total_gb"]) == (None, None)
+
+
 @pytest.mark.parametrize("path", ["health", "stats", "stats/history", "hardware/profile", "ports"])
 def test_the_routes_only_read(client: TestClient, path: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
