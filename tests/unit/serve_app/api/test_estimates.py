@@ -164,7 +164,8 @@ def test_a_quantization_that_is_not_served_is_rejected_by_name(client: TestClien
 
 
 def test_stored_defaults_apply_to_requests_that_leave_them_open(client: TestClient, services: Services) -> None:
-    OptimizationDefaults(quantization=QuantizationLevel.FP8, vae_tile_size=256).write(services.store.settings)
+    defaults = OptimizationDefaults(quantization=QuantizationLevel.FP8, vae_tile_size=256)
+    OptimizationDefaults.change(services.store.settings, lambda _: defaults)
 
     task_id = client.post(SUBMIT, json=TINY | {"vae_tile_size": 128}).json()["task_id"]
 
