@@ -140,6 +140,27 @@ def test_running_jobs_are_reported_in_detail(client: TestClient, services: Servi
         assert "generation_stage" in {message["type"] for message in details}
 
 
+def test_links_in_live_messages_begin_with_the_prefix_of_the_client(services: Services) -> None:
+    settings = services.settings.model_copy(update={"root_path": "/studio", "trusted_proxies": ["10.0.0.0/8"]})
+    api = make_api(replace(services, settings=settings))
+    with TestClient(api, client=("10.0.0.1", 1)) as client, _connect(client) as own:
+        other_headers = {"x-forwarded-prefix": "/other"}
+        with client.websocket_connect("/ws", headers=other_headers) as other:
+            _receive_until(own, "queue_update")
+            _receive_until(other, "queue_update")
+            job = _running(services)
+            _record(services, job, 1)
+            services.store.runner.complete(job.id, job.fencing_token, output={"folder": "x"}, result={})
+            for socket, prefix in ((own, "/studio"), (other, "/other")):
+                received = _receive_until(socket, "task_update", status="completed")
+                [detail] = [item["data"] for item in received if item["data"].get("preview_url")]
+                assert detail["preview_url"] == f"{prefix}/api/v1/generation/{job.id}/preview"
+                assert received[-1]["output_path"] == f"{prefix}/api/v1/outputs/{job.id}/video"
+        events = client.get(f"/api/v1/generation/{job.id}/events", headers={"last-event-id": "0"}).text
+        assert f'"/studio/api/v1/generation/{job.id}/preview"' in events
+        assert f'"/studio/api/v1/outputs/{job.id}/video"' in events
+
+
 def test_statistics_arrive_while_a_socket_is_subscribed_to_them(client: TestClient) -> None:
     with _connect(client) as socket:
         _receive_until(socket, "queue_update")
