@@ -28,6 +28,7 @@ from serve_app.api.schemas.system import (
     SystemInfo,
 )
 from serve_app.api.services import Services, Serving
+from wan22_bridge.machine import count_cores, read_ram
 
 router = APIRouter(prefix="/api/v1/system", tags=["system"])
 
@@ -62,14 +63,14 @@ def read_stats_history(
 @router.get("/hardware/profile")
 def read_hardware(serving: Serving) -> HardwareBody:
     """Returns the hardware of the machine, and of the generators that run now."""
-    memory, replicas = psutil.virtual_memory(), serving.replicas.all()
+    memory, threads, replicas = read_ram(), count_cores(), serving.replicas.all()
     reported = [GeneratorHardware.of(replica) for replica in replicas]
     return HardwareBody(
         cpu_name=_read_cpu_name(),
-        cpu_cores=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
-        cpu_threads=psutil.cpu_count() or 1,
-        ram_total_gb=memory.total / 1e9,
-        ram_available_gb=memory.available / 1e9,
+        cpu_cores=min(psutil.cpu_count(logical=False) or threads, threads),
+        cpu_threads=threads,
+        ram_total_gb=memory.total_bytes / 1e9,
+        ram_available_gb=memory.available_bytes / 1e9,
         platform=platform.platform(),
         python_version=platform.python_version(),
         gpus=[GpuBody.of(gpu) for gpu in list_gpus(replicas)],
@@ -89,7 +90,7 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
     # Another query would wait for a database that does not answer.
     is_down = any(problem.code == DATABASE_UNAVAILABLE for problem in problems)
     replicas, active, is_connected = ([], 0, False) if is_down else _read_work(serving)
-    gpus, memory = list_gpus(replicas), psutil.virtual_memory()
+    gpus, memory = list_gpus(replicas), read_ram()
     used, total = (sum(getattr(gpu.use, name) for gpu in gpus) for name in ("vram_used_mb", "vram_total_mb"))
     disk = _read_disk(serving.settings.data_dir)
     return HealthBody(
@@ -99,7 +100,7 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
         backend_online=True,
         database_connected=is_connected,
         gpu_available=any(replica.hardware and replica.hardware.device == "cuda" for replica in replicas),
-        memory_usage=memory.percent,
+        memory_usage=percent(memory.total_bytes - memory.available_bytes, memory.total_bytes),
         gpu_memory_usage=percent(used, total) if gpus else None,
         active_tasks=active,
         uptime=max(0.0, time.time() - psutil.Process().create_time()),
@@ -107,8 +108,8 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
             version=version("wan22-serve"),
             platform=platform.platform(),
             python_version=platform.python_version(),
-            cpu_cores=psutil.cpu_count() or 1,
-            ram_total_gb=memory.total / 1e9,
+            cpu_cores=count_cores(),
+            ram_total_gb=memory.total_bytes / 1e9,
             disk_free_gb=disk and disk[0] / 1e9,
             disk_total_gb=disk and disk[1] / 1e9,
         ),

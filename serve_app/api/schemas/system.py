@@ -137,8 +137,9 @@ class SystemInfo(_Described):
     """Operating system and architecture."""
     python_version: str
     cpu_cores: int
+    """Number of logical cores that the service may use at the same time."""
     ram_total_gb: float
-    """RAM in GB of 10^9 bytes."""
+    """RAM that the service may use, within the limits of its container, in GB of 10^9 bytes."""
     disk_free_gb: float | None
     """Free space on the disk of the data folder, in GB of 10^9 bytes; null if the folder can't be read."""
     disk_total_gb: float | None
@@ -222,11 +223,11 @@ class HardwareBody(_Described):
 
     cpu_name: str
     cpu_cores: int
-    """Number of physical cores."""
+    """Number of physical cores, or of the cores that the container may use if that is less."""
     cpu_threads: int
-    """Number of logical cores."""
+    """Number of logical cores that the service may use at the same time."""
     ram_total_gb: float
-    """RAM in GB of 10^9 bytes."""
+    """RAM that the service may use, within the limits of its container, in GB of 10^9 bytes."""
     ram_available_gb: float
     platform: str
     """Operating system and architecture."""

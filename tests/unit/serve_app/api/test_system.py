@@ -1,5 +1,6 @@
 """Health, use, history and hardware of the machine. Replicas are rows in the registry, as generators report them."""
 
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from tests.rejections import check_rejection
 from tests.service import SMALL
+from wan22_bridge.machine import read_ram
 from wan22_bridge.plans import GIB, HardwareProfile
 
 URL = "/api/v1/system"
@@ -218,6 +220,19 @@ def test_a_data_folder_that_is_gone_makes_the_service_unhealthy(services: Servic
         assert "data folder can't be read: No such file or directory" in answer.json()["message"]
         info = answer.json()["system_info"]
         assert (info["disk_free_gb"], info["disk_total_gb"]) == (None, None)
+
+
+def test_the_cores_and_the_ram_are_those_that_the_service_may_use(services: Services) -> None:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # the threads of the API inherit it
+    try:
+        with _with_dispatcher(services) as client:
+            profile, info = client.get(f"{URL}/hardware/profile").json(), client.get(f"{URL}/health").json()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert (profile["cpu_cores"], profile["cpu_threads"], info["system_info"]["cpu_cores"]) == (1, 1, 1)
+    assert profile["ram_total_gb"] == info["system_info"]["ram_total_gb"] == read_ram().total_bytes / 1e9
+    assert profile["ram_available_gb"] <= profile["ram_total_gb"]
 
 
 @pytest.mark.parametrize("path", ["health", "stats", "stats/history", "hardware/profile", "ports"])
