@@ -69,7 +69,13 @@ def generate_segments(
         "resumed_from_step": resumed_from_step,
     }
     if result is None:  # every segment was complete already
-        return GenerationResult(model_used=params.model, peak_vram_usage_mb=0.0, cpu_usage_percent=0.0, **values)
+        return GenerationResult(
+            model_used=params.model,
+            peak_vram_usage_mb=0.0,
+            average_vram_usage_mb=0.0,
+            cpu_usage_percent=0.0,
+            **values,
+        )
     return replace(result, **values)
 
 

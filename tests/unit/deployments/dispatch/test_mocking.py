@@ -78,6 +78,7 @@ def test_a_mock_video_has_the_size_that_was_asked_for_and_says_so(store: JobStor
     info = read_video_info(folder / "video.mp4")
     assert (info.width, info.height, info.num_frames, info.fps) == (320, 192, 13, 12)
     assert info.parameters["is_mock"] is True
+    assert (job.result["peak_vram_usage_mb"], job.result["average_vram_usage_mb"]) == (0.0, 0.0)
     assert (job.result["is_mock"], job.result["mock_reason"], job.result["model_used"]) == (True, None, "mock")
     assert {path.name for path in folder.iterdir()} == {"video.mp4", "thumbnail.webp", "last_frame.png"}
 
