@@ -99,7 +99,7 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
         timestamp=datetime.now(UTC),
         backend_online=True,
         database_connected=is_connected,
-        gpu_available=any(replica.hardware and replica.hardware.device == "cuda" for replica in replicas),
+        gpu_available=_has_gpu(serving, replicas),
         memory_usage=percent(memory.total_bytes - memory.available_bytes, memory.total_bytes),
         gpu_memory_usage=percent(used, total) if gpus else None,
         active_tasks=active,
@@ -123,6 +123,12 @@ def _read_work(serving: Services) -> tuple[list[ReplicaInfo], int, bool]:
         return serving.replicas.all(), counts[JobState.PENDING] + counts[JobState.PROCESSING], True
     except (SQLAlchemyError, OSError):
         return [], 0, False
+
+
+def _has_gpu(serving: Services, replicas: list[ReplicaInfo]) -> bool:
+    """Returns whether generators work on GPUs. The settings tell it while none runs."""
+    found = any(replica.hardware and replica.hardware.device == "cuda" for replica in replicas)
+    return serving.settings.generator.num_gpus > 0 or found
 
 
 def _read_disk(folder: Path) -> tuple[int, int] | None:

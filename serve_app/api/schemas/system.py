@@ -160,7 +160,7 @@ class HealthBody(_Described):
     """Always true in a response."""
     database_connected: bool
     gpu_available: bool
-    """Whether a live generator has a GPU."""
+    """Whether generators get a GPU by the settings, or a live generator has one. It stays true while none runs."""
     memory_usage: float
     """Use of the RAM in percent."""
     gpu_memory_usage: float | None

@@ -165,6 +165,14 @@ def test_a_service_whose_parts_work_is_healthy(services: Services) -> None:
         assert (report["gpu_available"], report["gpu_memory_usage"]) == (True, 37.5)
 
 
+def test_a_gpu_is_available_while_the_generators_are_scaled_to_zero(services: Services) -> None:
+    generator = services.settings.generator.model_copy(update={"num_gpus": 1})
+    settings = services.settings.model_copy(update={"generator": generator})
+    with _with_dispatcher(replace(services, settings=settings)) as client:
+        report = client.get(f"{URL}/health").json()
+    assert (report["gpu_available"], report["gpu_memory_usage"]) == (True, None)
+
+
 def test_failing_replicas_make_the_service_degraded(services: Services) -> None:
     with _with_dispatcher(services, "generator-T2V-A14B") as client:
         report = client.get(f"{URL}/health").json()
