@@ -44,6 +44,15 @@ class Fit:
     """Error of the first machine, if the video fits none."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Known:
+    """What was found out about the present machines."""
+
+    machines: tuple[HardwareProfile, ...]
+    compatible: dict[str, bool] = field(default_factory=dict)
+    """Whether a model's smallest official size fits a machine, by the model's id."""
+
+
 class Fitting:
     """Plans videos for the machines of the live generators.
 
@@ -62,7 +71,7 @@ class Fitting:
         self._constraints = constraints
         self._loras = loras
         self._meters: dict[tuple[str, str], FootprintMeter] = {}
-        self._compatible: dict[tuple[str, tuple[HardwareProfile, ...]], bool] = {}
+        self._known = _Known(machines=())
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
@@ -121,10 +130,15 @@ class Fitting:
         machines = self._machines()
         if not _are_gpus(machines):
             return True
-        key = spec.id, tuple(machines)
-        if key not in self._compatible:  # live streams ask every few seconds
-            self._compatible = self._compatible | {key: self._fits_smallest(spec, machines)}
-        return self._compatible[key]
+        # The free space of the disk differs at each start of a replica. It is left out, so that not each start makes
+        # new plans.
+        kinds = tuple(dict.fromkeys(replace(machine, disk_free_bytes=0) for machine in machines))
+        known = self._known
+        if known.machines != kinds:
+            known = self._known = _Known(machines=kinds)
+        if spec.id not in known.compatible:  # live streams ask every few seconds
+            known.compatible[spec.id] = self._fits_smallest(spec, machines)
+        return known.compatible[spec.id]
 
     def _fits_smallest(self, spec: ModelSpec, machines: list[HardwareProfile]) -> bool:
         width, height = min(spec.sizes, key=lambda size: size[0] * size[1])

@@ -61,8 +61,13 @@ class SystemMeter:
         self._registry = registry
         self._lock = threading.Lock()
         self._times = psutil.cpu_times()
-        self._read_at = time.monotonic()
+        self._created_at = self._read_at = time.monotonic()
         self._cpu_percent = 0.0
+
+    @property
+    def knows_cpu(self) -> bool:
+        """Whether the first average of the CPU's use has ended. Until then its use is read as 0."""
+        return time.monotonic() - self._created_at >= _SHORTEST_SECONDS
 
     def read(self) -> SystemStats:
         """Returns the present use. The CPU's use is the average since the last reading."""

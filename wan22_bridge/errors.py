@@ -137,6 +137,8 @@ class OutOfMemory(Wan22Error):
 
     category = "capacity"
     default_code = "out_of_memory"
+    codes: ClassVar[tuple[str, ...]] = (default_code, "cuda_oom", "vram_insufficient", "ram_insufficient")
+    """All codes of this error, by which its stored form is recognized."""
 
 
 class NotReady(Wan22Error):

@@ -234,6 +234,8 @@ class GenerationResult:
     model_used: str
     parameters_used: dict[str, Any]
     peak_vram_usage_mb: float
+    average_vram_usage_mb: float
+    """Average over the generation; of a long video, over its last segment. 0 on a CPU."""
     cpu_usage_percent: float
     """Average over the generation, in percent of one core."""
     optimizations_applied: list[str] = field(default_factory=list)

@@ -79,6 +79,7 @@ def _describe(job: Job, output: VideoOutput, seconds: float) -> Completed:
         model_used="mock",
         parameters_used=job.params.to_dict(),
         peak_vram_usage_mb=0.0,
+        average_vram_usage_mb=0.0,
         cpu_usage_percent=0.0,
         timings={Stage.SAVING.value: seconds},
     )

@@ -27,8 +27,10 @@ class StatsRecorder:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts to record the present minute, unless that was started already."""
+        """Starts to record the present minute, unless that was started already, or the CPU's use is not known yet."""
         minute = int(time.time() // 60)
+        if not self._meter.knows_cpu:
+            return
         if minute != self._minute and (self._task is None or self._task.done()):
             self._minute = minute
             self._task = asyncio.create_task(self._record())

@@ -8,6 +8,7 @@ import csv
 import logging
 import subprocess
 from collections.abc import Sequence
+from functools import lru_cache
 
 from deployments.jobs.replica_registry import GpuUse
 
@@ -30,11 +31,17 @@ def read_gpus(uuids: Sequence[str]) -> list[GpuUse]:
         lines = csv.reader(output.splitlines(), skipinitialspace=True)
         rows = [dict(zip(_FIELDS, line, strict=True)) for line in lines]
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
-        extra = {"action": "gpus_not_read"}
-        logger.warning("The use of the GPUs is unknown, because nvidia-smi failed: %s", exc, extra=extra)
+        _warn(str(exc))
         return []
     found = {row["uuid"].removeprefix("GPU-"): row for row in rows}
     return [_to_use(found[uuid]) for uuid in uuids if uuid in found and found[uuid]["memory.total"].isdigit()]
+
+
+@lru_cache
+def _warn(reason: str) -> None:
+    """Warns of a failure. The cache lets each reason be logged once, because the GPUs are read every few seconds."""
+    extra = {"action": "gpus_not_read"}
+    logger.warning("The use of the GPUs is unknown, because nvidia-smi failed: %s", reason, extra=extra)
 
 
 def _to_use(row: dict[str, str]) -> GpuUse:

@@ -72,7 +72,12 @@ class Models:
     def infos(self) -> list[LoadedInfo]:
         """The loaded models under their present plans, which jobs may change; least recently used first."""
         return [
-            replace(info, plan=model.plan.describe(), quantization=model.plan.quantization.value)
+            replace(
+                info,
+                plan=model.plan.describe(),
+                quantization=model.plan.quantization.value,
+                vram_mb=model.placed_bytes / 1e6,
+            )
             for model, info in self._loaded.values()
         ]
 
@@ -111,7 +116,7 @@ class Models:
                 model=model_id,
                 plan=model.plan.describe(),
                 load_seconds=time.perf_counter() - started,
-                vram_mb=model.device_bytes / 1e6,
+                vram_mb=model.placed_bytes / 1e6,
             )
             self._loaded[model_id] = model, info
             self._changed()

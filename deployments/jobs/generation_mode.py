@@ -1,6 +1,6 @@
 """The generation mode: whether jobs get real videos or placeholders. It changes while the service runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -27,9 +27,10 @@ class GenerationMode:
         """Reads the mode; the default makes real videos without a fallback."""
         return cls(**settings.get(_NAME, {}))
 
-    def write(self, settings: StoredSettings) -> None:
-        """Stores the mode for all processes. It is on the disk when this returns."""
-        settings.put(_NAME, asdict(self))
+    @classmethod
+    def change(cls, settings: StoredSettings, change: Callable[[Self], Self]) -> Self:
+        """Changes the mode for all processes, and returns the new one. It is then on the disk."""
+        return cls(**settings.change(_NAME, {}, lambda values: asdict(change(cls(**values)))))
 
     def replaces(self, error: Mapping[str, Any]) -> bool:
         """Returns whether a placeholder takes the place of a job's error, in the form of the API's inner object."""

@@ -1,6 +1,6 @@
 """Defaults for requests that don't say how their model is to be optimized. They change while the service runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -36,12 +36,16 @@ class OptimizationDefaults:
     @classmethod
     def read(cls, settings: StoredSettings) -> Self:
         """Reads the defaults; nothing is set until an operator sets it."""
-        values: dict[str, Any] = settings.get(_NAME, {})
-        return cls(**values | {"quantization": QuantizationLevel(values.get("quantization", "auto"))})
+        return cls._of(settings.get(_NAME, {}))
 
-    def write(self, settings: StoredSettings) -> None:
-        """Stores the defaults for all processes. They are on the disk when this returns."""
-        settings.put(_NAME, asdict(self))
+    @classmethod
+    def change(cls, settings: StoredSettings, change: Callable[[Self], Self]) -> Self:
+        """Changes the defaults for all processes, and returns the new ones. They are then on the disk."""
+        return cls._of(settings.change(_NAME, {}, lambda values: asdict(change(cls._of(values)))))
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> Self:
+        return cls(**values | {"quantization": QuantizationLevel(values.get("quantization", "auto"))})
 
     def as_params(self) -> dict[str, Any]:
         """Returns the defaults that are set, by the names of the parameters that they fill."""

@@ -27,7 +27,7 @@ class LoadedInfo:
     """The optimizations that make the model fit, described in words."""
     load_seconds: float
     vram_mb: float
-    """Device memory of the weights right after loading; 0 on a CPU."""
+    """Device memory of the weights when their plan took effect; 0 on a CPU."""
     quantization: str = "none"
     """Storage of the experts' weights, as `Quantization` names it."""
 

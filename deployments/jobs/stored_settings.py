@@ -1,5 +1,6 @@
 """Settings that change while the service runs, stored in the job database: a JSON value under each name."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -21,10 +22,23 @@ class StoredSettings:
         with self._database.reading() as connection:
             return read_setting(connection, name, default)
 
-    def put(self, name: str, value: Any) -> None:
-        """Stores a setting's value, which must be serializable as JSON. It is on the disk when this returns."""
+    def change(self, name: str, default: Any, change: Callable[[Any], Any]) -> Any:
+        """Changes a setting and returns its new value, which is then on the disk.
+
+        Changes of the same setting wait for each other, so none is lost. An error of `change` leaves the setting as it
+        was.
+
+        Args:
+            name: the setting.
+            default: the value that is changed if nobody has stored one.
+            change: returns the new value for the present one. Both are JSON values.
+        """
         with self._database.writing() as connection:
+            _insert_missing(connection, name, default)  # because only a row that exists can be locked
+            locked = connection.execute(_VALUE.with_for_update(), {"name": name}).one()
+            value = change(locked.value)
             write_setting(connection, name, value)
+            return value
 
     def get_or_put(self, name: str, value: Any) -> Any:
         """Stores a setting unless it has a value, and returns the value that it has now, on the disk.
@@ -32,8 +46,7 @@ class StoredSettings:
         Processes that call this at the same time all get the same value.
         """
         with self._database.writing() as connection:
-            row = insert_or_update(connection.dialect.name, settings).values(name=name, value=value)
-            connection.execute(row.on_conflict_do_nothing(index_elements=["name"]))
+            _insert_missing(connection, name, value)
             return read_setting(connection, name)
 
 
@@ -47,3 +60,8 @@ def write_setting(connection: Connection, name: str, value: Any) -> None:
     """Writes a setting inside an open transaction."""
     row = insert_or_update(connection.dialect.name, settings).values(name=name, value=value)
     connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
+
+
+def _insert_missing(connection: Connection, name: str, value: Any) -> None:
+    row = insert_or_update(connection.dialect.name, settings).values(name=name, value=value)
+    connection.execute(row.on_conflict_do_nothing(index_elements=["name"]))

@@ -12,6 +12,9 @@ from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.services import Services
 
+DATABASE_UNAVAILABLE = "database_unavailable"
+"""Code of the problem that no query of the database can be answered."""
+
 _ANSWER_SECONDS = 5.0
 _FULL_SHARE, _FULL_BYTES = 0.05, 20e9
 """A disk is nearly full if less than this share of it is free, and less than this number of bytes."""
@@ -43,7 +46,7 @@ async def check_database(services: Services) -> Problem | None:
         await asyncio.wait_for(run_in_threadpool(services.store.database.ping), _ANSWER_SECONDS)
     except (SQLAlchemyError, OSError):  # TimeoutError is an OSError
         return Problem(
-            code="database_unavailable",
+            code=DATABASE_UNAVAILABLE,
             level="error",
             message="The database can't be reached.",
             suggestion="Check that the server of database_url runs, or that the disk of data_dir can be written.",
@@ -81,7 +84,15 @@ async def _check_deployments(services: Services) -> Problem | None:
 
 
 def _check_disk(services: Services) -> Problem | None:
-    usage = shutil.disk_usage(services.settings.data_dir)
+    try:
+        usage = shutil.disk_usage(services.settings.data_dir)
+    except OSError as exc:
+        return Problem(
+            code="data_folder_unavailable",
+            level="error",
+            message=f"The data folder can't be read: {exc.strerror}.",
+            suggestion="Check that data_dir exists and that its disk is mounted.",
+        )
     if usage.free >= min(_FULL_SHARE * usage.total, _FULL_BYTES):
         return None
     return Problem(

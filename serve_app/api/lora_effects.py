@@ -1,6 +1,9 @@
 """Descriptions of what a LoRA would change in a job, and of the memory that it would need."""
 
+from collections.abc import Sequence
+
 from deployments.jobs.lora_library import LoraDescription
+from deployments.system_stats import Gpu
 from serve_app.api.schemas.loras import LoraMemoryImpact, LoraPreview, LoraPreviewRequest
 from serve_app.api.services import Services
 from wan22_bridge.catalogue import ModelSpec
@@ -44,15 +47,23 @@ def describe_effect(serving: Services, found: LoraDescription, use: LoraPreviewR
     )
 
 
-def estimate_memory(found: LoraDescription) -> LoraMemoryImpact:
-    """Estimates the memory that a LoRA needs, and compares it with the memory of an expert."""
+def estimate_memory(found: LoraDescription, gpus: Sequence[Gpu]) -> LoraMemoryImpact:
+    """Estimates the memory that a LoRA needs, and compares it with an expert's and with what is free on the GPUs."""
     files = found.files
     needed = max(path.stat().st_size for path in files.paths)
     shapes = [shape for spec in found.fits if (shape := find_shape(spec)) is not None]
     share = needed / min(shape.bf16_bytes for shape in shapes) if shapes else 0.0
     impact = "low" if share < _LOW_SHARE else "medium" if share < _MEDIUM_SHARE else "high"
+    needed_mb = needed / 1e6
+    available_mb = max((max(0.0, gpu.use.vram_total_mb - gpu.use.vram_used_mb) for gpu in gpus), default=None)
+    lacks_memory = available_mb is not None and needed_mb > available_mb
     if found.problem is not None:
         advice = found.problem
+    elif lacks_memory:
+        advice = (
+            f"It needs {needed_mb:.1f} MB, and the GPUs have at most {available_mb:.1f} MB free now. A job with it "
+            "needs a model that is streamed or offloaded, or memory that another job frees."
+        )
     elif impact == "high":
         advice = f"It adds about {share:.0%} to an expert's weights. Prefer a LoRA of a lower rank, or in bf16."
     else:
@@ -60,9 +71,9 @@ def estimate_memory(found: LoraDescription) -> LoraMemoryImpact:
     return LoraMemoryImpact(
         lora_name=files.name,
         file_size_mb=round(files.size_bytes / 1e6, 3),
-        estimated_memory_mb=round(needed / 1e6, 3),
-        vram_available_mb=None,
-        can_load=found.problem is None,
+        estimated_memory_mb=round(needed_mb, 3),
+        vram_available_mb=None if available_mb is None else round(available_mb, 3),
+        can_load=found.problem is None and not lacks_memory,
         memory_impact=impact,
         recommendation=advice,
     )

@@ -63,6 +63,8 @@ class LoadedModel:
         self.device = torch.device(plan.device)
         self.is_loaded = False
         """Whether all components are available. False after `close` and after a reload that failed or was stopped."""
+        self.placed_bytes = 0
+        """Bytes of the weights that were on the GPU when the present plan took effect. 0 on a CPU."""
         self.components: list[str] = []
         """Names of the components that this process loads, as in diffusers' pipelines."""
         self.text: WanPipeline
@@ -183,6 +185,7 @@ class LoadedModel:
             self._replace(name, None)
         free_memory(self.device)
         self.is_loaded = False
+        self.placed_bytes = 0
         self._residences.close()
 
     def _load(self) -> Generator[None, None, None]:
@@ -200,6 +203,7 @@ class LoadedModel:
             self._end_ranks()
             raise
         self.is_loaded = True
+        self.placed_bytes = self.device_bytes
 
     def _move(self, plan: OptimizationPlan) -> None:
         """Moves the components between RAM and the device to where another plan wants them."""
@@ -217,6 +221,7 @@ class LoadedModel:
         except BaseException:
             self.close()  # A component that was moved in part is unusable.
             raise
+        self.placed_bytes = self.device_bytes
 
     def _start_ranks(self) -> None:
         load = Load(spec=self.spec, folder=self._folder, plan=self.plan, exact=self._exact, scratch=self._scratch)

@@ -110,6 +110,7 @@ def _generate_part(
         yield progress.enter(Stage.SAVING)
         output.finish()
     finally:
+        usage.stop()
         output.discard()
     progress.end_stage()
     shared.decode_times.record(params.model, decode_seconds, pixels)
@@ -194,6 +195,7 @@ def _make_result(
         model_used=params.model,
         parameters_used=params.to_dict(),
         peak_vram_usage_mb=usage.peak_vram_mb,
+        average_vram_usage_mb=usage.average_vram_mb,
         cpu_usage_percent=usage.cpu_percent,
         optimizations_applied=plan.describe(),
         quantization_used=plan.quantization.value if is_quantized else None,

@@ -65,7 +65,13 @@ def generate_segments(
         "resumed_from_step": resumed_from_step,
     }
     if not results:  # every segment was complete already
-        return GenerationResult(model_used=params.model, peak_vram_usage_mb=0.0, cpu_usage_percent=0.0, **values)
+        return GenerationResult(
+            model_used=params.model,
+            peak_vram_usage_mb=0.0,
+            average_vram_usage_mb=0.0,
+            cpu_usage_percent=0.0,
+            **values,
+        )
     return replace(_combine(results), **values)
 
 
@@ -76,11 +82,16 @@ def _combine(results: list[GenerationResult]) -> GenerationResult:
     for result in results:
         for stage, taken in result.timings.items():
             timings[stage] = round(timings.get(stage, 0.0) + taken, 4)
-    used = sum(result.cpu_usage_percent * result.generation_time_seconds for result in results)
+
+    def average(name: str) -> float:
+        total = sum(getattr(result, name) * result.generation_time_seconds for result in results)
+        return round(total / seconds, 1) if seconds else 0.0
+
     return replace(
         results[-1],
         peak_vram_usage_mb=max(result.peak_vram_usage_mb for result in results),
-        cpu_usage_percent=round(used / seconds, 1) if seconds else 0.0,
+        average_vram_usage_mb=average("average_vram_usage_mb"),
+        cpu_usage_percent=average("cpu_usage_percent"),
         optimizations_applied=list(dict.fromkeys(name for result in results for name in result.optimizations_applied)),
         offload_used=any(result.offload_used for result in results),
         prompt_tokens_dropped=sum(result.prompt_tokens_dropped for result in results),

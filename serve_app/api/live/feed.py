@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Event
 from deployments.jobs.store import JobStore
+from serve_app.api.http.proxies import prefixed, under_prefix
 from serve_app.api.live.messages import TOPICS, Message, Narrator, encode
 
 logger = logging.getLogger("ray.serve")
@@ -21,7 +22,8 @@ _BACKLOG = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class News:
-    """Something that happened. All streams share the object, so that each message is encoded once."""
+    """Something that happened. All streams behind the same prefix share the object, so that each message is encoded
+    once."""
 
     messages: Sequence[tuple[str, str]]
     """Encoded messages, each with its topic."""
@@ -51,11 +53,13 @@ class Subscription:
     Attributes:
         topics: the topics of a socket; empty for other streams, which read the events themselves.
         lagging: whether the stream read too slowly. It then gets no more items.
+        prefix: the prefix of the links in its messages, which the request that opened it tells.
     """
 
     def __init__(self) -> None:
         self.topics: set[str] = set()
         self.lagging = False
+        self.prefix = prefixed("")
         self._items: asyncio.Queue[News | StateRequest] = asyncio.Queue(_BACKLOG)
 
     def put(self, item: News | StateRequest) -> None:
@@ -140,11 +144,11 @@ class Feed:
 
     async def _tail(self) -> None:
         last: int | None = None
-        unread, narrator = True, Narrator()
+        unread, narrators = True, dict[str, Narrator]()
         changes = self._store.database.watch()
         while True:
             if not self._subscriptions:
-                last, unread, narrator = None, True, Narrator()
+                last, unread, narrators = None, True, {}
                 self._live.clear()
             await self._wanted.wait()
             unread = changes.changed() or unread
@@ -157,14 +161,19 @@ class Feed:
                     unread = False
                     for event in events:
                         last = event.sequence
-                        self._distribute(event, narrator)
+                        self._distribute(event, narrators)
             except SQLAlchemyError:
                 logger.exception("Reading the event log failed; the feed retries", extra={"action": "feed_failed"})
                 await asyncio.sleep(1)
             await asyncio.sleep(changes.interval_seconds)
 
-    def _distribute(self, event: Event, narrator: Narrator) -> None:
-        messages = [(topic, encode(message)) for topic, message in narrator.narrate(event)]
-        news = News(messages=messages, sequence=event.sequence, job_id=event.job_id)
+    def _distribute(self, event: Event, narrators: dict[str, Narrator]) -> None:
+        """Sends an event to all streams. Each prefix has a narrator, because the messages hold links."""
+        news: dict[str, News] = {}
+        for prefix in {subscription.prefix for subscription in self._subscriptions}:
+            with under_prefix(prefix):
+                narrated = narrators.setdefault(prefix, Narrator()).narrate(event)
+            messages = [(topic, encode(message)) for topic, message in narrated]
+            news[prefix] = News(messages=messages, sequence=event.sequence, job_id=event.job_id)
         for subscription in self._subscriptions:
-            subscription.put(news)
+            subscription.put(news[subscription.prefix])

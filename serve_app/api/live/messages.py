@@ -8,6 +8,7 @@ from deployments.jobs.events import QUEUE_CHANGED, describe
 from deployments.jobs.job import Event, Job, JobState
 from deployments.jobs.snapshots import QueueSnapshot
 from serve_app.api.schemas.links import preview_url, video_url
+from wan22_bridge.errors import OutOfMemory
 from wan22_bridge.types import Stage
 
 PROGRESS, QUEUE = "generation_progress", "queue_updates"
@@ -21,7 +22,6 @@ Message = tuple[str, dict[str, Any]]
 """Type and data of a message."""
 
 _LOADING = (Stage.LOADING_MODEL, Stage.DOWNLOADING_MODEL)
-_OUT_OF_MEMORY = "out_of_memory"
 
 
 def encode(message: Message) -> str:
@@ -59,7 +59,7 @@ class Narrator:
             messages.append((PROGRESS, _detail(job_id, data)))
         if state.ended:
             self._stages.pop(job_id, None)
-        if state is JobState.FAILED and data["error"]["code"] == _OUT_OF_MEMORY:
+        if state is JobState.FAILED and data["error"]["code"] in OutOfMemory.codes:
             messages.append((ALERTS, _out_of_memory(job_id, data["error"])))
         return messages
 

@@ -18,6 +18,4 @@ def read_mode(serving: Serving) -> GenerationModeBody:
 @router.put("")
 def change_mode(change: GenerationModeChange, serving: Serving) -> GenerationModeBody:
     """Changes the generation mode of jobs that are submitted from now on. It outlives a restart of the service."""
-    mode = change.apply(GenerationMode.read(serving.store.settings))
-    mode.write(serving.store.settings)
-    return GenerationModeBody.of(mode)
+    return GenerationModeBody.of(GenerationMode.change(serving.store.settings, change.apply))

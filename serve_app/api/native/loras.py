@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from deployments.jobs.lora_library import LoraDescription
+from deployments.system_stats import list_gpus
 from serve_app.api.http.bodies import check_names
 from serve_app.api.lora_effects import describe_effect, estimate_memory
 from serve_app.api.schemas.loras import (
@@ -106,8 +107,8 @@ def preview_lora(name: str, serving: Serving, use: LoraPreviewRequest | None = N
 
 @router.get("/{name}/memory-impact")
 def read_lora_memory_impact(name: str, serving: Serving) -> LoraMemoryImpact:
-    """Estimates the memory that a LoRA needs beside a model."""
-    return estimate_memory(serving.loras.describe(name))
+    """Estimates the memory that a LoRA needs beside a model, and compares it with the free memory of the GPUs."""
+    return estimate_memory(serving.loras.describe(name), list_gpus(serving.replicas.all()))
 
 
 def _store(serving: Services, file: UploadFile, fields: dict[str, str]) -> LoraUpload:

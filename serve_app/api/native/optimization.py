@@ -23,14 +23,17 @@ def change_optimization(change: OptimizationChange, serving: Serving) -> Optimiz
     The defaults outlive a restart of the service. A request that sets a value itself keeps it. A quantization in which
     no model is served is rejected, as in a submission.
     """
-    defaults = change.apply(OptimizationDefaults.read(serving.store.settings))
-    try:
-        serving.fitting.check_level(defaults.quantization)
-    except InvalidRequest as exc:
-        exc.param = "quantization"
-        raise
-    defaults.write(serving.store.settings)
-    return OptimizationBody.of(defaults)
+
+    def apply(stored: OptimizationDefaults) -> OptimizationDefaults:
+        defaults = change.apply(stored)
+        try:
+            serving.fitting.check_level(defaults.quantization)
+        except InvalidRequest as exc:
+            exc.param = "quantization"
+            raise
+        return defaults
+
+    return OptimizationBody.of(OptimizationDefaults.change(serving.store.settings, apply))
 
 
 @router.get("/status")

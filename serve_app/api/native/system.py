@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from deployments.jobs.job import JobState
 from deployments.jobs.replica_registry import ReplicaInfo
 from deployments.system_stats import list_gpus, percent
-from serve_app.api.health import Problem, find_problems
+from serve_app.api.health import DATABASE_UNAVAILABLE, Problem, find_problems
 from serve_app.api.schemas.system import (
     GeneratorHardware,
     GpuBody,
@@ -28,6 +28,7 @@ from serve_app.api.schemas.system import (
     SystemInfo,
 )
 from serve_app.api.services import Services, Serving
+from wan22_bridge.machine import count_cores, read_ram
 
 router = APIRouter(prefix="/api/v1/system", tags=["system"])
 
@@ -62,14 +63,14 @@ def read_stats_history(
 @router.get("/hardware/profile")
 def read_hardware(serving: Serving) -> HardwareBody:
     """Returns the hardware of the machine, and of the generators that run now."""
-    memory, replicas = psutil.virtual_memory(), serving.replicas.all()
+    memory, threads, replicas = read_ram(), count_cores(), serving.replicas.all()
     reported = [GeneratorHardware.of(replica) for replica in replicas]
     return HardwareBody(
         cpu_name=_read_cpu_name(),
-        cpu_cores=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
-        cpu_threads=psutil.cpu_count() or 1,
-        ram_total_gb=memory.total / 1e9,
-        ram_available_gb=memory.available / 1e9,
+        cpu_cores=min(psutil.cpu_count(logical=False) or threads, threads),
+        cpu_threads=threads,
+        ram_total_gb=memory.total_bytes / 1e9,
+        ram_available_gb=memory.available_bytes / 1e9,
         platform=platform.platform(),
         python_version=platform.python_version(),
         gpus=[GpuBody.of(gpu) for gpu in list_gpus(replicas)],
@@ -86,18 +87,20 @@ async def read_ports(request: Request) -> PortsBody:
 
 def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
     levels = {problem.level for problem in problems}
-    replicas, active, is_connected = _read_work(serving)
-    gpus, memory = list_gpus(replicas), psutil.virtual_memory()
+    # Another query would wait for a database that does not answer.
+    is_down = any(problem.code == DATABASE_UNAVAILABLE for problem in problems)
+    replicas, active, is_connected = ([], 0, False) if is_down else _read_work(serving)
+    gpus, memory = list_gpus(replicas), read_ram()
     used, total = (sum(getattr(gpu.use, name) for gpu in gpus) for name in ("vram_used_mb", "vram_total_mb"))
-    disk = shutil.disk_usage(serving.settings.data_dir)
+    disk = _read_disk(serving.settings.data_dir)
     return HealthBody(
         status="unhealthy" if "error" in levels else "degraded" if problems else "healthy",
         message=" ".join(problem.message for problem in problems) or "All parts of the service work.",
         timestamp=datetime.now(UTC),
         backend_online=True,
         database_connected=is_connected,
-        gpu_available=any(replica.hardware and replica.hardware.device == "cuda" for replica in replicas),
-        memory_usage=memory.percent,
+        gpu_available=_has_gpu(serving, replicas),
+        memory_usage=percent(memory.total_bytes - memory.available_bytes, memory.total_bytes),
         gpu_memory_usage=percent(used, total) if gpus else None,
         active_tasks=active,
         uptime=max(0.0, time.time() - psutil.Process().create_time()),
@@ -105,10 +108,10 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
             version=version("wan22-serve"),
             platform=platform.platform(),
             python_version=platform.python_version(),
-            cpu_cores=psutil.cpu_count() or 1,
-            ram_total_gb=memory.total / 1e9,
-            disk_free_gb=disk.free / 1e9,
-            disk_total_gb=disk.total / 1e9,
+            cpu_cores=count_cores(),
+            ram_total_gb=memory.total_bytes / 1e9,
+            disk_free_gb=disk and disk[0] / 1e9,
+            disk_total_gb=disk and disk[1] / 1e9,
         ),
     )
 
@@ -120,6 +123,21 @@ def _read_work(serving: Services) -> tuple[list[ReplicaInfo], int, bool]:
         return serving.replicas.all(), counts[JobState.PENDING] + counts[JobState.PROCESSING], True
     except (SQLAlchemyError, OSError):
         return [], 0, False
+
+
+def _has_gpu(serving: Services, replicas: list[ReplicaInfo]) -> bool:
+    """Returns whether generators work on GPUs. The settings tell it while none runs."""
+    found = any(replica.hardware and replica.hardware.device == "cuda" for replica in replicas)
+    return serving.settings.generator.num_gpus > 0 or found
+
+
+def _read_disk(folder: Path) -> tuple[int, int] | None:
+    """Returns the free and the total bytes of a folder's disk; None if the folder can't be read."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free, usage.total
 
 
 def _read_cpu_name() -> str:

@@ -28,8 +28,8 @@ def dropped_tokens(job: Job) -> int | None:
 
 
 def preview_url(job_id: str) -> str:
-    """Returns the path of a running job's newest preview in the native API."""
-    return f"/api/v1/generation/{job_id}/preview"
+    """Returns the path of a running job's newest preview, as the client of the current request reaches it."""
+    return prefixed(f"/api/v1/generation/{job_id}/preview")
 
 
 def filename(job: Job) -> str:

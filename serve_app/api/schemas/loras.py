@@ -203,10 +203,11 @@ class LoraMemoryImpact(BaseModel):
     estimated_memory_mb: float
     """Memory while a job uses the LoRA: that of the larger of its files, because one expert works at a time."""
     vram_available_mb: float | None
-    """Free GPU memory. Null: the HTTP server does not see the generators' GPUs."""
+    """Free memory of the live generators' GPU that has the most, in megabytes of 10^6 bytes. Null if no generator has
+    reported a GPU, as on CPUs and while no generator runs."""
     can_load: bool
-    """Whether a served model can use the LoRA. If its weights do not fit beside the model's, the model is streamed or
-    offloaded."""
+    """Whether a served model can use the LoRA, and the LoRA fits into the free GPU memory now, if that is known. A job
+    is accepted in any case if a model can use the LoRA: its plan makes room by streaming or offloading the model."""
     memory_impact: str
     """`low`, `medium` or `high`: less than 5 %, less than 15 %, or more of the memory of an expert in bf16."""
     recommendation: str

@@ -137,19 +137,22 @@ class SystemInfo(_Described):
     """Operating system and architecture."""
     python_version: str
     cpu_cores: int
+    """Number of logical cores that the service may use at the same time."""
     ram_total_gb: float
-    """RAM in GB of 10^9 bytes."""
-    disk_free_gb: float
-    """Free space on the disk of the data folder, in GB of 10^9 bytes."""
-    disk_total_gb: float
+    """RAM that the service may use, within the limits of its container, in GB of 10^9 bytes."""
+    disk_free_gb: float | None
+    """Free space on the disk of the data folder, in GB of 10^9 bytes; null if the folder can't be read."""
+    disk_total_gb: float | None
+    """Size of the same disk; null if the folder can't be read."""
 
 
 class HealthBody(_Described):
     """Health of the service."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
-    """`unhealthy` if no job can run, because the database or the dispatcher does not answer. `degraded` if a deployment
-    of the service is losing replicas, or the disk is nearly full. Else `healthy`."""
+    """`unhealthy` if no job can run, because the database or the dispatcher does not answer, or the data folder can't
+    be read. `degraded` if a deployment of the service is losing replicas, or the disk is nearly full. Else
+    `healthy`."""
     message: str
     """The problems in words."""
     timestamp: datetime
@@ -157,7 +160,7 @@ class HealthBody(_Described):
     """Always true in a response."""
     database_connected: bool
     gpu_available: bool
-    """Whether a live generator has a GPU."""
+    """Whether generators get a GPU by the settings, or a live generator has one. It stays true while none runs."""
     memory_usage: float
     """Use of the RAM in percent."""
     gpu_memory_usage: float | None
@@ -220,11 +223,11 @@ class HardwareBody(_Described):
 
     cpu_name: str
     cpu_cores: int
-    """Number of physical cores."""
+    """Number of physical cores, or of the cores that the container may use if that is less."""
     cpu_threads: int
-    """Number of logical cores."""
+    """Number of logical cores that the service may use at the same time."""
     ram_total_gb: float
-    """RAM in GB of 10^9 bytes."""
+    """RAM that the service may use, within the limits of its container, in GB of 10^9 bytes."""
     ram_available_gb: float
     platform: str
     """Operating system and architecture."""

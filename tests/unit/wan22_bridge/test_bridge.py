@@ -59,6 +59,7 @@ def test_generation_writes_three_files_and_reports_progress(
     assert stages == [Stage.PREPARING_INPUTS, Stage.GENERATING, Stage.POST_PROCESSING, Stage.SAVING]
     assert list(result.timings) == [stage.value for stage in stages]
     assert result.file_size_bytes == result.video.stat().st_size
+    assert (result.peak_vram_usage_mb, result.average_vram_usage_mb) == (0.0, 0.0)
 
 
 def test_equal_seeds_give_equal_videos_and_other_seeds_other_videos(

@@ -78,6 +78,7 @@ def test_a_mock_video_has_the_size_that_was_asked_for_and_says_so(store: JobStor
     info = read_video_info(folder / "video.mp4")
     assert (info.width, info.height, info.num_frames, info.fps) == (320, 192, 13, 12)
     assert info.parameters["is_mock"] is True
+    assert (job.result["peak_vram_usage_mb"], job.result["average_vram_usage_mb"]) == (0.0, 0.0)
     assert (job.result["is_mock"], job.result["mock_reason"], job.result["model_used"]) == (True, None, "mock")
     assert {path.name for path in folder.iterdir()} == {"video.mp4", "thumbnail.webp", "last_frame.png"}
 
@@ -132,7 +133,7 @@ def _fail(store: JobStore, storage: FolderStorage, error: Wan22Error) -> Job:
 def test_with_the_fallback_a_job_without_model_or_memory_gets_a_mock_video_that_says_why(
     store: JobStore, storage: FolderStorage, error: Wan22Error
 ) -> None:
-    GenerationMode(mock_fallback=True).write(store.settings)
+    GenerationMode.change(store.settings, lambda _: GenerationMode(mock_fallback=True))
     job = _fail(store, storage, error)
     assert (job.state, job.params.is_mock, job.params.mock_reason) == (JobState.PENDING, True, error.message)
     _dispatch(store, storage)
@@ -143,13 +144,13 @@ def test_with_the_fallback_a_job_without_model_or_memory_gets_a_mock_video_that_
 
 
 def test_the_fallback_hides_no_other_error(store: JobStore, storage: FolderStorage) -> None:
-    GenerationMode(mock_fallback=True).write(store.settings)
+    GenerationMode.change(store.settings, lambda _: GenerationMode(mock_fallback=True))
     assert _fail(store, storage, GenerationFailed("Each frame has one color.")).state is JobState.FAILED
 
 
 @pytest.mark.parametrize("mode", [GenerationMode(), GenerationMode(mock=True)])
 def test_without_the_fallback_a_real_job_fails(store: JobStore, storage: FolderStorage, mode: GenerationMode) -> None:
-    mode.write(store.settings)
+    GenerationMode.change(store.settings, lambda _: mode)
     job = _fail(store, storage, MISSING)
     assert (job.state, job.params.is_mock) == (JobState.FAILED, False)
 

@@ -159,7 +159,7 @@ def test_one_seed_is_the_same_request_as_the_requests_own(service: JobService) -
 
 
 def test_all_jobs_of_a_batch_get_the_same_generation_mode(service: JobService, store: JobStore) -> None:
-    GenerationMode(mock=True).write(store.settings)
+    GenerationMode.change(store.settings, lambda _: GenerationMode(mock=True))
     batch = service.submit(_REQUEST, seeds=[1, 2], image=_png("red"))
     assert [job.params.is_mock for job in batch] == [True, True]
 

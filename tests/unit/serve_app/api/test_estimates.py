@@ -20,7 +20,8 @@ from serve_app.api.services import Services
 from serve_app.settings import parse_settings
 from tests.rejections import check_rejection
 from wan22_bridge.options import QuantizationLevel
-from wan22_bridge.plans import GIB, HardwareProfile
+from wan22_bridge.planning.planner import Planner
+from wan22_bridge.plans import GIB, HardwareProfile, RequestShape
 
 SUBMIT, ESTIMATE = "/api/v1/generation/submit", "/api/v1/generation/estimate"
 LARGE = {"prompt": "a fox", "model_type": "wan2.2-t2v-a14b", "resolution": "1280x704"}
@@ -53,7 +54,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     opened.store.database.close()
 
 
-def report(services: Services, *, gpu_gb: float, ram_gb: float = 32) -> None:
+def report(services: Services, *, gpu_gb: float, ram_gb: float = 32, disk_gb: int = 100) -> None:
     """Stores the report of a generator with a GPU, or with a CPU for 0 GB."""
     on_gpu = gpu_gb > 0
     hardware = HardwareProfile(
@@ -64,7 +65,7 @@ def report(services: Services, *, gpu_gb: float, ram_gb: float = 32) -> None:
         compute_capability=(8, 9) if on_gpu else None,
         ram_total_bytes=int(ram_gb * GIB),
         ram_available_bytes=int(ram_gb * GIB),
-        disk_free_bytes=100 * GIB,
+        disk_free_bytes=disk_gb * GIB,
     )
     services.replicas.report(
         ReplicaInfo(
@@ -164,7 +165,8 @@ def test_a_quantization_that_is_not_served_is_rejected_by_name(client: TestClien
 
 
 def test_stored_defaults_apply_to_requests_that_leave_them_open(client: TestClient, services: Services) -> None:
-    OptimizationDefaults(quantization=QuantizationLevel.FP8, vae_tile_size=256).write(services.store.settings)
+    defaults = OptimizationDefaults(quantization=QuantizationLevel.FP8, vae_tile_size=256)
+    OptimizationDefaults.change(services.store.settings, lambda _: defaults)
 
     task_id = client.post(SUBMIT, json=TINY | {"vae_tile_size": 128}).json()["task_id"]
 
@@ -180,6 +182,28 @@ def test_a_model_is_compatible_with_hardware_that_its_smallest_size_fits(service
     report(services, gpu_gb=3, ram_gb=8)
     assert services.fitting.is_compatible(tiny)
     assert not services.fitting.is_compatible(large)
+    report(services, gpu_gb=80, ram_gb=256)
+    assert services.fitting.is_compatible(large), "the machine is another one"
+
+
+def test_a_restarted_replica_with_another_free_space_makes_no_new_plan(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny, planned = services.served[0], []
+    make_plan = Planner.choose
+
+    def choose(planner: Planner, shape: RequestShape) -> Any:
+        planned.append(shape)
+        return make_plan(planner, shape)
+
+    monkeypatch.setattr(Planner, "choose", choose)
+    for disk_gb in (100, 99, 98):
+        report(services, gpu_gb=24, disk_gb=disk_gb)
+        assert services.fitting.is_compatible(tiny)
+    assert len(planned) == 1
+    report(services, gpu_gb=3)
+    assert services.fitting.is_compatible(tiny)
+    assert len(planned) == 2
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 from safetensors.numpy import save
 
+from deployments.jobs.replica_registry import GpuUse, ReplicaInfo
 from deployments.jobs.store import JobStore
+from serve_app.api.services import Services
 from tests.http_api import open_api
 from tests.rejections import check_rejection
 
@@ -300,6 +302,24 @@ def test_the_memory_of_a_lora_is_that_of_its_larger_file(api: TestClient) -> Non
     assert found["estimated_memory_mb"] == round(len(lora(rank=192)) / 1e6, 3)
     assert found["file_size_mb"] == round((len(lora(rank=8)) + len(lora(rank=192))) / 1e6, 3)
     assert (found["can_load"], found["memory_impact"], found["vram_available_mb"]) == (True, "low", None)
+
+
+@pytest.mark.parametrize(("free_mb", "can_load"), [(500.0, True), (0.01, False)])
+def test_the_memory_of_a_lora_is_compared_with_the_gpu_that_has_the_most_free(
+    client: TestClient, services: Services, free_mb: float, can_load: bool
+) -> None:
+    gpus = [
+        GpuUse(uuid=uuid, name="GPU", driver_version="1", gpu_percent=0.0, vram_used_mb=used, vram_total_mb=1000.0)
+        for uuid, used in (("GPU-1", 1000.0 - free_mb), ("GPU-2", 1000.0))
+    ]
+    services.replicas.report(
+        ReplicaInfo(
+            id="a", deployment="generator", node="here", process_id=1, device="GPU", job_id=None, models=[], gpus=gpus
+        )
+    )
+    found = client.get("/api/v1/lora/tiny-neon/memory-impact").json()
+    assert (found["vram_available_mb"], found["can_load"]) == (free_mb, can_load)
+    assert ("MB free now" in found["recommendation"]) is not can_load
 
 
 def test_a_lora_that_does_not_fit_is_rejected_at_submission(api: TestClient) -> None:

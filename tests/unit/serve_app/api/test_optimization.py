@@ -115,7 +115,8 @@ def test_a_request_gets_the_defaults_for_what_it_leaves_open(client: TestClient,
 
 
 def test_a_default_that_a_model_is_not_served_in_is_named_in_the_error(client: TestClient, services: Services) -> None:
-    OptimizationDefaults(quantization=QuantizationLevel.FP16).write(services.store.settings)
+    defaults = OptimizationDefaults(quantization=QuantizationLevel.FP16)
+    OptimizationDefaults.change(services.store.settings, lambda _: defaults)
     error = check_rejection(client.post(SUBMIT, json=SMALL), 400, "quantization_not_served")
     assert "stored defaults of the service: quantization_level fp16" in error["message"]
     assert "POST /api/v1/system/optimization" in error["suggestions"][-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketTestSession
 
@@ -139,6 +140,27 @@ def test_running_jobs_are_reported_in_detail(client: TestClient, services: Servi
         assert "generation_stage" in {message["type"] for message in details}
 
 
+def test_links_in_live_messages_begin_with_the_prefix_of_the_client(services: Services) -> None:
+    settings = services.settings.model_copy(update={"root_path": "/studio", "trusted_proxies": ["10.0.0.0/8"]})
+    api = make_api(replace(services, settings=settings))
+    with TestClient(api, client=("10.0.0.1", 1)) as client, _connect(client) as own:
+        other_headers = {"x-forwarded-prefix": "/other"}
+        with client.websocket_connect("/ws", headers=other_headers) as other:
+            _receive_until(own, "queue_update")
+            _receive_until(other, "queue_update")
+            job = _running(services)
+            _record(services, job, 1)
+            services.store.runner.complete(job.id, job.fencing_token, output={"folder": "x"}, result={})
+            for socket, prefix in ((own, "/studio"), (other, "/other")):
+                received = _receive_until(socket, "task_update", status="completed")
+                [detail] = [item["data"] for item in received if item["data"].get("preview_url")]
+                assert detail["preview_url"] == f"{prefix}/api/v1/generation/{job.id}/preview"
+                assert received[-1]["output_path"] == f"{prefix}/api/v1/outputs/{job.id}/video"
+        events = client.get(f"/api/v1/generation/{job.id}/events", headers={"last-event-id": "0"}).text
+        assert f'"/studio/api/v1/generation/{job.id}/preview"' in events
+        assert f'"/studio/api/v1/outputs/{job.id}/video"' in events
+
+
 def test_statistics_arrive_while_a_socket_is_subscribed_to_them(client: TestClient) -> None:
     with _connect(client) as socket:
         _receive_until(socket, "queue_update")
@@ -193,13 +215,14 @@ def test_an_alert_is_raised_and_withdrawn(services: Services) -> None:
         _receive_until(socket, "alert", code="dispatcher_unavailable", active=False)
 
 
-def test_a_job_that_runs_out_of_memory_is_an_alert(client: TestClient, services: Services) -> None:
+@pytest.mark.parametrize("code", OutOfMemory.codes)
+def test_a_job_that_runs_out_of_memory_is_an_alert(client: TestClient, services: Services, code: str) -> None:
     with _connect(client) as socket:
         _subscribe(socket, topic="alerts")
         job = _running(services)
-        services.store.runner.fail(job.id, job.fencing_token, OutOfMemory("It needs 80 GB.").to_dict())
+        services.store.runner.fail(job.id, job.fencing_token, OutOfMemory("It needs 80 GB.", code=code).to_dict())
         alert = _receive_until(socket, "alert", task_id=job.id)[-1]["data"]
-        assert (alert["code"], alert["message"]) == ("out_of_memory", "It needs 80 GB.")
+        assert (alert["code"], alert["message"]) == (code, "It needs 80 GB.")
 
 
 def test_all_sockets_share_each_encoded_message_and_a_slow_one_delays_none(services: Services) -> None:

@@ -1,6 +1,9 @@
 """Health, use, history and hardware of the machine. Replicas are rows in the registry, as generators report them."""
 
+import os
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -11,12 +14,15 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketTestSession
 
-from deployments.jobs.replica_registry import GpuUse, LoadedInfo, ReplicaInfo
+from deployments.jobs.replica_registry import GpuUse, LoadedInfo, ReplicaInfo, ReplicaRegistry
 from deployments.jobs.stats_history import Use
+from deployments.jobs.store import JobStore
+from serve_app.api import health
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from tests.rejections import check_rejection
 from tests.service import SMALL
+from wan22_bridge.machine import read_ram
 from wan22_bridge.plans import GIB, HardwareProfile
 
 URL = "/api/v1/system"
@@ -148,22 +154,30 @@ def _with_dispatcher(services: Services, *unhealthy: str, answers: bool = True) 
 def test_a_service_whose_parts_work_is_healthy(services: Services) -> None:
     with _with_dispatcher(services) as client:
         client.post("/api/v1/generation/submit", json=SMALL)
-        health = client.get(f"{URL}/health").json()
-        assert (health["status"], health["message"]) == ("healthy", "All parts of the service work.")
-        assert (health["backend_online"], health["database_connected"], health["gpu_available"]) == (True, True, False)
-        assert (health["active_tasks"], health["gpu_memory_usage"]) == (1, None)
-        assert 0 < health["memory_usage"] < 100
-        assert health["uptime"] > 0
+        report = client.get(f"{URL}/health").json()
+        assert (report["status"], report["message"]) == ("healthy", "All parts of the service work.")
+        assert (report["backend_online"], report["database_connected"], report["gpu_available"]) == (True, True, False)
+        assert (report["active_tasks"], report["gpu_memory_usage"]) == (1, None)
+        assert 0 < report["memory_usage"] < 100
+        assert report["uptime"] > 0
         _report(services, "a", "GPU-1")
-        health = client.get(f"{URL}/health").json()
-        assert (health["gpu_available"], health["gpu_memory_usage"]) == (True, 37.5)
+        report = client.get(f"{URL}/health").json()
+        assert (report["gpu_available"], report["gpu_memory_usage"]) == (True, 37.5)
+
+
+def test_a_gpu_is_available_while_the_generators_are_scaled_to_zero(services: Services) -> None:
+    generator = services.settings.generator.model_copy(update={"num_gpus": 1})
+    settings = services.settings.model_copy(update={"generator": generator})
+    with _with_dispatcher(replace(services, settings=settings)) as client:
+        report = client.get(f"{URL}/health").json()
+    assert (report["gpu_available"], report["gpu_memory_usage"]) == (True, None)
 
 
 def test_failing_replicas_make_the_service_degraded(services: Services) -> None:
     with _with_dispatcher(services, "generator-T2V-A14B") as client:
-        health = client.get(f"{URL}/health").json()
-        assert health["status"] == "degraded"
-        assert "generator-T2V-A14B" in health["message"]
+        report = client.get(f"{URL}/health").json()
+        assert report["status"] == "degraded"
+        assert "generator-T2V-A14B" in report["message"]
         assert client.get("/readyz").status_code == 200
 
 
@@ -188,6 +202,47 @@ def test_a_lost_database_makes_the_service_unhealthy(services: Services) -> None
         assert answer.json()["active_tasks"] == 0
 
 
+def test_a_database_that_does_not_answer_makes_the_service_unhealthy(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = JobStore(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/jobs", migrate=False)
+        services = replace(services, store=store, replicas=ReplicaRegistry(store.database))
+        with _with_dispatcher(services) as client, ThreadPoolExecutor() as threads:
+            answering = threads.submit(client.get, f"{URL}/health")
+            try:
+                answer = answering.result(timeout=30)
+            finally:
+                silent.close()  # which ends the waiting queries
+        assert (answer.status_code, answer.json()["status"]) == (200, "unhealthy")
+        assert (answer.json()["database_connected"], answer.json()["active_tasks"]) == (False, 0)
+
+
+def test_a_data_folder_that_is_gone_makes_the_service_unhealthy(services: Services) -> None:
+    with _with_dispatcher(services) as client:
+        folder = services.settings.data_dir
+        folder.rename(folder.with_name("unmounted"))
+        answer = client.get(f"{URL}/health")
+        assert (answer.status_code, answer.json()["status"]) == (200, "unhealthy")
+        assert "data folder can't be read: No such file or directory" in answer.json()["message"]
+        info = answer.json()["system_info"]
+        assert (info["disk_free_gb"], info["disk_total_gb"]) == (None, None)
+
+
+def test_the_cores_and_the_ram_are_those_that_the_service_may_use(services: Services) -> None:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # the threads of the API inherit it
+    try:
+        with _with_dispatcher(services) as client:
+            profile, info = client.get(f"{URL}/hardware/profile").json(), client.get(f"{URL}/health").json()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert (profile["cpu_cores"], profile["cpu_threads"], info["system_info"]["cpu_cores"]) == (1, 1, 1)
+    assert profile["ram_total_gb"] == info["system_info"]["ram_total_gb"] == read_ram().total_bytes / 1e9
+    assert profile["ram_available_gb"] <= profile["ram_total_gb"]
+
+
 @pytest.mark.parametrize("path", ["health", "stats", "stats/history", "hardware/profile", "ports"])
 def test_the_routes_only_read(client: TestClient, path: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
@@ -195,11 +250,11 @@ def test_the_routes_only_read(client: TestClient, path: str) -> None:
         check_rejection(answer, 405, "method_not_allowed")
 
 
-def _receive_stats(socket: WebSocketTestSession, *kinds: str) -> dict[str, Any]:
-    socket.send_json({"type": "subscribe", "data": {"topic": "system_stats"}})
+def _receive_stats(session: WebSocketTestSession, *kinds: str) -> dict[str, Any]:
+    session.send_json({"type": "subscribe", "data": {"topic": "system_stats"}})
     found: dict[str, Any] = {}
     while not found.keys() >= set(kinds):
-        message = socket.receive_json()
+        message = session.receive_json()
         if message["type"] in ("system_stats_update", "vram_monitoring"):
             found[message["type"]] = message["data"]
     return found
@@ -207,8 +262,8 @@ def _receive_stats(socket: WebSocketTestSession, *kinds: str) -> dict[str, Any]:
 
 def test_the_live_messages_have_the_same_figures(client: TestClient, services: Services) -> None:
     _report(services, "a", "GPU-1")
-    with client.websocket_connect("/ws") as socket:
-        live = _receive_stats(socket, "system_stats_update", "vram_monitoring")
+    with client.websocket_connect("/ws") as session:
+        live = _receive_stats(session, "system_stats_update", "vram_monitoring")
     stats = client.get(f"{URL}/stats").json()
     assert set(live["system_stats_update"]) == set(stats)
     assert live["system_stats_update"]["gpus"] == live["vram_monitoring"]["gpus"] == stats["gpus"]

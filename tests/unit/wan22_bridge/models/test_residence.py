@@ -343,6 +343,30 @@ def test_a_change_between_resident_and_on_demand_reloads_nothing(load_as: LoadAs
         assert all(getattr(model.text, name) is part for name, part in parts.items())
 
 
+def test_the_memory_of_the_weights_is_that_under_the_present_plan(
+    load_as: LoadAs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a CPU no weights are on a GPU. Those that the plan keeps in place stand for them.
+    monkeypatch.setattr(LoadedModel, "device_bytes", property(_count_resident_bytes))
+    model = load_as()
+    before, whole = model.plan, model.placed_bytes
+    off = replace(before, experts=Residence.ON_DEMAND)
+
+    list(model.replan(off))
+    assert 0 < model.placed_bytes < whole
+    list(model.replan(replace(before, quantization=Quantization.FP8)))
+    assert 0 < model.placed_bytes < whole, "a reload measures anew"
+    list(model.replan(before))
+    assert model.placed_bytes == whole
+    model.close()
+    assert model.placed_bytes == 0
+
+
+def _count_resident_bytes(model: LoadedModel) -> int:
+    resident = [name for name in model.components if model.plan.residence_of(name) is Residence.RESIDENT]
+    return sum(weight.nbytes for name in resident for weight in getattr(model.text, name).parameters())
+
+
 def test_weights_are_pinned_without_rounding() -> None:
     assert pin_without_rounding()
     assert "pinned_max_round_threshold_mb:1" in torch._C._accelerator_getAllocatorSettings()

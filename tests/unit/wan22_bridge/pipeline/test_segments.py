@@ -160,6 +160,7 @@ def test_the_result_of_a_long_video_covers_all_segments(tmp_path: Path) -> None:
             model_used=params.model,
             parameters_used={},
             peak_vram_usage_mb=900.0 if first else 500.0,
+            average_vram_usage_mb=600.0 if first else 400.0,
             cpu_usage_percent=80.0 if first else 40.0,
             optimizations_applied=["VAE tiles"] if first else ["experts on demand"],
             offload_used=first,
@@ -177,6 +178,7 @@ def test_the_result_of_a_long_video_covers_all_segments(tmp_path: Path) -> None:
 
     assert result is not None
     assert result.peak_vram_usage_mb == 900
+    assert result.average_vram_usage_mb == 550
     assert result.cpu_usage_percent == 70
     assert result.optimizations_applied == ["VAE tiles", "experts on demand"]
     assert result.offload_used
