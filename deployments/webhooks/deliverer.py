@@ -100,10 +100,20 @@ class Deliverer:
         try:
             if self._secret is None:
                 self._secret = await asyncio.to_thread(read_secret, self._store.settings, self._config.secret)
-            outcome = await sender.send(delivery, self._secret)
-            await asyncio.to_thread(self._record, delivery, outcome)
+            await self._attempt(sender, delivery, self._secret)
         except (SQLAlchemyError, OSError):
             logger.exception("Webhook %s was not recorded", delivery.id, extra={"action": "webhook_not_recorded"})
+
+    async def _attempt(self, sender: Sender, delivery: Delivery, secret: str) -> None:
+        try:
+            await asyncio.to_thread(self._record, delivery, await sender.send(delivery, secret))
+        except (SQLAlchemyError, OSError):
+            raise
+        except Exception as exc:  # so that no receiver can end the deliveries to all the others
+            extra = {"job_id": delivery.job_id, "action": "webhook_attempt_broken"}
+            logger.exception("The attempt to deliver webhook %s broke", delivery.id, extra=extra)
+            broken = Outcome(error=f"The service could not complete the attempt: {type(exc).__name__}.")
+            await asyncio.to_thread(self._record, delivery, broken)
 
     def _record(self, delivery: Delivery, outcome: Outcome) -> None:
         extra = {"job_id": delivery.job_id}

@@ -125,6 +125,27 @@ def test_a_receiver_can_ask_for_more_time(store: JobStore, clock: Clock, receive
     assert failed.next_attempt_at == clock.now + 1234
 
 
+def test_a_receiver_whose_date_is_out_of_range_is_tried_again(store: JobStore, receiver: Receiver) -> None:
+    receiver.status, receiver.headers = 503, {"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999999"}
+    with _delivering(store):
+        failed = _wait(store, _end_job(store, receiver.url))
+    assert (failed.state, failed.last_status) == (DeliveryState.PENDING, 503)
+
+
+def test_an_unexpected_error_fails_one_attempt_and_no_other_webhook(
+    store: JobStore, clock: Clock, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _delivering(store), caplog.at_level(logging.ERROR, "ray.serve"):
+        broken = _wait(store, _end_job(store, "http://example.com:token/"))  # no request could store this URL
+        assert (broken.state, broken.attempts) == (DeliveryState.PENDING, 1)
+        assert broken.last_error == "The service could not complete the attempt: InvalidURL."
+        assert broken.next_attempt_at is not None
+        assert 5 <= broken.next_attempt_at - clock.now <= 6
+        assert _wait(store, _end_job(store, receiver.url)).state is DeliveryState.DELIVERED
+    [record] = caplog.records
+    assert getattr(record, "action", None) == "webhook_attempt_broken"
+
+
 def test_slow_dead_and_private_receivers_do_not_delay_another(
     store: JobStore, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
