@@ -75,6 +75,7 @@ class Sender:
         headers = {"content-type": "application/json", "user-agent": _USER_AGENT}
         headers |= sign(secret, delivery.id, datetime.now(UTC), delivery.payload)
         url = httpx.URL(delivery.url)
+        headers["host"] = url.netloc.decode("ascii")  # httpcore would leave out the brackets of an IPv6 address
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         pool = self._pools[delivery.trusted]
         async with pool.stream(

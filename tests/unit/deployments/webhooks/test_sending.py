@@ -72,6 +72,14 @@ def test_a_webhook_is_a_signed_post_request(receiver: Receiver) -> None:
     assert request.headers["user-agent"].startswith("wan22-serve/")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "LOCALHOST"])
+def test_the_host_header_is_the_host_of_the_url(receiver: Receiver, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    port = receiver.url.rpartition(":")[2]
+    monkeypatch.setattr(socket, "getaddrinfo", _resolve_to("127.0.0.1"))
+    assert _send(f"http://{host}:{port}/", trusted=True).status == 200
+    assert receiver.requests[0].headers["host"] == f"{host.lower()}:{port}"
+
+
 def test_private_addresses_need_the_operators_permission(receiver: Receiver) -> None:
     port = receiver.url.rpartition(":")[2]
     for host in ("127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.1", "127.1", "0", "[::ffff:127.0.0.1]"):
