@@ -79,7 +79,11 @@ class Sender:
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         pool = self._pools[delivery.trusted]
         async with pool.stream(
-            "POST", target, headers=list(headers.items()), content=delivery.payload.encode()
+            "POST",
+            target,
+            headers=list(headers.items()),
+            content=delivery.payload.encode(),
+            extensions={"timeout": {"connect": self._timeout_seconds}},
         ) as response:
             return _judge(response)
 

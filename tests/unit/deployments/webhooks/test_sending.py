@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -126,6 +126,31 @@ def test_the_checked_address_is_the_one_that_is_connected_to(
     monkeypatch.setattr(socket, "getaddrinfo", _resolve_to("127.0.0.1", "127.0.0.2"))
     assert _send(f"http://rebound.example:{port}/").status == 200
     assert receiver.requests[0].headers["host"] == f"rebound.example:{port}"
+
+
+@contextmanager
+def _ignoring_connections(address: str, port: int) -> Iterator[None]:
+    """Listens with a full queue, so that the system drops the packets of further connections."""
+    with ExitStack() as opened:
+        server = opened.enter_context(socket.socket())
+        server.bind((address, port))
+        server.listen(0)
+        opened.enter_context(socket.socket()).connect((address, port))
+        yield
+
+
+def test_an_address_that_does_not_respond_leaves_time_for_the_next_one(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(receiver.url.rpartition(":")[2])
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", port)) for last in (2, 3, 1)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+    with _ignoring_connections("127.0.0.2", port), _ignoring_connections("127.0.0.3", port):
+        assert _send(f"http://half-dead.example:{port}/", trusted=True, timeout_seconds=3) == Outcome(status=200)
+        assert len(receiver.requests) == 1
+        del addresses[-1]
+        outcome = _send(f"http://dead.example:{port}/", trusted=True, timeout_seconds=1)
+        assert _error(outcome) == "The receiver did not respond within 1 s."
 
 
 def test_a_redirect_is_a_failed_attempt_and_is_not_followed(receiver: Receiver) -> None:
