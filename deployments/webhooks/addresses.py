@@ -13,6 +13,9 @@ _MAX_HOST_CHARACTERS = 253
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
 _NAT64 = IPv6Network("64:ff9b::/96")
 """IPv6 addresses through which a gateway reaches IPv4 addresses, which are their last 32 bits (RFC 6052)."""
+_AZURE_HOST = IPv4Address("168.63.129.16")
+"""Address at which each virtual machine in Azure reaches the agent of its host. It is in a public range, but the agent
+hands out the machine's configuration, as the link-local metadata services of other clouds do."""
 
 Address = IPv4Address | IPv6Address
 
@@ -72,7 +75,7 @@ def is_public(address: Address) -> bool:
             return is_public(inner)
         if address.is_site_local:
             return False
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    return address.is_global and not (address.is_multicast or address.is_reserved or address == _AZURE_HOST)
 
 
 def _literal_address(host: str) -> Address | None:
