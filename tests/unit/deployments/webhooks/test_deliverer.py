@@ -153,8 +153,8 @@ def test_slow_dead_and_private_receivers_do_not_delay_another(
         for other in (slow, slower):
             other.answering.clear()
             for _ in range(20):
-                _end_job(store, f"{other.url}/?token=hidden")
-        dead = [_end_job(store, f"http://127.0.0.1:{free_port()}/?token=hidden") for _ in range(3)]
+                _end_job(store, f"{other.url}/hidden?token=hidden")
+        dead = [_end_job(store, f"http://127.0.0.1:{free_port()}/hidden?token=hidden") for _ in range(3)]
         begun = time.monotonic()
         with caplog.at_level(logging.INFO, "ray.serve"):
             delivered = _wait(store, _end_job(store, receiver.url))
