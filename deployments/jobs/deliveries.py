@@ -32,7 +32,7 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     """The receiver has accepted the webhook."""
     FAILED = "failed"
-    """No attempt is left, or the receiver wants no more webhooks."""
+    """No attempt is left, or the receiver wants no further attempt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -91,6 +91,6 @@ def _judge(response: httpcore.Response) -> Outcome:
     if 300 <= status < 400:
         error += " Redirects are not followed."
     if status == HTTPStatus.GONE:
-        error += " It wants no more webhooks."
+        error += " It wants no further attempt for this webhook."
     found = next((value for name, value in response.headers if name.lower() == b"retry-after"), None)
     return Outcome(status=status, error=error, retry_after=None if found is None else found.decode("latin-1"))

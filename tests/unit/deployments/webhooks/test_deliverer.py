@@ -116,11 +116,17 @@ def _look(store: JobStore, clock: Clock, delivery_id: str, number: int) -> Deliv
     return found if found.attempts == number and (ended or waits) else None
 
 
-def test_a_receiver_that_is_gone_is_not_tried_again(store: JobStore, receiver: Receiver) -> None:
+def test_a_receiver_that_is_gone_is_not_tried_again_but_gets_later_webhooks(
+    store: JobStore, receiver: Receiver
+) -> None:
     receiver.status = 410
     with _delivering(store):
         failed = _wait(store, _end_job(store, receiver.url))
-    assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 1, 410)
+        assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 1, 410)
+        receiver.status = 200
+        later = _wait(store, _end_job(store, receiver.url))
+    assert later.state is DeliveryState.DELIVERED
+    assert len(receiver.requests) == 2
 
 
 def test_a_receiver_can_ask_for_more_time(store: JobStore, clock: Clock, receiver: Receiver) -> None:
