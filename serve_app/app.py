@@ -7,7 +7,7 @@ from deployments.dispatch.dispatcher import Dispatcher
 from deployments.downloader import Downloader
 from deployments.generation.generator import Generator, GeneratorConfig
 from deployments.scheduling.policy import Policy
-from deployments.webhooks.deliverer import WebhookConfig
+from deployments.webhooks.lane import WebhookConfig
 from serve_app.api.services import job_ends
 from serve_app.ingress import Ingress
 from serve_app.settings import GENERATOR_STARTS, Settings

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from deployments.jobs.outbox import JobEnds
 from deployments.scheduling.policy import Policy
-from deployments.webhooks.deliverer import WebhookConfig
+from deployments.webhooks.lane import WebhookConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,7 +32,7 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     """The receiver has accepted the webhook."""
     FAILED = "failed"
-    """No attempt is left, or the receiver wants no more webhooks."""
+    """No attempt is left, or the receiver wants no further attempt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,10 +115,11 @@ class Deliveries:
                 query = query.where(table.c.number < _find_row(connection, after, param="after").number)
             return [_to_delivery(row) for row in connection.execute(query)]
 
-    def claim(self, *, limit: int, busy: Mapping[str, int], limit_per_receiver: int) -> list[Delivery]:
+    def claim(self, *, trusted: bool, limit: int, busy: Mapping[str, int], limit_per_receiver: int) -> list[Delivery]:
         """Claims due deliveries for one attempt each. No other process attempts them before the lease ends.
 
         Args:
+            trusted: whether to claim deliveries to the operator's receivers, or to those of requests.
             limit: the largest number of deliveries to claim.
             busy: number of attempts in progress by receiver.
             limit_per_receiver: the largest number of attempts in progress for one receiver.
@@ -126,11 +127,11 @@ class Deliveries:
         in_progress = Counter(busy)
         claimed: list[Delivery] = []
         with self._database.reading() as connection:  # usually nothing is due, and a writer would make others wait
-            if limit <= 0 or connection.execute(self._due(in_progress, limit_per_receiver, 1)).first() is None:
+            if limit <= 0 or connection.execute(self._due(trusted, in_progress, limit_per_receiver, 1)).first() is None:
                 return []
         with self._database.writing() as connection:
             while len(claimed) < limit:
-                due = self._due(in_progress, limit_per_receiver, limit - len(claimed))
+                due = self._due(trusted, in_progress, limit_per_receiver, limit - len(claimed))
                 rows = connection.execute(due.with_for_update(skip_locked=True)).all()
                 if not rows:
                     break
@@ -140,13 +141,13 @@ class Deliveries:
                         claimed.append(self._claim_row(connection, row))
         return claimed
 
-    def _due(self, in_progress: Mapping[str, int], limit_per_receiver: int, limit: int) -> Select[Any]:
+    def _due(self, trusted: bool, in_progress: Mapping[str, int], limit_per_receiver: int, limit: int) -> Select[Any]:
         """Returns the query for due deliveries to receivers that are not busy."""
         full = [receiver for receiver, count in in_progress.items() if count >= limit_per_receiver]
         return (
             select(table)
             .where(table.c.state == DeliveryState.PENDING, table.c.next_attempt_at <= self._clock())
-            .where(table.c.receiver.not_in(full))
+            .where(table.c.trusted == trusted, table.c.receiver.not_in(full))
             .order_by(table.c.next_attempt_at)
             .limit(limit)
         )

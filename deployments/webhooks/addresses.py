@@ -11,8 +11,12 @@ from wan22_bridge.errors import InvalidRequest
 MAX_URL_CHARACTERS = 2048
 _MAX_HOST_CHARACTERS = 253
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
+_ORIGIN = re.compile(r"(?P<scheme>([a-z][a-z0-9+.-]*://)?)([^/?#]*@)?(?P<host>[^/?#]*)", re.IGNORECASE)
 _NAT64 = IPv6Network("64:ff9b::/96")
 """IPv6 addresses through which a gateway reaches IPv4 addresses, which are their last 32 bits (RFC 6052)."""
+_AZURE_HOST = IPv4Address("168.63.129.16")
+"""Address at which each virtual machine in Azure reaches the agent of its host. It is in a public range, but the agent
+hands out the machine's configuration, as the link-local metadata services of other clouds do."""
 
 Address = IPv4Address | IPv6Address
 
@@ -32,8 +36,8 @@ def check_url(url: str, *, allow_private: bool) -> None:
     try:
         parsed = httpx.URL(url)
         host = parsed.raw_host.decode("ascii")
-    except (httpx.InvalidURL, ValueError):  # the latter for names that IDNA does not allow
-        raise _invalid(f"webhook_url is {mask_url(url)[:80]!r}: expected a URL.") from None
+    except (httpx.InvalidURL, ValueError) as exc:  # the latter for names that IDNA does not allow
+        raise _invalid(f"webhook_url is {mask_url(url)[:80]!r}, which is no URL: {str(exc)[:100]}") from None
     if parsed.scheme not in ("http", "https"):
         raise _invalid(f"webhook_url has the scheme {parsed.scheme[:20]!r}: expected https or http.")
     if parsed.userinfo:
@@ -54,9 +58,11 @@ def check_url(url: str, *, allow_private: bool) -> None:
 
 
 def mask_url(url: str) -> str:
-    """Returns a URL for people, without the query and the fragment, which may hold a token."""
-    visible, mark, _ = url.partition("#")[0].partition("?")
-    return f"{visible}?***" if mark else visible
+    """Returns a URL for people: its scheme, host and port, and `/…` for the rest, which may hold a token."""
+    found = _ORIGIN.match(url)
+    assert found is not None  # the pattern also matches an empty text
+    rest = url[found.end() :]
+    return found["scheme"] + found["host"] + ("" if rest in ("", "/") else "/…")
 
 
 def is_public(address: Address) -> bool:
@@ -72,7 +78,7 @@ def is_public(address: Address) -> bool:
             return is_public(inner)
         if address.is_site_local:
             return False
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    return address.is_global and not (address.is_multicast or address.is_reserved or address == _AZURE_HOST)
 
 
 def _literal_address(host: str) -> Address | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from ipaddress import ip_address
@@ -39,21 +40,32 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Opens a connection.
+        """Opens a connection to the first address that accepts one.
+
+        Args:
+            host: name or address of the receiver.
+            port: its port.
+            timeout: time limit in seconds of the whole call. Each address gets an equal share of the time that is left,
+                so that an address that does not respond leaves time for the next ones.
+            local_address: passed on to httpcore.
+            socket_options: passed on to httpcore.
 
         Raises:
             PrivateAddress: the name has private addresses only, and these are not allowed.
             httpcore.ConnectError: the name has no address, or none accepts connections.
+            httpcore.ConnectTimeout: the last address did not respond in time.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         addresses = await self._resolve(host, port)
         allowed = [address for address in addresses if self._allow_private or is_public(ip_address(address))]
         if not allowed:
             # The message does not tell the addresses, because clients read it and the network's names are private too.
             raise PrivateAddress(f"{host} has no public address")
         error: Exception | None = None
-        for address in allowed:
+        for number, address in enumerate(allowed):
+            share = None if deadline is None else (deadline - time.monotonic()) / (len(allowed) - number)
             try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._network.connect_tcp(address, port, share, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 error = exc
         assert error is not None

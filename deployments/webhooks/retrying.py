@@ -43,6 +43,6 @@ def _parse(retry_after: str | None) -> float:
         return float(text[:9])
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year or a time zone beyond the range of datetime
         return 0.0
     return (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()

@@ -42,20 +42,16 @@ class Sender:
 
         Args:
             resolvers: threads that wait for name servers.
-            allow_private: whether receivers that the operator did not set may have private addresses.
+            allow_private: whether receivers may have private addresses.
             timeout_seconds: time limit of a whole attempt.
         """
         self._timeout_seconds = timeout_seconds
-        certificates = httpx.create_ssl_context()
-        self._pools = {
-            trusted: httpcore.AsyncConnectionPool(
-                ssl_context=certificates,
-                max_connections=None,
-                max_keepalive_connections=0,
-                network_backend=CheckedNetwork(resolvers, allow_private=allow_private or trusted),
-            )
-            for trusted in (False, True)
-        }
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            max_connections=None,
+            max_keepalive_connections=0,
+            network_backend=CheckedNetwork(resolvers, allow_private=allow_private),
+        )
 
     async def send(self, delivery: Delivery, secret: str) -> Outcome:
         """Makes one attempt. Every failure is an outcome."""
@@ -75,10 +71,14 @@ class Sender:
         headers = {"content-type": "application/json", "user-agent": _USER_AGENT}
         headers |= sign(secret, delivery.id, datetime.now(UTC), delivery.payload)
         url = httpx.URL(delivery.url)
+        headers["host"] = url.netloc.decode("ascii")  # httpcore would leave out the brackets of an IPv6 address
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        pool = self._pools[delivery.trusted]
-        async with pool.stream(
-            "POST", target, headers=list(headers.items()), content=delivery.payload.encode()
+        async with self._pool.stream(
+            "POST",
+            target,
+            headers=list(headers.items()),
+            content=delivery.payload.encode(),
+            extensions={"timeout": {"connect": self._timeout_seconds}},
         ) as response:
             return _judge(response)
 
@@ -91,6 +91,6 @@ def _judge(response: httpcore.Response) -> Outcome:
     if 300 <= status < 400:
         error += " Redirects are not followed."
     if status == HTTPStatus.GONE:
-        error += " It wants no more webhooks."
+        error += " It wants no further attempt for this webhook."
     found = next((value for name, value in response.headers if name.lower() == b"retry-after"), None)
     return Outcome(status=status, error=error, retry_after=None if found is None else found.decode("latin-1"))

@@ -25,7 +25,7 @@ class Webhook(BaseModel):
     task_id: str
     """Id of the job. That job may have been deleted."""
     url: str
-    """The receiver, without the query of its URL, which may hold a token."""
+    """Scheme, host and port of the receiver's URL, and `/…` for the rest, which may hold a token."""
     status: Literal["pending", "delivered", "failed"]
     """`failed` if no attempt is left, or if the receiver has responded with 410."""
     attempts: int

@@ -23,7 +23,7 @@ from deployments.messages import Failed
 from deployments.scheduling.policy import Policy
 from deployments.scheduling.slots import Slots
 from deployments.storage.folder import FolderStorage
-from deployments.webhooks.deliverer import WebhookConfig
+from deployments.webhooks.lane import WebhookConfig
 from tests.jobs import make_job, make_params
 from wan22_bridge.errors import GenerationFailed, ModelMissing, OutOfMemory, Wan22Error
 from wan22_bridge.media.writer import read_video_info

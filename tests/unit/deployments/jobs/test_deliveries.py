@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 import pytest
@@ -49,8 +49,14 @@ def _cancelled(store: JobStore, url: str = _OWN_URL) -> Delivery:
     return store.deliveries.page(limit=1)[0]
 
 
-def _claim(store: JobStore, limit: int = 100, **busy: int) -> list[Delivery]:
-    return store.deliveries.claim(limit=limit, busy=busy, limit_per_receiver=2)
+def _claim(store: JobStore, limit: int = 100) -> list[Delivery]:
+    return _claim_beside(store, {}, limit=limit)
+
+
+def _claim_beside(
+    store: JobStore, busy: Mapping[str, int], *, trusted: bool = False, limit: int = 100
+) -> list[Delivery]:
+    return store.deliveries.claim(trusted=trusted, limit=limit, busy=busy, limit_per_receiver=2)
 
 
 def test_each_end_of_a_job_is_reported_to_each_receiver(store: JobStore, clock: Clock) -> None:
@@ -149,11 +155,19 @@ def test_a_busy_receiver_leaves_room_for_the_others(plain: JobStore) -> None:
     fast = _cancelled(plain, "https://FAST.example/b")
     assert [item.receiver for item in _claim(plain)] == ["slow.example:444"] * 2 + ["fast.example"]
     busy = {"slow.example:444": 2, "fast.example": 1}
-    assert plain.deliveries.claim(limit=9, busy=busy, limit_per_receiver=2) == []
+    assert _claim_beside(plain, busy) == []
     other = _cancelled(plain, "https://fast.example/c")
-    assert [item.id for item in plain.deliveries.claim(limit=9, busy=busy, limit_per_receiver=2)] == [other.id]
+    assert [item.id for item in _claim_beside(plain, busy)] == [other.id]
     assert fast.state is DeliveryState.PENDING
     assert _claim(plain, limit=0) == []
+
+
+def test_webhooks_to_the_operators_receivers_are_claimed_apart_from_those_of_requests(store: JobStore) -> None:
+    own = _cancelled(store)
+    assert [item.url for item in _claim_beside(store, {}, trusted=True)] == [*_SERVICE_URLS]
+    assert _claim_beside(store, {}, trusted=True) == []
+    assert [item.id for item in _claim_beside(store, {}, trusted=False)] == [own.id]
+    assert _claim_beside(store, {}, trusted=False) == []
 
 
 def test_a_webhook_whose_deliverer_died_is_claimed_again_after_its_lease(plain: JobStore, clock: Clock) -> None:

@@ -20,6 +20,8 @@ PRIVATE_HOSTS = [
     "192.168.0.1",
     "100.64.0.1",
     "169.254.169.254",
+    "168.63.129.16",
+    "[::ffff:168.63.129.16]",
     "224.0.0.1",
     "255.255.255.255",
     "[::1]",
@@ -121,7 +123,26 @@ def test_each_kind_of_special_address_is_private() -> None:
         assert is_public(ip_address(text)), text
 
 
-def test_a_masked_url_shows_neither_query_nor_fragment() -> None:
-    assert mask_url("https://example.com/a?token=x&y=?z#f") == "https://example.com/a?***"
-    assert mask_url("https://example.com/a#f?x") == "https://example.com/a"
-    assert mask_url("https://example.com/a") == "https://example.com/a"
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("https://hooks.slack.com/services/T0/B0/hidden", "https://hooks.slack.com/…"),
+        ("https://example.com:8443/a?token=hidden&y=?z#f", "https://example.com:8443/…"),
+        ("https://example.com?hidden", "https://example.com/…"),
+        ("https://example.com#hidden/?x", "https://example.com/…"),
+        ("http://[2606:4700::1]:9000/hidden", "http://[2606:4700::1]:9000/…"),
+        ("http://me:hidden@example.com/", "http://example.com"),
+        ("HTTPS://EXAMPLE.COM/", "HTTPS://EXAMPLE.COM"),
+        ("https://example.com", "https://example.com"),
+        ("hook/hidden", "hook/…"),
+        ("", ""),
+    ],
+)
+def test_a_masked_url_shows_only_the_scheme_the_host_and_the_port(url: str, masked: str) -> None:
+    assert mask_url(url) == masked
+
+
+def test_the_error_of_an_invalid_url_says_what_is_wrong_without_the_path() -> None:
+    message = _reject("https://example.com/secret\x00").message
+    assert message.startswith("webhook_url is 'https://example.com/…', which is no URL: Invalid non-printable")
+    assert "secret" not in message

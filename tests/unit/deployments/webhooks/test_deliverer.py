@@ -2,10 +2,13 @@
 
 import logging
 import multiprocessing
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,9 @@ from deployments.jobs.deliveries import LEASE_SECONDS, Delivery, DeliveryState
 from deployments.jobs.events import describe
 from deployments.jobs.outbox import JobEnds
 from deployments.jobs.store import JobStore
-from deployments.webhooks.deliverer import Deliverer, WebhookConfig
+from deployments.webhooks import lane
+from deployments.webhooks.deliverer import Deliverer
+from deployments.webhooks.lane import WebhookConfig
 from deployments.webhooks.signing import read_secret
 from tests.jobs import make_job
 from tests.receiver import Receiver, receiving
@@ -111,11 +116,17 @@ def _look(store: JobStore, clock: Clock, delivery_id: str, number: int) -> Deliv
     return found if found.attempts == number and (ended or waits) else None
 
 
-def test_a_receiver_that_is_gone_is_not_tried_again(store: JobStore, receiver: Receiver) -> None:
+def test_a_receiver_that_is_gone_is_not_tried_again_but_gets_later_webhooks(
+    store: JobStore, receiver: Receiver
+) -> None:
     receiver.status = 410
     with _delivering(store):
         failed = _wait(store, _end_job(store, receiver.url))
-    assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 1, 410)
+        assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 1, 410)
+        receiver.status = 200
+        later = _wait(store, _end_job(store, receiver.url))
+    assert later.state is DeliveryState.DELIVERED
+    assert len(receiver.requests) == 2
 
 
 def test_a_receiver_can_ask_for_more_time(store: JobStore, clock: Clock, receiver: Receiver) -> None:
@@ -125,6 +136,27 @@ def test_a_receiver_can_ask_for_more_time(store: JobStore, clock: Clock, receive
     assert failed.next_attempt_at == clock.now + 1234
 
 
+def test_a_receiver_whose_date_is_out_of_range_is_tried_again(store: JobStore, receiver: Receiver) -> None:
+    receiver.status, receiver.headers = 503, {"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999999"}
+    with _delivering(store):
+        failed = _wait(store, _end_job(store, receiver.url))
+    assert (failed.state, failed.last_status) == (DeliveryState.PENDING, 503)
+
+
+def test_an_unexpected_error_fails_one_attempt_and_no_other_webhook(
+    store: JobStore, clock: Clock, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _delivering(store), caplog.at_level(logging.ERROR, "ray.serve"):
+        broken = _wait(store, _end_job(store, "http://example.com:token/"))  # no request could store this URL
+        assert (broken.state, broken.attempts) == (DeliveryState.PENDING, 1)
+        assert broken.last_error == "The service could not complete the attempt: InvalidURL."
+        assert broken.next_attempt_at is not None
+        assert 5 <= broken.next_attempt_at - clock.now <= 6
+        assert _wait(store, _end_job(store, receiver.url)).state is DeliveryState.DELIVERED
+    [record] = caplog.records
+    assert getattr(record, "action", None) == "webhook_attempt_broken"
+
+
 def test_slow_dead_and_private_receivers_do_not_delay_another(
     store: JobStore, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,8 +164,8 @@ def test_slow_dead_and_private_receivers_do_not_delay_another(
         for other in (slow, slower):
             other.answering.clear()
             for _ in range(20):
-                _end_job(store, f"{other.url}/?token=hidden")
-        dead = [_end_job(store, f"http://127.0.0.1:{free_port()}/?token=hidden") for _ in range(3)]
+                _end_job(store, f"{other.url}/hidden?token=hidden")
+        dead = [_end_job(store, f"http://127.0.0.1:{free_port()}/hidden?token=hidden") for _ in range(3)]
         begun = time.monotonic()
         with caplog.at_level(logging.INFO, "ray.serve"):
             delivered = _wait(store, _end_job(store, receiver.url))
@@ -141,10 +173,60 @@ def test_slow_dead_and_private_receivers_do_not_delay_another(
             assert delivered.state is DeliveryState.DELIVERED
             for delivery_id in dead:
                 assert "can't be reached" in str(_wait(store, delivery_id).last_error)
-        assert len(slow.requests) == len(slower.requests) == 2
+        for other in (slow, slower):
+            other.wait()
+            other.wait()
+            assert len(other.requests) == 2
     assert "webhook_failed" in {getattr(record, "action", None) for record in caplog.records}
     assert "hidden" not in caplog.text
     assert read_secret(store.settings, None) not in caplog.text
+
+
+@contextmanager
+def _stuck_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
+    """Lets each look-up of a name in stuck.example wait until the context ends. Each one releases the semaphore."""
+    begun, ended, resolve = threading.Semaphore(0), threading.Event(), socket.getaddrinfo
+
+    def wait_or_resolve(host: str, *arguments: Any, **options: Any) -> Any:
+        if not host.endswith(".stuck.example"):
+            return resolve(host, *arguments, **options)
+        begun.release()
+        ended.wait()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", wait_or_resolve)
+    try:
+        yield begun
+    finally:
+        ended.set()
+
+
+def _fill_with_stuck_names(store: JobStore, begun: threading.Semaphore) -> None:
+    """Ends as many jobs whose receivers have stuck names as one lane attempts at once."""
+    for number in range(16):
+        _end_job(store, f"http://{number // 2}.stuck.example/")
+    for _ in range(16):
+        assert begun.acquire(timeout=20)
+
+
+def test_slow_names_of_requests_do_not_delay_the_operators_receivers(
+    store: JobStore, database_url: str, clock: Clock, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporting = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe, urls=(receiver.url,)))
+    with _delivering(store), _stuck_names(monkeypatch) as begun:
+        _fill_with_stuck_names(store, begun)
+        reporting.writer.request_cancel(reporting.writer.submit(make_job()).id)
+        receiver.wait(lane.TIMEOUT_SECONDS / 2)
+    reporting.database.close()
+
+
+def test_look_ups_that_outlive_their_attempts_leave_threads_for_later_attempts(
+    store: JobStore, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "TIMEOUT_SECONDS", 2.0)
+    with _delivering(store), _stuck_names(monkeypatch) as begun:
+        _fill_with_stuck_names(store, begun)
+        assert _wait(store, _end_job(store, receiver.url)).state is DeliveryState.DELIVERED
 
 
 def test_private_receivers_of_requests_are_not_reached(store: JobStore, receiver: Receiver) -> None:

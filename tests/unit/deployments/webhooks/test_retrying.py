@@ -35,7 +35,21 @@ def test_a_receiver_may_ask_for_a_longer_delay_within_a_limit() -> None:
 
 @pytest.mark.parametrize(
     "retry_after",
-    ["", "1", "-5", "soon", "1e9", "inf", "nan", "٣٠٠", "Sat, 01 Jan 2000 00:00:00 GMT", "Mon, 99 Jan 2000", "\xff"],
+    [
+        "",
+        "1",
+        "-5",
+        "soon",
+        "1e9",
+        "inf",
+        "nan",
+        "٣٠٠",
+        "Sat, 01 Jan 2000 00:00:00 GMT",
+        "Mon, 99 Jan 2000",
+        "Mon, 01 Jan 2024 00:00:00 +99999999999999999",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "\xff",
+    ],
 )
 def test_a_shorter_or_unreadable_delay_is_ignored(retry_after: str) -> None:
     assert 5 <= _delay(retry_after) <= 6
