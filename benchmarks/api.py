@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ SOCKETS = 500
 POLLING_CLIENTS, POLLS_PER_SECOND = 10, 5
 SMALL: dict[str, Any] = {"prompt": "a red circle", "model_type": "tiny-t2v", "num_frames": 5, "resolution": "64x64"}
 LONG: dict[str, Any] = SMALL | {"num_frames": 33, "resolution": "128x128", "steps": 40, "seed": 1}
+MOCK: dict[str, Any] = SMALL | {"num_frames": 81, "resolution": "832x480"}
 TARGETS = {"read a job": 1.5, f"read a queue page of {PAGE}": 2.0, "submit": 4.0}
 EMPTY = "empty handler"
 _EMPTY_APPLICATION = {
@@ -55,7 +57,8 @@ def main() -> None:
         client = stack.enter_context(httpx.Client(base_url=service.url, timeout=60))
         bench = _Bench(service, client, rounds, requests)
         first = bench.run_job(SMALL)
-        rows = _measure_polling(bench, generations)
+        rows = _measure_mock(bench)
+        rows += _measure_polling(bench, generations)
         rows += _measure_sockets(bench)
         rows += _measure_answers(bench, first["id"])
     report(rows, arguments.json)
@@ -148,6 +151,15 @@ def _actions(bench: _Bench, task_ids: list[str]) -> dict[str, Callable[[], objec
         page: lambda: bench.ask("GET", "/api/v1/queue", params={"limit": PAGE}),
         submit: lambda: bench.ask("POST", "/api/v1/generation/submit", json=SMALL),
     }
+
+
+def _measure_mock(bench: _Bench) -> list[Row]:
+    """Measures a mock job, whose length a client sees."""
+    bench.ask("PUT", "/api/v1/system/generation-mode", json={"mode": "mock"})
+    task = bench.run_job(MOCK)
+    bench.ask("PUT", "/api/v1/system/generation-mode", json={"mode": "real"})
+    begun, ended = (datetime.fromisoformat(task[name]) for name in ("created_at", "completed_at"))
+    return [Row("a mock job of 832x480 and 81 frames", (ended - begun).total_seconds(), "s", 1.0)]
 
 
 def _measure_polling(bench: _Bench, generations: int) -> list[Row]:
