@@ -61,11 +61,9 @@ def test_pending_jobs_are_reordered(service: Service, running: str) -> None:
 
 def test_a_cancelled_running_job_stops_within_a_step_and_leaves_no_file(service: Service, running: str) -> None:
     with service.client() as client:
-        began = time.monotonic()
         assert client.post(f"/api/v1/queue/{running}/cancel").status_code == 200
         assert service.task(running)["cancel_requested"] is True
     task = service.wait_for(running, "cancelled", seconds=20)
-    assert time.monotonic() - began < 20
     assert (task["stage"], task["output_path"], task["error"]) == ("cancelled", None, None)
     wait_until(lambda: not (service.data_dir / "outputs" / running).exists())
     with service.client() as client:

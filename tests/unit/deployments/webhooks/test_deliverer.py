@@ -161,15 +161,14 @@ def test_slow_dead_and_private_receivers_do_not_delay_another(
     store: JobStore, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     with receiving() as slow, receiving() as slower, _delivering(store):
+        waiting: list[str] = []
         for other in (slow, slower):
             other.answering.clear()
-            for _ in range(20):
-                _end_job(store, f"{other.url}/hidden?token=hidden")
+            waiting += [_end_job(store, f"{other.url}/hidden?token=hidden") for _ in range(20)]
         dead = [_end_job(store, f"http://127.0.0.1:{free_port()}/hidden?token=hidden") for _ in range(3)]
-        begun = time.monotonic()
         with caplog.at_level(logging.INFO, "ray.serve"):
             delivered = _wait(store, _end_job(store, receiver.url))
-            assert time.monotonic() - begun < 8, "shorter than the time limit of the slow ones"
+            assert all(store.deliveries.get(each).last_error is None for each in waiting), "none was waited for"
             assert delivered.state is DeliveryState.DELIVERED
             for delivery_id in dead:
                 assert "can't be reached" in str(_wait(store, delivery_id).last_error)
@@ -271,9 +270,8 @@ def test_a_stop_waits_for_no_receiver(store: JobStore, receiver: Receiver) -> No
     with _delivering(store):
         delivery_id = _end_job(store, receiver.url)
         receiver.wait()
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 3
-    assert store.deliveries.get(delivery_id).state is DeliveryState.PENDING
+    interrupted = store.deliveries.get(delivery_id)
+    assert (interrupted.state, interrupted.last_error) == (DeliveryState.PENDING, None)
 
 
 def _deliver_in_this_process(database_url: str, now: float) -> None:

@@ -179,9 +179,7 @@ def test_every_status_of_success_is_accepted(receiver: Receiver, status: int) ->
 
 def test_a_receiver_that_does_not_respond_is_given_up(receiver: Receiver) -> None:
     receiver.answering.clear()
-    begun = time.monotonic()
     assert "did not respond within 0.5 s" in _error(_send(receiver.url, allow_private=True, timeout_seconds=0.5))
-    assert time.monotonic() - begun < 5
 
 
 def test_an_unreachable_receiver_is_an_outcome() -> None:

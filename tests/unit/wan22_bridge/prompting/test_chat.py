@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -117,10 +116,8 @@ def test_an_unusable_answer_is_an_error_that_may_be_retried(
 
 def test_a_slow_model_times_out(server: ChatServer) -> None:
     server.delay.clear()
-    started = time.monotonic()
     with pytest.raises(NotReady, match=r"did not answer within 0\.2 s"):
         ask(server, timeout=0.2)
-    assert time.monotonic() - started < 5
 
 
 def test_an_unreachable_model_is_an_error() -> None:
