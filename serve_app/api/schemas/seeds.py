@@ -24,12 +24,11 @@ def _different(value: list[int]) -> list[int]:
     return value
 
 
-_Whole = Annotated[int, BeforeValidator(_not_boolean)]
-"""A whole number. Pydantic alone would take true for 1."""
-NumOutputs = Annotated[_Whole, Field(ge=1, le=MAX_OUTPUTS)]
+# The limits come before the validators: pydantic puts only those into the JSON schema.
+NumOutputs = Annotated[int, Field(ge=1, le=MAX_OUTPUTS), BeforeValidator(_not_boolean)]
 """Number of videos of a request."""
 Seeds = Annotated[
-    list[Annotated[_Whole, Field(ge=0, le=MAX_SEED)]],
+    list[Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_not_boolean)]],
     Field(max_length=MAX_OUTPUTS, json_schema_extra={"uniqueItems": True}),
     AfterValidator(_different),
 ]
