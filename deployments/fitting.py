@@ -46,7 +46,7 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Known:
-    """What was found out about the present machines."""
+    """The results for the present machines."""
 
     machines: tuple[HardwareProfile, ...]
     compatible: dict[str, bool] = field(default_factory=dict)

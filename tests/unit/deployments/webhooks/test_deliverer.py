@@ -211,6 +211,7 @@ def _fill_with_stuck_names(store: JobStore, begun: threading.Semaphore) -> None:
 def test_slow_names_of_requests_do_not_delay_the_operators_receivers(
     store: JobStore, database_url: str, clock: Clock, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lane, "TIMEOUT_SECONDS", 60.0)
     reporting = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe, urls=(receiver.url,)))
     with _delivering(store), _stuck_names(monkeypatch) as begun:
         _fill_with_stuck_names(store, begun)
