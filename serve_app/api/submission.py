@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from deployments.jobs.job import Job, Priority
 from deployments.webhooks.addresses import check_url
-from serve_app.api.fields.names import DEPENDENT, describe_aliases
+from serve_app.api.fields.names import describe_aliases
 from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
@@ -21,7 +21,6 @@ from wan22_bridge.types import GenerationParams
 
 _DECLARED = SubmitRequest.model_json_schema()
 SUBMIT_SCHEMA = {key: value for key, value in _DECLARED.items() if key != "required"} | {
-    "dependentRequired": DEPENDENT,
     # Inside `allOf`, because generators of clients turn a body with `anyOf` into a union without its fields.
     "allOf": [
         {

@@ -15,8 +15,6 @@ SIDES = ("width", "height")
 """Fields that give the size together."""
 MAX_SIDE = 999_999
 """Largest width or height in pixels that is read as such. Models have smaller limits."""
-DEPENDENT = {"width": ["height"], "height": ["width"]}
-"""The fields that each field needs beside it."""
 LORA = "lora"
 """A single LoRA with its `name` or `path`, and its `scale`."""
 ALIASES: Mapping[str, str] = {

@@ -23,11 +23,20 @@ def nested_kinds(name: str) -> tuple[type, ...]:
 def read_nested(value: Any, name: str, kinds: tuple[type, ...]) -> Any:
     """Returns the value of a field with an object or a list, without nulls in it.
 
+    A form may send a list as JSON, or each item in a field of its own.
+
     Raises:
         InvalidRequest: the value is a text that holds neither.
     """
-    if isinstance(value, str):
+    if isinstance(value, str) and (kinds != (list,) or value.lstrip().startswith(("[", "("))):
         value = parse_text(value, name, *kinds)
+    elif isinstance(value, str):
+        value = [value]
+    if isinstance(value, list):
+        value = [
+            parse_text(item, name, dict) if isinstance(item, str) and item.lstrip().startswith("{") else item
+            for item in value
+        ]
     if kinds == (list,) and isinstance(value, dict) and all(_INDEX.fullmatch(str(key)) for key in value):
         value = [value[key] for key in sorted(value, key=int)]  # a form's name[0], name[1]
     return prune(value)

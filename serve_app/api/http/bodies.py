@@ -131,11 +131,18 @@ def check_names(names: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
+def _join(earlier: Any, value: str) -> Any:
+    """Returns the value of a field that may have come before: a form may send a list's items one by one."""
+    if earlier is None or earlier == value:
+        return value
+    return [*earlier, value] if isinstance(earlier, list) else [earlier, value]
+
+
 def put_field(fields: dict[str, Any], name: str, value: str) -> None:
     """Adds a form field to nested fields.
 
-    `a[b][c]` becomes `{"a": {"b": {"c": value}}}`, and `a[]` appends to a list. An index such as in `a[0]` becomes a
-    key of a dictionary.
+    `a[b][c]` becomes `{"a": {"b": {"c": value}}}`, and `a[]` appends to a list, as a repeated `a` does. An index such
+    as in `a[0]` becomes a key of a dictionary.
 
     Raises:
         InvalidRequest: the name does not have that form, or contradicts the name of another field.
@@ -147,7 +154,7 @@ def put_field(fields: dict[str, Any], name: str, value: str) -> None:
         for key in parents:
             target = target.setdefault(key, {}) if isinstance(target, dict) else None
         if isinstance(target, dict) and match[3] is None:
-            target[last] = value
+            target[last] = _join(target.get(last), value)
             return
         if isinstance(target, dict) and isinstance(values := target.setdefault(last, []), list):
             values.append(value)

@@ -51,3 +51,25 @@ def test_an_upload_with_another_field_is_rejected(client: TestClient, services: 
     assert set(services.settings.data_dir.rglob("*")) == stored
     assert client.post("/api/v1/uploads", files=files).status_code == 200
     assert set(services.settings.data_dir.rglob("*")) > stored
+
+
+def test_a_repeated_field_is_a_list() -> None:
+    assert _put(("seeds", "1"), ("seeds", "2"), ("seeds", "3"), ("fps", "16"), ("fps", "16")) == {
+        "seeds": ["1", "2", "3"],
+        "fps": "16",
+    }
+
+
+@pytest.mark.parametrize("seeds", ["5", ["5", "6"], "[5, 6]", ["5"]])
+def test_a_form_sends_a_list_as_json_or_item_by_item(client: TestClient, seeds: Any) -> None:
+    answer = client.post(
+        "/api/v1/generation/submit", data={"prompt": "a fox", "model_type": "t2v", "seeds": seeds}
+    ).raise_for_status()
+    ids = answer.json()["task_ids"] or [answer.json()["task_id"]]
+    found = [client.get(f"/api/v1/generation/{task_id}").json()["seed"] for task_id in ids]
+    assert found == ([5] if "6" not in str(seeds) else [5, 6])
+
+
+def test_a_single_value_that_is_sent_twice_is_rejected(client: TestClient) -> None:
+    answer = client.post("/api/v1/generation/submit", data={"prompt": "a fox", "fps": ["16", "24"]})
+    assert check_rejection(answer, 400, "invalid_value")["param"] == "fps"
