@@ -101,9 +101,7 @@ class SubmitRequest(BaseModel):
     """Strength of the LoRA in `lora_path`, on both experts."""
     loras: list[LoraField] = Field(default=[], max_length=8)
     """LoRAs to use together, each with its strengths."""
-    segments: list[SegmentField] = Field(
-        default=[], max_length=16, json_schema_extra={"not": {"minItems": 1, "maxItems": 1}}
-    )
+    segments: list[SegmentField] = Field(default=[], max_length=16)
     """Parts of a long video, 2 to 16. Each is generated from the last frame of the part before it, and all are joined
     into one mp4. They replace `prompt`. The model must accept an image; without `image`, use TI2V-5B."""
     num_outputs: NumOutputs = 1
