@@ -2,24 +2,21 @@
 
 import json
 import os
-import threading
 from _thread import interrupt_main
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner, Result
 
 from deployments.jobs.job import Job, JobState
 from deployments.storage.keys import output_key
-from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.cli.main import app
 from serve_app.settings import Settings
 from tests.pictures import png
-from tests.service import free_port, wait_until
+from tests.service import wait_until
 
 
 @pytest.fixture
@@ -29,18 +26,6 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
     settings = Settings(data_dir=tmp_path / "data").with_absolute_paths()
     settings.data_dir.mkdir()
     return Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def url(services: Services) -> Iterator[str]:
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(make_api(services), port=port, log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started, every=0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
 
 
 def run(url: str, *arguments: str) -> Result:

@@ -1,38 +1,21 @@
 """`wan22 queue` against the API over HTTP, with a real database and without running jobs."""
 
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner, Result
 
-from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.cli.main import app
 from serve_app.settings import Settings
 from tests.jobs import make_job, make_params
-from tests.service import free_port, wait_until
 
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
     settings = Settings(data_dir=tmp_path).with_absolute_paths()
     return Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def url(services: Services) -> Iterator[str]:
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(make_api(services), port=port, log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started, every=0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
 
 
 def _run(url: str, *arguments: str) -> Result:
