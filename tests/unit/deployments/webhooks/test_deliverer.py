@@ -216,7 +216,7 @@ def test_slow_names_of_requests_do_not_delay_the_operators_receivers(
     with _delivering(store), _stuck_names(monkeypatch) as begun:
         _fill_with_stuck_names(store, begun)
         reporting.writer.request_cancel(reporting.writer.submit(make_job()).id)
-        receiver.wait(lane.TIMEOUT_SECONDS / 2)
+        assert receiver.wait(lane.TIMEOUT_SECONDS / 2).headers["webhook-id"]
     reporting.database.close()
 
 
