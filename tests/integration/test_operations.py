@@ -37,6 +37,13 @@ def test_the_models_report_their_inputs(service: Service) -> None:
     assert models["tiny-i2v"]["end_image"] is True
 
 
+def test_a_client_cannot_choose_its_address(service: Service) -> None:
+    """HAProxy tells the service the address of each client in a header, of which a client may send one as well."""
+    forwarded = {"x-forwarded-prefix": "/wan22", "x-wan22-client": PROXY}
+    with httpx.Client(base_url=service.url, headers=forwarded, timeout=60) as client:
+        assert client.get("/").headers["location"] == "/docs"
+
+
 def test_only_a_trusted_proxy_sets_the_prefix_of_links(service: Service) -> None:
     forwarded = {
         "x-forwarded-proto": "https",

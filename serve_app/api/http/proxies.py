@@ -9,6 +9,8 @@ from ipaddress import ip_address, ip_network
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from serve_app.haproxy.client_address import read_client
+
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
@@ -37,8 +39,9 @@ def under_prefix(prefix: str) -> Iterator[None]:
 class ReverseProxies:
     """ASGI middleware that undoes what reverse proxies do to a request.
 
-    Requests of trusted proxies have the client's host, scheme, address and path prefix in their `X-Forwarded-Host`,
-    `-Proto`, `-For` and `-Prefix` headers. Such headers of other clients are ignored.
+    The service's own HAProxy sends the address of each request's sender in a header. Requests of trusted proxies have
+    the client's host, scheme, address and path prefix in their `X-Forwarded-Host`, `-Proto`, `-For` and `-Prefix`
+    headers. Such headers of other clients are ignored.
     """
 
     def __init__(self, app: ASGIApp, trusted: Sequence[str], root_path: str) -> None:
@@ -62,6 +65,8 @@ class ReverseProxies:
             return
         scope, root_path = dict(scope), self._root_path
         app = self._app
+        if client := read_client(scope["headers"]):
+            scope["client"] = (client, 0)
         if self._is_trusted(scope):
             app = self._with_client  # type: ignore[assignment]
             if _HOST.fullmatch(host := _last(scope, b"x-forwarded-host")):
