@@ -58,9 +58,12 @@ def complete(config: str, folder: Path, secret: str) -> str:
         raise ValueError(f"{SECRET_VARIABLE}: expected letters, digits, - and _")
     if _MARK in config:
         return config
-    rules = f"    http-request del-header {HEADER}\n"
+    # Compressing each message anew for each of hundreds of sockets costs more than all else that it takes to send it.
+    rules = "    http-request del-header sec-websocket-extensions\n"
     if secret:
-        rules = f'    http-request set-header {HEADER} "{secret} %[src]"\n'
+        rules += f'    http-request set-header {HEADER} "{secret} %[src]"\n'
+    else:
+        rules += f"    http-request del-header {HEADER}\n"
     # Ray's own template binds its statistics to `:PORT` and `*:PORT`, and the service to the host of the config.
     config, statistics = re.subn(
         r"(?m)^(frontend prometheus|listen stats)\n( +)bind \*?:(\d+)$",
