@@ -14,6 +14,9 @@ from serve_app.haproxy.client_address import read_client
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
+FROM_PROXY = "wan22_from_proxy"
+"""Key of a scope whose request came from a trusted proxy."""
+
 _prefix: ContextVar[str] = ContextVar("prefix", default="")
 
 
@@ -68,6 +71,7 @@ class ReverseProxies:
         if client := read_client(scope["headers"]):
             scope["client"] = (client, 0)
         if self._is_trusted(scope):
+            scope[FROM_PROXY] = True
             app = self._with_client  # type: ignore[assignment]
             if _HOST.fullmatch(host := _last(scope, b"x-forwarded-host")):
                 others = [(name, value) for name, value in scope["headers"] if name != b"host"]
