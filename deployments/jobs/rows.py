@@ -122,7 +122,8 @@ def mock_values(job: Job, reason: str) -> dict[str, Any]:
         reason: message of the error with which the job would have failed.
     """
     params = replace(job.params, is_mock=True, mock_reason=reason)
-    return pending_values(job, count_attempt=True) | {"params": params.to_dict(), "model": MOCK_MODEL}
+    fresh = {"progress_attempt": job.attempt, "stalled_attempts": 0}
+    return pending_values(job, count_attempt=True) | fresh | {"params": params.to_dict(), "model": MOCK_MODEL}
 
 
 def cancelling_values(job: Job, now: float) -> dict[str, Any]:

@@ -26,6 +26,9 @@ jobs = Table(
     Column("rank", BigInteger),  # `Job.queue_order`, set at submission
     Column("hidden", Boolean, nullable=False, server_default=false()),  # cleared from the queue's listings
     Column("attempt", Integer, nullable=False),
+    Column("saved_steps", Integer, nullable=False, server_default="0"),
+    Column("progress_attempt", Integer, nullable=False, server_default="0"),
+    Column("stalled_attempts", Integer, nullable=False, server_default="0"),
     Column("fencing_token", Integer, nullable=False),
     Column("lease_expires_at", Float(53)),
     Column("cancel_requested", Boolean, nullable=False),

@@ -77,6 +77,6 @@ def test_a_stopped_relay_puts_its_job_back_without_counting_the_attempt(store: J
 
 def test_a_relay_that_has_lost_its_lease_removes_its_files(store: JobStore, tmp_path: Path) -> None:
     relay = _relay(store, tmp_path, [Advanced(Progress(stage=Stage.GENERATING))], start_timeout_seconds=60)
-    store.runner.release(relay.job.id, relay.job.fencing_token, True)
+    store.runner.release(relay.job.id, relay.job.fencing_token)
     assert _run(relay, store).state is JobState.PENDING
     assert not (tmp_path / output_key(relay.job.id, relay.job.fencing_token)).exists()
