@@ -36,7 +36,7 @@ class JobRunner:
                 "stage": Stage.LOADING_MODEL.value,
                 "attempt": jobs.c.attempt + 1,
                 "fencing_token": jobs.c.fencing_token + 1,
-                "lease_expires_at": now + lease_seconds,
+                "lease_expires_at": self._database.now() + lease_seconds,
                 "progress": 0.0,
                 "eta_seconds": None,
                 "started_at": func.coalesce(jobs.c.started_at, now),
@@ -51,9 +51,8 @@ class JobRunner:
         """
         with self._database.writing() as connection:
             job = _held_job(connection, job_id, fencing_token)
-            connection.execute(
-                update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=self._clock() + lease_seconds)
-            )
+            expires_at = self._database.now() + lease_seconds
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=expires_at))
             return job
 
     def record_progress(self, job_id: str, fencing_token: int, progress: Progress) -> None:
@@ -187,7 +186,9 @@ class JobRunner:
         """
         with self._database.writing() as connection:
             now = self._clock()
-            expired = select(jobs).where(jobs.c.state == JobState.PROCESSING, jobs.c.lease_expires_at < now)
+            expired = select(jobs).where(
+                jobs.c.state == JobState.PROCESSING, jobs.c.lease_expires_at < self._database.now()
+            )
             changed = []
             for job in read_jobs(connection, expired.with_for_update(skip_locked=True)):
                 if job.cancel_requested:

@@ -25,7 +25,9 @@ _DAY = 24 * 3600.0
 @pytest.fixture
 def store(database_url: str, clock: Clock) -> Iterator[JobStore]:
     """A store whose jobs' ends are reported to two receivers."""
-    opened = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe, urls=_SERVICE_URLS))
+    opened = JobStore(
+        database_url, clock=clock, database_clock=clock, job_ends=JobEnds(describe=describe, urls=_SERVICE_URLS)
+    )
     yield opened
     opened.database.close()
 
@@ -33,7 +35,7 @@ def store(database_url: str, clock: Clock) -> Iterator[JobStore]:
 @pytest.fixture
 def plain(database_url: str, clock: Clock) -> Iterator[JobStore]:
     """A store whose jobs' ends are reported only to receivers of their own."""
-    opened = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe))
+    opened = JobStore(database_url, clock=clock, database_clock=clock, job_ends=JobEnds(describe=describe))
     yield opened
     opened.database.close()
 

@@ -174,7 +174,8 @@ def test_writes_of_a_lost_claim_are_rejected(store: JobStore, clock: Clock) -> N
     assert store.reader.get(job.id) == second
 
 
-def test_a_renewed_lease_does_not_expire(store: JobStore, clock: Clock) -> None:
+def test_a_renewed_lease_does_not_expire(database_url: str, clock: Clock) -> None:
+    store = JobStore(database_url, database_clock=clock)
     job = store.writer.submit(make_job())
     store.runner.claim(job.id, lease_seconds=10)
     clock.now += 9
@@ -182,6 +183,9 @@ def test_a_renewed_lease_does_not_expire(store: JobStore, clock: Clock) -> None:
     clock.now += 9
     assert store.runner.reclaim_expired(max_attempts=3) == []
     assert store.reader.get(job.id).state is JobState.PROCESSING
+    clock.now += 2
+    assert [expired.id for expired in store.runner.reclaim_expired(max_attempts=3)] == [job.id]
+    store.database.close()
 
 
 def test_a_released_job_is_pending_again_and_its_attempt_does_not_count(store: JobStore) -> None:
