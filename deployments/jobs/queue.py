@@ -124,8 +124,11 @@ class JobQueue:
     def clear(self) -> int:
         """Hides all ended jobs from the queue's listings and returns their number. It deletes no job and no video."""
         size = jobs.c.output["file_size_bytes"].as_integer()
+        ended = select(jobs.c.number).where(jobs.c.hidden.is_(False), jobs.c.state.in_(_ENDED))
+        # The rows are locked in the order of `rows.py`: no deadlocks.
+        locked = ended.order_by(jobs.c.number).with_for_update()
         with self._database.writing() as connection:
-            hide = update(jobs).where(jobs.c.hidden.is_(False), jobs.c.state.in_(_ENDED)).values(hidden=True)
+            hide = update(jobs).where(jobs.c.number.in_(locked)).values(hidden=True)
             cleared: Counter[tuple[str, str]] = Counter()
             video_bytes: Counter[tuple[str, str]] = Counter()
             for state, model, size_bytes in connection.execute(hide.returning(jobs.c.state, jobs.c.model, size)):

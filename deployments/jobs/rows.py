@@ -1,4 +1,9 @@
-"""Rows of the jobs table: finding, decoding and changing them inside a transaction."""
+"""Rows of the jobs table: finding, decoding and changing them inside a transaction.
+
+A transaction that waits for locks on PostgreSQL takes them in one order, so that no two wait for each other: first all
+its rows of the jobs table by their numbers, then the lock of the event log, then the counts. A transaction without
+waiting (`skip_locked`) may lock rows in any order.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
