@@ -1,10 +1,11 @@
 """The event log: the changes of all jobs, in an order from which streams can resume."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Delete, delete, func, insert, select
 
 from deployments.jobs.database import Database
 from deployments.jobs.job import Event, Job
@@ -20,6 +21,10 @@ _LOCK = 0x77616E3232
 
 _INSERT = insert(events)
 _LAST = select(func.max(events.c.sequence))
+_PRUNED_AT_ONCE = 1000
+"""Largest number of events that one transaction deletes."""
+_PRUNE_PAUSE_SECONDS = 0.05
+"""Time between two such transactions, in which other writers have their turn."""
 
 
 def describe(job: Job) -> dict[str, Any]:
@@ -93,7 +98,26 @@ class EventLog:
             return connection.execute(_LAST).scalar_one() or 0
 
     def prune(self, *, older_than_seconds: float) -> int:
-        """Deletes the events that are older than this and returns their number."""
-        with self._database.writing() as connection:
-            limit = self._clock() - older_than_seconds
-            return connection.execute(delete(events).where(events.c.created_at < limit)).rowcount
+        """Deletes the events that are older than this and returns their number.
+
+        It deletes them from the oldest on, in short transactions with pauses, because every other writer of SQLite
+        waits for a transaction that writes.
+        """
+        before, total = self._clock() - older_than_seconds, 0
+        while True:
+            with self._database.writing() as connection:
+                deleted = connection.execute(delete_first(_PRUNED_AT_ONCE, before)).rowcount
+            total += deleted
+            if not deleted:
+                return total
+            time.sleep(_PRUNE_PAUSE_SECONDS)
+
+
+def delete_first(count: int, before: float) -> Delete:
+    """Returns the statement that deletes, among about so many first events, those from before a time.
+
+    The primary key finds them, because the events are in the order of their times. A further index on the times would
+    make each new event more expensive.
+    """
+    first = select(func.min(events.c.sequence)).scalar_subquery()
+    return delete(events).where(events.c.sequence < first + count, events.c.created_at < before)
