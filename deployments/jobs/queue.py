@@ -11,7 +11,7 @@ from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import Job, JobState, Priority
 from deployments.jobs.reading import read_counts, read_page, read_pending
-from deployments.jobs.rows import find_row, read_jobs, to_job
+from deployments.jobs.rows import read_job, read_jobs
 from deployments.jobs.schema import job_counts, jobs
 from deployments.jobs.stored_settings import read_setting, write_setting
 
@@ -74,7 +74,7 @@ class JobQueue:
             JobNotFound: there is no job with this id.
         """
         with self._database.reading() as connection:
-            job = to_job(find_row(connection, job_id))
+            job = read_job(connection, job_id)
             return job, read_positions(connection, [job]).get(job.id)
 
     def positions(self, found: Collection[Job]) -> dict[str, int]:

@@ -84,6 +84,14 @@ events = Table(
     sqlite_autoincrement=True,
 )
 
+model_downloads = Table(  # for which pending jobs wait
+    "model_downloads",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("progress", Float(53), nullable=False),
+    Column("eta_seconds", Float(53)),
+)
+
 replicas = Table(
     "replicas",
     metadata,

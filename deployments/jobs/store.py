@@ -6,6 +6,7 @@ from collections.abc import Callable
 from deployments.jobs.batches import JobBatches
 from deployments.jobs.database import Database
 from deployments.jobs.deliveries import Deliveries
+from deployments.jobs.downloads import Downloads
 from deployments.jobs.events import EventLog
 from deployments.jobs.outbox import JobEnds, Outbox
 from deployments.jobs.queue import JobQueue
@@ -50,6 +51,8 @@ class JobStore:
         """Writes to jobs that do not run: submission, cancellation, reordering, retries, deletion."""
         self.runner = JobRunner(self.database, self.events, clock)
         """Writes to running jobs: claims, leases, progress and ends."""
+        self.downloads = Downloads(self.database, self.events, clock)
+        """Downloads of models for which jobs wait."""
         self.queue = JobQueue(self.database, self.events)
         """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
         self.batches = JobBatches(self.database, self.events, clock)

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from deployments.jobs.job import Job, JobState
+from deployments.jobs.waiting import stream_keys
 from serve_app.api.agents.inputs import read_input
 from serve_app.api.agents.schemas import VideoJob, VideoJobs, VideoLink
 from serve_app.api.http.bodies import Body
@@ -133,7 +134,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
                 async with asyncio.timeout(timeout_seconds):
                     while not job.state.ended and not subscription.lagging:
                         await context.report_progress(job.progress, 100, job.stage)
-                        await subscription.next_event(video_id)
+                        await subscription.next_event(stream_keys(job))
                         job = await run_in_threadpool(store.reader.get, video_id)
         return await run_in_threadpool(_describe, job)
 

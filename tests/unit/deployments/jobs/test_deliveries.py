@@ -110,7 +110,7 @@ def test_every_way_to_end_a_job_is_reported(plain: JobStore, clock: Clock, how: 
         plain.runner.release(job.id, 1)
     elif how == "download":
         plain.writer.submit(make_job(webhook_url=_OWN_URL))
-        plain.writer.fail_pending("tiny-t2v", _ERROR)
+        plain.downloads.fail("tiny-t2v", _ERROR)
     elif job is not None:
         plain.writer.delete(job.id)
     expected = {"released": ["video.cancelled"], "deleted": []}.get(how, ["video.failed"])

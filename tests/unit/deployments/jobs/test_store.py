@@ -136,7 +136,7 @@ def test_a_running_job_reports_its_progress_and_ends(store: JobStore) -> None:
     assert store.reader.get(job.id).stage == "generating"
     done = store.runner.complete(job.id, 1, output={"folder": "x"}, result={"success": True})
     assert (done.state, done.progress, done.stage) == (JobState.COMPLETED, 100.0, "completed")
-    assert [event.data["stage"] for event in store.events.after(0, job_id=job.id)] == [
+    assert [event.data["stage"] for event in store.events.after(0, job_ids=[job.id])] == [
         "queued",
         "loading_model",
         "generating",
