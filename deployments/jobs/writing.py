@@ -84,7 +84,7 @@ class JobWriter:
         except IntegrityError:
             if first.idempotency_key is None:
                 raise
-            return self._find_same_request(first)
+            return self.find_repeated(first.idempotency_key, first.request_hash)
 
     def _insert(self, connection: Connection, values: Mapping[str, Any]) -> Job:
         number = _next_number(connection)
@@ -116,12 +116,18 @@ class JobWriter:
             "total_steps": new.params.steps_to_run,
         }
 
-    def _find_same_request(self, new: NewJob) -> list[Job]:
-        """Returns the jobs that were submitted with the idempotency key of `new`."""
+    def find_repeated(self, idempotency_key: str, request_hash: str) -> list[Job]:
+        """Returns the jobs of an earlier request with the same idempotency key; none if there was no such request.
+
+        Raises:
+            IdempotencyConflict: the earlier request was another one.
+        """
         with self._database.reading() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == new.idempotency_key)).one()
+            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == idempotency_key)).one_or_none()
+            if row is None:
+                return []
             found = [to_job(row)] if row.batch_id is None else read_batch(connection, row.batch_id)
-        if row.request_hash != new.request_hash:
+        if row.request_hash != request_hash:
             raise IdempotencyConflict(
                 "This idempotency key was already used with another request.",
                 suggestions=["Use a new key for a new request."],

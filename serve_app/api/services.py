@@ -20,6 +20,7 @@ from deployments.jobs.store import JobStore
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
+from deployments.webhooks.addresses import check_url
 from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
@@ -84,6 +85,7 @@ class Services:
                 prompt_tokens=PromptTokens(settings.models_dir),
                 complete=lambda params: OptimizationDefaults.read(store.settings).fill(params),
                 admit=fitting.admit,
+                check_receiver=partial(check_url, allow_private=settings.webhooks.allow_private),
             ),
             fitting=fitting,
             meter=SystemMeter(replicas),

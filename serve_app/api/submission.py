@@ -8,7 +8,6 @@ from fastapi import Header
 from pydantic import ValidationError
 
 from deployments.jobs.job import Job, Priority
-from deployments.webhooks.addresses import check_url
 from serve_app.api.fields.names import describe_aliases
 from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
@@ -115,22 +114,11 @@ def submit_body(
             video=sent.files.get("video", submitted.video_path),
             priority=submitted.to_priority(),
             metadata=submitted.metadata,
-            webhook_url=check_receiver(serving, submitted.webhook_url),
+            webhook_url=submitted.webhook_url,
             idempotency_key=idempotency_key or None,
             # The request itself holds `seconds`. Without it here, keys of earlier versions stay valid.
             body=submitted.model_dump(mode="json", exclude_defaults=True, exclude={"seconds"}),
         )
-
-
-def check_receiver(serving: Services, webhook_url: str | None) -> str | None:
-    """Returns the receiver of a request's webhook, if the service may send to it.
-
-    Raises:
-        InvalidRequest: the service can't or may not send to it.
-    """
-    if webhook_url is not None:
-        check_url(webhook_url, allow_private=serving.settings.webhooks.allow_private)
-    return webhook_url
 
 
 def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Priority, int]:
@@ -144,12 +132,12 @@ def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Prior
     sent = normalize(body.fields, body.files)
     with sent.naming({}, {}):
         submitted = _validate(sent)
-        check_receiver(serving, submitted.webhook_url)
         params = serving.jobs.resolve(
             submitted.to_request(),
             image=sent.files.get("image", submitted.image_path),
             end_image=sent.files.get("end_image", submitted.end_image_path),
             video=sent.files.get("video", submitted.video_path),
+            webhook_url=submitted.webhook_url,
         )
         return params, submitted.to_priority(), len(submitted.to_seeds())
 

@@ -12,7 +12,7 @@ from serve_app.api.openai.bodies import describe_fields, submit_openai_body
 from serve_app.api.openai.videos import describe_job, describe_new_jobs
 from serve_app.api.schemas.openai import NewVideo, Remix, Video
 from serve_app.api.services import Services, Serving
-from serve_app.api.submission import IdempotencyKey, check_receiver, describe_body
+from serve_app.api.submission import IdempotencyKey, describe_body
 from wan22_bridge.errors import InvalidRequest, NotFound
 from wan22_bridge.media.videos import require_video
 
@@ -118,7 +118,7 @@ async def remix_video(
         serving.jobs.remix,
         video_id,
         remix.prompt,
-        webhook_url=check_receiver(serving, None if is_nothing(remix.webhook_url) else remix.webhook_url),
+        webhook_url=None if is_nothing(remix.webhook_url) else remix.webhook_url,
         idempotency_key=idempotency_key or None,
     )
     return describe_job(job, response)
