@@ -1,20 +1,21 @@
 """Submission of a request's body: the part of the API that the native and the OpenAI-compatible routes share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Concatenate
 
 from fastapi import Header
 from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job, Priority
-from serve_app.api.fields.names import describe_aliases
+from serve_app.api.fields.names import ALIASES, CONTAINERS, INPUTS, describe_aliases, find_field
 from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
 from serve_app.api.schemas.texts import STORABLE
-from serve_app.api.services import Services
+from serve_app.api.services import Arguments, Result, Services
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.types import GenerationParams
 
@@ -62,7 +63,28 @@ def describe_form(form: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
+_MAY_HOLD_INPUTS = {*INPUTS, *(f"{name}_path" for name in INPUTS), *CONTAINERS} | {
+    alias for alias, target in ALIASES.items() if target.removesuffix("_path") in INPUTS
+}
+"""Fields with inputs, or with further fields."""
+
 IdempotencyKey = Annotated[str | None, Header(max_length=255, pattern=STORABLE)]
+
+
+async def run_submission(
+    call: Callable[Concatenate[Services, Body, Arguments], Result],
+    serving: Services,
+    body: Body,
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result:
+    """Calls a function that submits a body in a thread: in one of the storage's if the body may have inputs.
+
+    Submissions without inputs need no storage, so a slow bucket does not delay them.
+    """
+    if body.files or any(find_field(name.rpartition(".")[2]) in _MAY_HOLD_INPUTS for name in body.fields):
+        return await serving.use_storage(call, serving, body, *args, **kwargs)
+    return await run_in_threadpool(call, serving, body, *args, **kwargs)
 
 
 def submit_body(

@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
 from serve_app.api.fields.texts import is_nothing, prune
@@ -41,7 +40,7 @@ async def edit_video(
     `strength` sets how much of the video is changed.
     """
     body = await read_body(request)
-    return describe_new_jobs(await run_in_threadpool(_submit, serving, body, idempotency_key, _EDITED), response)
+    return describe_new_jobs(await serving.use_storage(_submit, serving, body, idempotency_key, _EDITED), response)
 
 
 @router.post("/extensions", openapi_extra=_describe("Video to continue"))
@@ -54,7 +53,7 @@ async def extend_video(
     the continuation; the job reports the length of the new video.
     """
     body = await read_body(request)
-    return describe_new_jobs(await run_in_threadpool(_submit, serving, body, idempotency_key, _EXTENDED), response)
+    return describe_new_jobs(await serving.use_storage(_submit, serving, body, idempotency_key, _EXTENDED), response)
 
 
 def _submit(serving: Services, body: Body, idempotency_key: str | None, name: str) -> list[Job]:
@@ -114,7 +113,7 @@ async def remix_video(
         remix = Remix.model_validate(prune(body.fields) | body.files)
     except ValidationError as exc:
         raise invalid_fields(exc) from exc
-    job = await run_in_threadpool(
+    job = await serving.use_storage(
         serving.jobs.remix,
         video_id,
         remix.prompt,
