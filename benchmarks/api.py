@@ -204,7 +204,7 @@ def _measure_polling(bench: _Bench, generations: int) -> list[Row]:
 def _measure_sockets(bench: _Bench) -> list[Row]:
     """Measures the delay between a change of a job and its message on each of many sockets."""
     task_id, received = asyncio.run(follow_with_sockets(bench.service.url, LONG, SOCKETS))
-    written = [event.created_at for event in bench.store.events.after(0, job_id=task_id)]
+    written = [event.created_at for event in bench.store.events.after(0, job_ids=[task_id])]
     complete = sum(len(times) == len(written) for times in received)
     delays = [
         1000 * (at - event)

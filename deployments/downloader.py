@@ -10,7 +10,7 @@ from typing import Any
 
 from deployments.replica_ports import keep_replica_port_local
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import DownloadFailed, ModelMissing, Wan22Error
+from wan22_bridge.errors import Conflict, DownloadFailed, ModelMissing, Wan22Error
 from wan22_bridge.fetching import (
     MANIFEST_NAME,
     FetchProgress,
@@ -60,6 +60,12 @@ class _Fetch:
     for_jobs: bool
 
 
+@dataclass(kw_only=True, slots=True)
+class _Verification:
+    progress: FetchProgress
+    task: "asyncio.Task[dict[str, str]]"
+
+
 class Downloader:
     """Finds, creates or downloads the folders of models. Each service has one downloader."""
 
@@ -69,6 +75,7 @@ class Downloader:
         self._served = {spec.id: spec for spec in served}
         self._cast = cast
         self._fetches: dict[str, _Fetch] = {}
+        self._verifications: dict[str, _Verification] = {}
         self._errors: dict[str, dict[str, Any]] = {}
         self._folders: dict[str, Path] = {}
 
@@ -131,14 +138,52 @@ class Downloader:
         """Hashes the files of a downloaded model and returns the state of each file that is missing or corrupted.
 
         A model with such files is not used before a download has replaced them, also after a restart of the service.
+        A call while the model is being verified waits for that verification. It goes on if the callers are gone.
+
+        Raises:
+            Conflict: the verification was stopped.
         """
+        running = self._verifications.get(model_id) or self._begin_verification(model_id)
+        try:
+            return await asyncio.shield(running.task)
+        except FetchStopped:
+            raise Conflict(
+                f"The verification of {model_id} was stopped.",
+                code="verification_stopped",
+                suggestions=["Verify the model again: the verification starts over."],
+                can_retry=True,
+            ) from None
+
+    async def stop_verification(self, model_id: str) -> bool:
+        """Stops the verification of a model, and returns whether there was one."""
+        running = self._verifications.get(model_id)
+        if running is None:
+            return False
+        running.progress.stop()
+        await asyncio.wait([running.task])
+        return True
+
+    def _begin_verification(self, model_id: str) -> _Verification:
+        progress = FetchProgress()
+        task = asyncio.create_task(self._verify(model_id, progress))
+        self._verifications[model_id] = _Verification(progress=progress, task=task)
+
+        def forget(ended: "asyncio.Task[dict[str, str]]") -> None:
+            del self._verifications[model_id]
+            if not ended.cancelled():
+                ended.exception()  # read here, because every caller may be gone
+
+        task.add_done_callback(forget)
+        return self._verifications[model_id]
+
+    async def _verify(self, model_id: str, progress: FetchProgress) -> dict[str, str]:
         spec, folder = self._served[model_id], self._models_dir / model_id
         manifest = await asyncio.to_thread(read_manifest, folder)
         if not spec.is_fetched:
             return {}
         if manifest is None:
             return {MANIFEST_NAME: FileState.MISSING.value}
-        states = await asyncio.to_thread(check_files, folder, manifest, content=True)
+        states = await asyncio.to_thread(check_files, folder, manifest, content=True, report=progress.add)
         wrong = {path: state.value for path, state in states.items() if state is not FileState.GOOD}
         if model_id not in self._fetches:
             await asyncio.to_thread(record_damage, folder, states)

@@ -1,8 +1,12 @@
-"""A small job for tests."""
+"""A small job for tests, and the end of its lease."""
 
 from typing import Any
 
+from sqlalchemy import update
+
 from deployments.jobs.job import NewJob
+from deployments.jobs.schema import jobs
+from deployments.jobs.store import JobStore
 from wan22_bridge.types import GenerationParams, ModelType
 
 _PARAMS = GenerationParams(
@@ -38,3 +42,9 @@ def make_job(**changes: Any) -> NewJob:
         **changes: fields of `NewJob` that differ from the usual ones.
     """
     return NewJob(**({"params": make_params()} | changes))
+
+
+def expire_leases(store: JobStore) -> None:
+    """Lets the leases of all running jobs expire, as if their dispatcher had died a while ago."""
+    with store.database.writing() as connection:
+        connection.execute(update(jobs).where(jobs.c.lease_expires_at.is_not(None)).values(lease_expires_at=0.0))

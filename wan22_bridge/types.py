@@ -220,6 +220,8 @@ class Progress:
     """Progress of the whole job, 0..100."""
     eta_seconds: float | None = None
     """Estimated time until the video is complete; None while there is no estimate."""
+    saved_steps: int = 0
+    """Steps in the last snapshot on the disk. A complete segment of a long video counts as a snapshot, too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

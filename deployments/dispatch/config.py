@@ -21,7 +21,7 @@ class DispatcherConfig:
     lease_seconds: float
     """A job whose lease was not renewed for this long is claimed by another dispatcher."""
     max_attempts: int
-    """A job fails after this many attempts that ended with the death of a process."""
+    """A job fails after this many failed attempts without progress; see `deployments.jobs.attempts`."""
     start_timeout_seconds: float
     """Limit on the time until a generator begins a claimed job, including the start of a replica."""
     job_ends: JobEnds

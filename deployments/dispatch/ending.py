@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from deployments.jobs.attempts import Interruption
 from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.job import Job, JobNotFound, JobState
 from deployments.jobs.store import JobStore
@@ -37,7 +38,7 @@ class ClaimEnding:
             self.outcome, self.timings = "completed", message.result.get("timings", {})
             self._storage.remove_outputs(job_id, keep=message.output["folder"])
         elif isinstance(message, Preempted):
-            runner.release(job_id, token, count_attempt=False)
+            runner.release(job_id, token)
             self.outcome = "yielded"  # dashboards know this name
             self._storage.remove_claim(job_id, token)
         elif isinstance(message, Failed):
@@ -54,20 +55,20 @@ class ClaimEnding:
         Raises:
             LeaseLost: the claim no longer holds the job.
         """
-        self._store.runner.release(self._job.id, self._job.fencing_token, count_attempt=False)
+        self._store.runner.release(self._job.id, self._job.fencing_token)
 
-    def give_back(self, error: dict[str, Any]) -> None:
-        """Puts the job back into the queue, or fails it with `error` if this was its last attempt.
+    def give_back(self, how: Interruption) -> None:
+        """Puts the interrupted job back into the queue, or fails it if it was interrupted once too often.
 
         Raises:
             LeaseLost: the claim no longer holds the job.
         """
         job_id, token = self._job.id, self._job.fencing_token
-        if self._job.attempt >= self._max_attempts:
-            self._fail(error)
-        else:
-            self._store.runner.release(job_id, token, count_attempt=True)
+        error = self._store.runner.give_back(job_id, token, how, max_attempts=self._max_attempts)
+        if error is None:
             self._storage.remove_claim(job_id, token)
+        else:
+            self._fail(error)
 
     def _fail(self, error: dict[str, Any]) -> None:
         """Fails the job, or lets it end with a mock video if the operator has allowed that for such an error."""

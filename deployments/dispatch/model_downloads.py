@@ -20,13 +20,13 @@ from wan22_bridge.types import Progress, Stage
 logger = logging.getLogger("ray.serve")
 
 REPORT_SECONDS = 5.0
-"""Longest time between two reports of a download to its jobs."""
+"""Longest time between two reports of a download."""
 REPORT_PERCENT = 1.0
 """Progress after which a download is reported sooner."""
 
 
 class ModelDownloads:
-    """Starts and stops the downloads of models, and reports their progress on the pending jobs."""
+    """Starts and stops the downloads of models, and reports their progress to the store."""
 
     def __init__(self, store: JobStore, downloader: DeploymentHandle[Any], served: Sequence[ModelSpec]) -> None:
         self._store, self._downloader = store, downloader
@@ -34,6 +34,8 @@ class ModelDownloads:
         self._missing = set(self._downloadable)
         self._started: set[str] = set()
         """Models whose download was started for pending jobs. If the download fails, the jobs fail as well."""
+        self._shown = set(self._downloadable)
+        """Models whose download pending jobs may show. An earlier dispatcher may have left one in the store."""
         self._reported: dict[str, tuple[float, float]] = {}
         """Time and percentage of the last report for each model."""
 
@@ -59,8 +61,7 @@ class ModelDownloads:
 
     async def _update_model(self, model_id: str, found: Availability, *, is_needed: bool) -> None:
         if found.presence is Presence.AVAILABLE:
-            if model_id in self._missing:
-                await asyncio.to_thread(self._store.writer.end_download, model_id)
+            await self._hide(model_id)
             self._missing.discard(model_id)
             self._started.discard(model_id)
             return
@@ -69,6 +70,7 @@ class ModelDownloads:
             if is_needed:
                 await self._report(model_id, _progress(found))
             elif found.for_jobs:
+                await self._hide(model_id)
                 await self._downloader.stop.remote(model_id)
                 self._started.discard(model_id)
         elif is_needed and model_id in self._started and found.error is not None:
@@ -79,22 +81,31 @@ class ModelDownloads:
             await self._report(model_id, Progress(stage=Stage.DOWNLOADING_MODEL))
             await self._downloader.start.remote(model_id, for_jobs=True)
         else:
+            await self._hide(model_id)
             self._started.discard(model_id)
 
     def _fail_pending(self, model_id: str, error: dict[str, Any]) -> None:
         """Fails the pending jobs of a model, or turns them into mock jobs if the operator has allowed that."""
         if GenerationMode.read(self._store.settings).replaces(error):
-            self._store.writer.mock_pending(model_id, error["message"])
+            self._store.downloads.mock(model_id, error["message"])
         else:
-            self._store.writer.fail_pending(model_id, error)
+            self._store.downloads.fail(model_id, error)
 
     async def _report(self, model_id: str, progress: Progress) -> None:
-        """Writes the progress to the pending jobs, at intervals because each report is one event for each job."""
+        """Writes the progress at intervals, because streams report it for each job that waits."""
         at, percent = self._reported.get(model_id, (-math.inf, 0.0))
         now = time.monotonic()
         if now - at >= REPORT_SECONDS or abs(progress.percent - percent) >= REPORT_PERCENT:
             self._reported[model_id] = now, progress.percent
-            await asyncio.to_thread(self._store.writer.record_download, model_id, progress)
+            self._shown.add(model_id)
+            await asyncio.to_thread(self._store.downloads.record, model_id, progress)
+
+    async def _hide(self, model_id: str) -> None:
+        """Ends what the pending jobs show of a download."""
+        if model_id in self._shown:
+            await asyncio.to_thread(self._store.downloads.end, model_id)
+            self._shown.discard(model_id)
+            self._reported.pop(model_id, None)
 
 
 def _progress(found: Availability) -> Progress:

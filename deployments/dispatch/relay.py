@@ -12,25 +12,14 @@ from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.dispatch.ending import ClaimEnding
+from deployments.jobs.attempts import Interruption
 from deployments.jobs.job import Job, LeaseLost
 from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Begun, Message
-from wan22_bridge.errors import GenerationFailed, NotReady
 from wan22_bridge.types import Progress, Stage
 
 logger = logging.getLogger("ray.serve")
 
-INTERRUPTED = GenerationFailed(
-    "The process that ran the job died in each attempt.",
-    code="interrupted",
-    suggestions=["Lower the resolution or the number of frames, because the process may have run out of memory."],
-    can_retry=True,
-).to_dict()
-_NOT_BEGUN = NotReady(
-    "No generator began the job in time.",
-    code="generator_unavailable",
-    suggestions=["Make sure that a GPU is free for the model, or wait until another model's replica has stopped."],
-).to_dict()
 _RETRY_SECONDS = 1.0
 """Time between two writes while the database does not answer."""
 
@@ -118,10 +107,10 @@ class JobRelay:
             await _retry(self.ending.release)
         except TimeoutError:
             logger.error("No generator began job %s in time", self.job.id, extra=extra | {"action": "start_timeout"})
-            await _retry(self.ending.give_back, _NOT_BEGUN)
+            await _retry(self.ending.give_back, Interruption.NOT_BEGUN)
         except (RayError, RayServeException, StopAsyncIteration):
             logger.exception("The generator of job %s died", self.job.id, extra=extra)
-            await _retry(self.ending.give_back, INTERRUPTED)
+            await _retry(self.ending.give_back, Interruption.PROCESS_DIED)
         finally:
             if stream is not None:
                 stream.cancel()

@@ -12,7 +12,7 @@ from deployments.dispatch.config import DispatcherConfig
 from deployments.dispatch.ending import ClaimEnding
 from deployments.dispatch.metrics import QueueMetrics
 from deployments.dispatch.mocking import MockGenerator
-from deployments.dispatch.relay import INTERRUPTED, JobRelay, calls
+from deployments.dispatch.relay import JobRelay, calls
 from deployments.jobs.job import Job, LeaseLost, scheduled_model
 from deployments.jobs.store import JobStore
 from deployments.scheduling.slots import Slots
@@ -122,7 +122,7 @@ class Relays:
                 renewed.append(self._store.runner.renew(job.id, job.fencing_token, self._config.lease_seconds))
             except LeaseLost:
                 renewed.append(None)
-        for job in self._store.runner.reclaim_expired(max_attempts=self._config.max_attempts, error=INTERRUPTED):
+        for job in self._store.runner.reclaim_expired(max_attempts=self._config.max_attempts):
             extra = {"action": "job_reclaimed", "job_id": job.id, "state": job.state.value}
             logger.warning("Job %s was reclaimed from a dead process", job.id, extra=extra)
         return renewed

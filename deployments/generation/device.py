@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ray.serve")
 
 PROGRESS_SECONDS = 0.5
-"""Shortest time between two progress reports within a stage. A report writes to the disk and wakes four processes."""
+"""Shortest time between two progress reports within a stage, unless a snapshot was stored between them. A report
+writes to the disk and wakes four processes."""
 
 
 class _ClaimLost(Exception):
@@ -184,13 +185,15 @@ class Device:
 
 def _report_progress(run: Iterator[Progress], stop: Stop, send: Callable[[Message], None]) -> None:
     """Advances a generation until `stop` is set, and sends its progress. Raises StopIteration when it ends."""
-    stage, sent_at = None, 0.0
+    sent: Progress | None = None
+    sent_at = 0.0
     while not stop.is_set():
         stop.alive_at = time.monotonic()
         progress = next(run)
-        if progress.stage is not stage or time.monotonic() - sent_at >= PROGRESS_SECONDS:
+        is_news = sent is None or (sent.stage, sent.saved_steps) != (progress.stage, progress.saved_steps)
+        if is_news or time.monotonic() - sent_at >= PROGRESS_SECONDS:
             send(Advanced(progress))
-            stage, sent_at = progress.stage, time.monotonic()
+            sent, sent_at = progress, time.monotonic()
 
 
 def _try_to_publish(publish: Callable[[str], None], job_id: str) -> None:

@@ -75,7 +75,7 @@ class JobBatches:
             BatchEnded: all jobs of the batch have already ended.
         """
         with self._database.writing() as connection:
-            # All rows are locked before the first change, in the same order as in `JobWriter.reorder`: no deadlocks.
+            # All rows are locked before the first change, in the order of `rows.py`: no deadlocks.
             is_open = jobs.c.state.in_([state for state in JobState if not state.ended])
             query = select(jobs).where(jobs.c.batch_id == batch_id, is_open).order_by(jobs.c.number)
             to_cancel = read_jobs(connection, query.with_for_update()) if is_storable(batch_id) else []

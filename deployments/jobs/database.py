@@ -1,10 +1,25 @@
 """Database connections with durable, serialized writes, on SQLite and on PostgreSQL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Table,
+    cast,
+    create_engine,
+    event,
+    extract,
+    func,
+    literal,
+    make_url,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
@@ -18,20 +33,26 @@ _WRITING = {"sqlite_begin": "BEGIN IMMEDIATE"}
 transaction that takes the lock later fails if another writer was faster."""
 
 
+_UNIX_EPOCH_DAY = 2440587.5
+"""Julian day of the beginning of Unix time."""
+
+
 class Database:
     """A pool of connections to a database."""
 
-    def __init__(self, url: str, *, migrate: bool = True) -> None:
+    def __init__(self, url: str, *, migrate: bool = True, clock: Callable[[], float] | None = None) -> None:
         """Opens the database.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://…`.
             migrate: whether to bring the schema up to date now. Without that, the first query connects.
+            clock: takes the place of the database's own clock, in seconds since the epoch.
 
         Raises:
             ConfigurationError: the URL does not name a supported database.
         """
         self.engine = open_engine(url)
+        self._clock = clock
         if migrate:
             upgrade(self.engine)
 
@@ -39,6 +60,17 @@ class Database:
     def is_file(self) -> bool:
         """Whether the database is a file of this machine, which answers without a network."""
         return self.engine.dialect.name == "sqlite"
+
+    def now(self) -> ColumnElement[float]:
+        """Returns an SQL expression with the database's time in seconds since the epoch, when the statement runs.
+
+        Leases and heartbeats are written and compared by this clock only, because the clocks of the processes differ.
+        """
+        if self._clock is not None:
+            return literal(self._clock(), Float(53))
+        if self.engine.dialect.name == "postgresql":
+            return cast(extract("epoch", func.clock_timestamp()), Float(53))
+        return type_coerce((func.julianday("now") - _UNIX_EPOCH_DAY) * 86400.0, Float(53))
 
     def close(self) -> None:
         """Closes every connection."""

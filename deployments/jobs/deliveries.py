@@ -146,14 +146,14 @@ class Deliveries:
         full = [receiver for receiver, count in in_progress.items() if count >= limit_per_receiver]
         return (
             select(table)
-            .where(table.c.state == DeliveryState.PENDING, table.c.next_attempt_at <= self._clock())
+            .where(table.c.state == DeliveryState.PENDING, table.c.next_attempt_at <= self._database.now())
             .where(table.c.trusted == trusted, table.c.receiver.not_in(full))
             .order_by(table.c.next_attempt_at)
             .limit(limit)
         )
 
     def _claim_row(self, connection: Connection, row: Row[Any]) -> Delivery:
-        values = {"attempts": row.attempts + 1, "next_attempt_at": self._clock() + LEASE_SECONDS}
+        values = {"attempts": row.attempts + 1, "next_attempt_at": self._database.now() + LEASE_SECONDS}
         changed = update(table).where(table.c.number == row.number).values(**values).returning(table)
         return _to_delivery(connection.execute(changed).one())
 
@@ -175,7 +175,7 @@ class Deliveries:
         if delay_seconds is None:
             values |= {"state": DeliveryState.FAILED, "next_attempt_at": None}
         else:
-            values |= {"next_attempt_at": self._clock() + delay_seconds}
+            values |= {"next_attempt_at": self._database.now() + delay_seconds}
         self._record(claimed, values)
 
     def _record(self, claimed: Delivery, values: Mapping[str, Any]) -> None:
@@ -197,7 +197,8 @@ class Deliveries:
             DeliveryNotFound: there is no delivery with this id.
         """
         with self._database.writing() as connection:
-            row, now = _find_row(connection, delivery_id, lock=True), self._clock()
+            row = _find_row(connection, delivery_id, lock=True)
+            now = connection.execute(select(self._database.now())).scalar_one()
             values: dict[str, Any] = {"next_attempt_at": now}
             if row.state != DeliveryState.PENDING:
                 values |= {"state": DeliveryState.PENDING, "attempts": 0, "delivered_at": None}

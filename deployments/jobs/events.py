@@ -1,18 +1,20 @@
 """The event log: the changes of all jobs, in an order from which streams can resume."""
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Delete, delete, func, insert, select
 
 from deployments.jobs.database import Database
 from deployments.jobs.job import Event, Job
 from deployments.jobs.outbox import Outbox
 from deployments.jobs.schema import events
+from deployments.jobs.waiting import download_key, event_data, fill_downloads
 
 QUEUE_CHANGED = "queue_changed"
-"""Type of the events that concern the whole queue."""
+"""Type of the events that concern the whole queue, or all jobs that wait for a download."""
 
 _LOCK = 0x77616E3232
 """Key of the PostgreSQL advisory lock that makes events visible in the order of their sequence numbers."""
@@ -20,6 +22,10 @@ _LOCK = 0x77616E3232
 
 _INSERT = insert(events)
 _LAST = select(func.max(events.c.sequence))
+_PRUNED_AT_ONCE = 1000
+"""Largest number of events that one transaction deletes."""
+_PRUNE_PAUSE_SECONDS = 0.05
+"""Time between two such transactions, in which other writers have their turn."""
 
 
 def describe(job: Job) -> dict[str, Any]:
@@ -52,11 +58,19 @@ class EventLog:
 
     def append(self, connection: Connection, job: Job, kind: str = "updated") -> None:
         """Appends a job's present state, in the transaction that changed the job."""
+        [job] = fill_downloads(connection, [job])
         self._insert(connection, job.id, kind, describe(job))
 
     def append_to_queue(self, connection: Connection, data: Mapping[str, Any]) -> None:
         """Appends a change of the whole queue, which concerns no single job. The event's job id is empty."""
         self._insert(connection, "", QUEUE_CHANGED, data)
+
+    def append_download(self, connection: Connection, model: str) -> None:
+        """Appends one event for all jobs that wait for the download of a model; see `waiting.stream_keys`.
+
+        Its type is one that earlier versions know, because during an upgrade they read the log, too.
+        """
+        self._insert(connection, download_key(model), QUEUE_CHANGED, event_data(model))
 
     def _insert(self, connection: Connection, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
         if connection.dialect.name == "postgresql":
@@ -64,17 +78,17 @@ class EventLog:
         row = {"job_id": job_id, "type": kind, "data": json.dumps(data), "created_at": self._clock()}
         connection.execute(_INSERT, row)
 
-    def after(self, sequence: int, *, job_id: str | None = None, limit: int = 500) -> list[Event]:
+    def after(self, sequence: int, *, job_ids: Sequence[str] = (), limit: int = 500) -> list[Event]:
         """Returns the events after a sequence number, oldest first.
 
         Args:
             sequence: the number of the last event that the caller has seen.
-            job_id: returns the events of this job only; None returns those of all jobs.
+            job_ids: returns only the events with these job ids; an empty sequence stands for all events.
             limit: the largest number of events to return.
         """
         query = select(events).where(events.c.sequence > sequence).order_by(events.c.sequence).limit(limit)
-        if job_id is not None:
-            query = query.where(events.c.job_id == job_id)
+        if job_ids:
+            query = query.where(events.c.job_id.in_(job_ids))
         with self._database.reading() as connection:
             return [
                 Event(
@@ -93,7 +107,26 @@ class EventLog:
             return connection.execute(_LAST).scalar_one() or 0
 
     def prune(self, *, older_than_seconds: float) -> int:
-        """Deletes the events that are older than this and returns their number."""
-        with self._database.writing() as connection:
-            limit = self._clock() - older_than_seconds
-            return connection.execute(delete(events).where(events.c.created_at < limit)).rowcount
+        """Deletes the events that are older than this and returns their number.
+
+        It deletes them from the oldest on, in short transactions with pauses, because every other writer of SQLite
+        waits for a transaction that writes.
+        """
+        before, total = self._clock() - older_than_seconds, 0
+        while True:
+            with self._database.writing() as connection:
+                deleted = connection.execute(delete_first(_PRUNED_AT_ONCE, before)).rowcount
+            total += deleted
+            if not deleted:
+                return total
+            time.sleep(_PRUNE_PAUSE_SECONDS)
+
+
+def delete_first(count: int, before: float) -> Delete:
+    """Returns the statement that deletes, among about so many first events, those from before a time.
+
+    The primary key finds them, because the events are in the order of their times. A further index on the times would
+    make each new event more expensive.
+    """
+    first = select(func.min(events.c.sequence)).scalar_subquery()
+    return delete(events).where(events.c.sequence < first + count, events.c.created_at < before)

@@ -108,6 +108,13 @@ class Job:
     """Place among the pending jobs: the job's own number, or the number whose place a user gave it."""
     attempt: int
     """Number of claims so far, without those that a shutdown or a preemption ended."""
+    saved_steps: int
+    """Largest number of steps in a snapshot of any attempt; a complete segment counts as a snapshot after its last
+    step."""
+    progress_attempt: int
+    """Number of the attempt that last stored such a snapshot; 0 if none has."""
+    stalled_attempts: int
+    """Failed attempts since then; see `deployments.jobs.attempts`."""
     fencing_token: int
     """Number of claims so far. The store rejects writes with an older token."""
     lease_expires_at: float | None

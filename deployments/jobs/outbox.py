@@ -10,10 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from deployments.jobs.database import Database
 from deployments.jobs.job import Job
 from deployments.jobs.schema import webhook_deliveries
-
-_INSERT = insert(webhook_deliveries)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +28,8 @@ class JobEnds:
 class Outbox:
     """Stores the webhooks of the ends of jobs."""
 
-    def __init__(self, clock: Callable[[], float], ends: JobEnds | None) -> None:
-        self._clock, self._ends = clock, ends
+    def __init__(self, database: Database, clock: Callable[[], float], ends: JobEnds | None) -> None:
+        self._database, self._clock, self._ends = database, clock, ends
 
     def append(self, connection: Connection, job: Job) -> None:
         """Stores the webhooks of an ended job, one for each receiver, in the transaction that ended it."""
@@ -57,12 +56,11 @@ class Outbox:
                 "payload": text,
                 "state": "pending",
                 "attempts": 0,
-                "next_attempt_at": now,
                 "created_at": now,
             }
             for url, trusted in trusted_by_url.items()
         ]
-        connection.execute(_INSERT, rows)
+        connection.execute(insert(webhook_deliveries).values(next_attempt_at=self._database.now()), rows)
 
 
 def _receiver(url: str) -> str:

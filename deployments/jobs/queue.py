@@ -11,7 +11,7 @@ from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import Job, JobState, Priority
 from deployments.jobs.reading import read_counts, read_page, read_pending
-from deployments.jobs.rows import find_row, read_jobs, to_job
+from deployments.jobs.rows import read_job, read_jobs
 from deployments.jobs.schema import job_counts, jobs
 from deployments.jobs.stored_settings import read_setting, write_setting
 
@@ -74,7 +74,7 @@ class JobQueue:
             JobNotFound: there is no job with this id.
         """
         with self._database.reading() as connection:
-            job = to_job(find_row(connection, job_id))
+            job = read_job(connection, job_id)
             return job, read_positions(connection, [job]).get(job.id)
 
     def positions(self, found: Collection[Job]) -> dict[str, int]:
@@ -124,8 +124,11 @@ class JobQueue:
     def clear(self) -> int:
         """Hides all ended jobs from the queue's listings and returns their number. It deletes no job and no video."""
         size = jobs.c.output["file_size_bytes"].as_integer()
+        ended = select(jobs.c.number).where(jobs.c.hidden.is_(False), jobs.c.state.in_(_ENDED))
+        # The rows are locked in the order of `rows.py`: no deadlocks.
+        locked = ended.order_by(jobs.c.number).with_for_update()
         with self._database.writing() as connection:
-            hide = update(jobs).where(jobs.c.hidden.is_(False), jobs.c.state.in_(_ENDED)).values(hidden=True)
+            hide = update(jobs).where(jobs.c.number.in_(locked)).values(hidden=True)
             cleared: Counter[tuple[str, str]] = Counter()
             video_bytes: Counter[tuple[str, str]] = Counter()
             for state, model, size_bytes in connection.execute(hide.returning(jobs.c.state, jobs.c.model, size)):

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, Text, and_, bindparam, cast, func, se
 
 from deployments.jobs.database import Database
 from deployments.jobs.job import ClaimState, Job, JobState, Priority
-from deployments.jobs.rows import find_number, find_row, read_jobs, to_job
+from deployments.jobs.rows import find_number, read_job, read_jobs
 from deployments.jobs.schema import job_counts, jobs
 from wan22_bridge.errors import Conflict, NotFound
 from wan22_bridge.types import INPUTS, GenerationParams
@@ -44,7 +44,7 @@ class JobReader:
             JobNotFound: there is no job with this id.
         """
         with self._database.reading() as connection:
-            return to_job(find_row(connection, job_id))
+            return read_job(connection, job_id)
 
     def completed(self, job_id: str) -> Job:
         """Returns a job that has a video.

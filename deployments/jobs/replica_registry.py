@@ -1,8 +1,6 @@
 """The registry of live generator replicas: each one regularly reports its device, its job and its loaded models."""
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -76,14 +74,14 @@ class ReplicaInfo:
 class ReplicaRegistry:
     """Stores the reports of replicas in the job database."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
-        self._database, self._clock = database, clock
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def report(self, info: ReplicaInfo) -> None:
         """Stores a replica's report and removes the replicas that are gone."""
-        values = {"data": json.dumps(asdict(info)), "seen_at": self._clock()}
+        values: dict[str, Any] = {"data": json.dumps(asdict(info)), "seen_at": self._database.now()}
         with self._database.writing() as connection:
-            connection.execute(delete(replicas).where(replicas.c.seen_at < self._clock() - EXPIRY_SECONDS))
+            connection.execute(delete(replicas).where(replicas.c.seen_at < self._database.now() - EXPIRY_SECONDS))
             changed = connection.execute(update(replicas).where(replicas.c.id == info.id).values(**values))
             if not changed.rowcount:
                 connection.execute(insert(replicas).values(id=info.id, **values))
@@ -95,7 +93,7 @@ class ReplicaRegistry:
 
     def all(self) -> list[ReplicaInfo]:
         """Returns the live replicas, ordered by id."""
-        alive = select(replicas.c.data).where(replicas.c.seen_at >= self._clock() - EXPIRY_SECONDS)
+        alive = select(replicas.c.data).where(replicas.c.seen_at >= self._database.now() - EXPIRY_SECONDS)
         with self._database.reading() as connection:
             found = [json.loads(data) for data in connection.execute(alive.order_by(replicas.c.id)).scalars()]
         return [_read(data) for data in found]

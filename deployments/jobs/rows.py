@@ -1,4 +1,9 @@
-"""Rows of the jobs table: finding, decoding and changing them inside a transaction."""
+"""Rows of the jobs table: finding, decoding and changing them inside a transaction.
+
+A transaction that waits for locks on PostgreSQL takes them in one order, so that no two wait for each other: first all
+its rows of the jobs table by their numbers, then the lock of the event log, then the counts. A transaction without
+waiting (`skip_locked`) may lock rows in any order.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +15,7 @@ from deployments.jobs.counting import COUNTED_COLUMNS, count_change
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import MOCK_MODEL, Job, JobNotFound, JobState, Priority
 from deployments.jobs.schema import deleted_jobs, jobs
+from deployments.jobs.waiting import fill_downloads
 from wan22_bridge.types import GenerationParams
 
 _COLUMNS_OUTSIDE_JOB = ("model", "idempotency_key", "request_hash", "yield_token", "hidden")
@@ -64,8 +70,18 @@ def _not_found(job_id: str, *, param: str | None = None) -> JobNotFound:
 
 
 def read_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
-    """Runs a query over whole rows and decodes them."""
-    return [to_job(row) for row in connection.execute(query)]
+    """Runs a query over whole rows and decodes them. Jobs that wait for a download have its progress."""
+    return fill_downloads(connection, [to_job(row) for row in connection.execute(query)])
+
+
+def read_job(connection: Connection, job_id: str) -> Job:
+    """Reads one job. If it waits for a download, it has the download's progress.
+
+    Raises:
+        JobNotFound: there is no job with this id.
+    """
+    [job] = fill_downloads(connection, [to_job(find_row(connection, job_id))])
+    return job
 
 
 def read_batch(connection: Connection, batch_id: str) -> list[Job]:
@@ -122,7 +138,8 @@ def mock_values(job: Job, reason: str) -> dict[str, Any]:
         reason: message of the error with which the job would have failed.
     """
     params = replace(job.params, is_mock=True, mock_reason=reason)
-    return pending_values(job, count_attempt=True) | {"params": params.to_dict(), "model": MOCK_MODEL}
+    fresh = {"progress_attempt": job.attempt, "stalled_attempts": 0}
+    return pending_values(job, count_attempt=True) | fresh | {"params": params.to_dict(), "model": MOCK_MODEL}
 
 
 def cancelling_values(job: Job, now: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
+from deployments.jobs.attempts import Interruption, count_stalled, find_error
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
 from deployments.jobs.job import Job, JobState, LeaseLost
@@ -35,7 +36,7 @@ class JobRunner:
                 "stage": Stage.LOADING_MODEL.value,
                 "attempt": jobs.c.attempt + 1,
                 "fencing_token": jobs.c.fencing_token + 1,
-                "lease_expires_at": now + lease_seconds,
+                "lease_expires_at": self._database.now() + lease_seconds,
                 "progress": 0.0,
                 "eta_seconds": None,
                 "started_at": func.coalesce(jobs.c.started_at, now),
@@ -50,9 +51,8 @@ class JobRunner:
         """
         with self._database.writing() as connection:
             job = _held_job(connection, job_id, fencing_token)
-            connection.execute(
-                update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=self._clock() + lease_seconds)
-            )
+            expires_at = self._database.now() + lease_seconds
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=expires_at))
             return job
 
     def record_progress(self, job_id: str, fencing_token: int, progress: Progress) -> None:
@@ -61,7 +61,7 @@ class JobRunner:
         Raises:
             LeaseLost: the claim no longer holds the job.
         """
-        values = {
+        values: dict[str, Any] = {
             "stage": progress.stage.value,
             "progress": progress.percent,
             "current_step": progress.current_step,
@@ -69,7 +69,10 @@ class JobRunner:
             "eta_seconds": progress.eta_seconds,
         }
         with self._database.writing() as connection:
-            _held_job(connection, job_id, fencing_token)
+            job = _held_job(connection, job_id, fencing_token)
+            if progress.saved_steps > job.saved_steps:
+                values |= {"saved_steps": progress.saved_steps}
+                values |= {"progress_attempt": job.attempt, "stalled_attempts": 0}
             change_job(connection, self._events, job_id, values)
 
     def request_preemption(self, job_id: str, fencing_token: int) -> None:
@@ -107,13 +110,8 @@ class JobRunner:
         """
         return self._end(job_id, fencing_token, JobState.CANCELLED, {})
 
-    def release(self, job_id: str, fencing_token: int, count_attempt: bool) -> Job:
-        """Puts a running job back into the queue. A job that a client has cancelled ends instead.
-
-        Args:
-            job_id: id of the job.
-            fencing_token: token of the claim.
-            count_attempt: whether the claim counts as one of the job's attempts.
+    def release(self, job_id: str, fencing_token: int) -> Job:
+        """Puts a running job back into the queue without counting an attempt. A cancelled job ends instead.
 
         Raises:
             LeaseLost: the claim no longer holds the job.
@@ -123,8 +121,38 @@ class JobRunner:
             if job.cancel_requested:
                 values = ended_values(JobState.CANCELLED, self._clock())
             else:
-                values = pending_values(job, count_attempt=count_attempt)
+                values = pending_values(job, count_attempt=False)
             return change_job(connection, self._events, job_id, values)
+
+    def give_back(
+        self, job_id: str, fencing_token: int, how: Interruption, *, max_attempts: int
+    ) -> dict[str, Any] | None:
+        """Puts an interrupted job back into the queue, unless it was interrupted once too often.
+
+        A job that a client has cancelled ends instead.
+
+        Args:
+            job_id: id of the job.
+            fencing_token: token of the claim.
+            how: the reason of the interruption.
+            max_attempts: number of failed attempts without progress after which the job gets no further attempt.
+
+        Returns:
+            None; or the error with which the caller must end the job, which then still runs.
+
+        Raises:
+            LeaseLost: the claim no longer holds the job.
+        """
+        with self._database.writing() as connection:
+            job = _held_job(connection, job_id, fencing_token)
+            if job.cancel_requested:
+                values = ended_values(JobState.CANCELLED, self._clock())
+            elif (error := find_error(job, how, max_attempts)) is not None:
+                return error
+            else:
+                values = _interrupted_values(job, how)
+            change_job(connection, self._events, job_id, values)
+            return None
 
     def mock(self, job_id: str, fencing_token: int, reason: str) -> Job:
         """Puts a running job that would fail back into the queue as a mock job. A cancelled job ends instead.
@@ -145,29 +173,30 @@ class JobRunner:
                 values = mock_values(job, reason)
             return change_job(connection, self._events, job_id, values)
 
-    def reclaim_expired(self, *, max_attempts: int, error: Mapping[str, Any]) -> list[Job]:
+    def reclaim_expired(self, *, max_attempts: int) -> list[Job]:
         """Puts the jobs with an expired lease back into the queue, because their dispatcher is dead.
 
-        A job that a client has cancelled ends instead.
+        A job that a client has cancelled ends instead, and a job that was interrupted once too often fails.
 
         Args:
-            max_attempts: a job with this many attempts fails instead.
-            error: the error of such a job.
+            max_attempts: number of failed attempts without progress after which a job fails.
 
         Returns:
             The changed jobs.
         """
         with self._database.writing() as connection:
             now = self._clock()
-            expired = select(jobs).where(jobs.c.state == JobState.PROCESSING, jobs.c.lease_expires_at < now)
+            expired = select(jobs).where(
+                jobs.c.state == JobState.PROCESSING, jobs.c.lease_expires_at < self._database.now()
+            )
             changed = []
             for job in read_jobs(connection, expired.with_for_update(skip_locked=True)):
                 if job.cancel_requested:
                     values = ended_values(JobState.CANCELLED, now)
-                elif job.attempt >= max_attempts:
-                    values = ended_values(JobState.FAILED, now) | {"error": dict(error)}
+                elif (error := find_error(job, Interruption.LEASE_EXPIRED, max_attempts)) is not None:
+                    values = ended_values(JobState.FAILED, now) | {"error": error}
                 else:
-                    values = pending_values(job, count_attempt=True)
+                    values = _interrupted_values(job, Interruption.LEASE_EXPIRED)
                 changed.append(change_job(connection, self._events, job.id, values))
             return changed
 
@@ -175,6 +204,10 @@ class JobRunner:
         with self._database.writing() as connection:
             _held_job(connection, job_id, fencing_token)
             return change_job(connection, self._events, job_id, {**ended_values(state, self._clock()), **values})
+
+
+def _interrupted_values(job: Job, how: Interruption) -> dict[str, Any]:
+    return pending_values(job, count_attempt=True) | {"stalled_attempts": count_stalled(job, how)}
 
 
 def _held_job(connection: Connection, job_id: str, fencing_token: int) -> Job:

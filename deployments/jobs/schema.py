@@ -26,6 +26,9 @@ jobs = Table(
     Column("rank", BigInteger),  # `Job.queue_order`, set at submission
     Column("hidden", Boolean, nullable=False, server_default=false()),  # cleared from the queue's listings
     Column("attempt", Integer, nullable=False),
+    Column("saved_steps", Integer, nullable=False, server_default="0"),
+    Column("progress_attempt", Integer, nullable=False, server_default="0"),
+    Column("stalled_attempts", Integer, nullable=False, server_default="0"),
     Column("fencing_token", Integer, nullable=False),
     Column("lease_expires_at", Float(53)),
     Column("cancel_requested", Boolean, nullable=False),
@@ -79,6 +82,14 @@ events = Table(
     Column("created_at", Float(53), nullable=False),
     Index("events_by_job", "job_id", "sequence"),
     sqlite_autoincrement=True,
+)
+
+model_downloads = Table(  # for which pending jobs wait
+    "model_downloads",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("progress", Float(53), nullable=False),
+    Column("eta_seconds", Float(53)),
 )
 
 replicas = Table(

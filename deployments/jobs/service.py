@@ -15,7 +15,14 @@ from wan22_bridge.hashing import hash_values
 from wan22_bridge.models.lora_files import find_lora
 from wan22_bridge.models.lora_fit import check_fit
 from wan22_bridge.models.prompt_tokens import PromptTokens
-from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo, change_prompt, resolve_params
+from wan22_bridge.requests import (
+    GenerationRequest,
+    InputImage,
+    InputVideo,
+    change_prompt,
+    require_prompt,
+    resolve_params,
+)
 from wan22_bridge.types import INPUTS, GenerationParams
 
 EVENT_RETENTION_SECONDS = 24 * 3600.0
@@ -43,6 +50,7 @@ class JobService:
         prompt_tokens: PromptTokens | None = None,
         complete: Callable[[GenerationParams], GenerationParams] = lambda params: params,
         admit: Callable[[GenerationParams], None] = lambda params: None,
+        check_receiver: Callable[[str], None] = lambda url: None,
     ) -> None:
         """Takes the store, the storage and the models.
 
@@ -53,6 +61,7 @@ class JobService:
             prompt_tokens: counts the tokens that are cut off from a job's prompt; None leaves that unknown.
             complete: fills the service's defaults into the parameters of a request.
             admit: raises InvalidRequest for a video that no generator can make. Mock jobs are not checked.
+            check_receiver: raises InvalidRequest for a receiver of webhooks to which the service may not send.
         """
         self._store = store
         self._storage = storage
@@ -61,6 +70,7 @@ class JobService:
         self._prompt_tokens = prompt_tokens
         self._complete = complete
         self._admit = admit
+        self._check_receiver = check_receiver
 
     def submit(
         self,
@@ -78,6 +88,9 @@ class JobService:
     ) -> list[Job]:
         """Validates a request, stores its inputs, then its jobs. All of it is on disk when this returns.
 
+        A repeated request with an idempotency key gets the jobs of the first one, even if the service's settings have
+        changed since and would make it invalid.
+
         Args:
             request: the request without its inputs.
             seeds: seeds of the jobs to make from the request, None for a seed to be drawn. By default there is one job
@@ -87,7 +100,7 @@ class JobService:
             video: the input of video-to-video.
             priority: jobs of a higher priority run first.
             metadata: the client's own data, returned with the job.
-            webhook_url: receiver of a webhook at the job's end, which `check_url` has accepted.
+            webhook_url: receiver of a webhook at the job's end.
             idempotency_key: if an earlier request had the same key and was equal, its jobs are returned.
             body: the fields that the client sent, without those that equal their defaults. With an idempotency key,
                 two requests are equal only if these are.
@@ -101,6 +114,10 @@ class JobService:
         """
         request, contents = self._inputs.take(request, image=image, end_image=end_image, video=video)
         requests = [request] if seeds is None else [replace(request, seed=seed) for seed in seeds]
+        request_hash = hash_values(_REQUEST_HASH, *requests, priority, metadata, body)
+        if earlier := self._find_repeated(idempotency_key, request_hash):
+            return earlier
+        self._check_webhook(webhook_url)
         resolved = [resolve_params(each, self._served) for each in requests]
         first = self._count_dropped_tokens(self._complete(resolved[0]))
         new = NewJob(
@@ -109,7 +126,7 @@ class JobService:
             metadata=metadata or {},
             webhook_url=webhook_url,
             idempotency_key=idempotency_key,
-            request_hash=hash_values(_REQUEST_HASH, *requests, priority, metadata, body),
+            request_hash=request_hash,
             source_job_id=next((source for source in (video, image) if is_job(source)), None),
         )
         batch = [replace(new, params=replace(first, seed=params.seed, segments=params.segments)) for params in resolved]
@@ -122,8 +139,10 @@ class JobService:
         image: Source | None = None,
         end_image: Source | None = None,
         video: Source | None = None,
+        webhook_url: str | None = None,
     ) -> GenerationParams:
         """Validates a request like `submit`, and returns the parameters of its video. Nothing is stored."""
+        self._check_webhook(webhook_url)
         request, _ = self._inputs.take(request, image=image, end_image=end_image, video=video)
         params = self._complete(resolve_params(request, self._served))
         self._check_loras(params)
@@ -134,6 +153,8 @@ class JobService:
     ) -> Job:
         """Submits a job with another prompt, and the inputs, the seed and the parameters of a completed job.
 
+        A repeated request with an idempotency key gets the job of the first one, even if the completed job is gone.
+
         Raises:
             InvalidRequest: the prompt is not valid, or the job's model or LoRA is no longer available.
             JobNotFound: the job does not exist.
@@ -141,6 +162,12 @@ class JobService:
             NotFound: the job ended without a video.
             IdempotencyConflict: the idempotency key was used with another request.
         """
+        # Without a webhook, keys of earlier versions stay valid.
+        webhook = [webhook_url] if webhook_url else []
+        request_hash = hash_values(_REQUEST_HASH, "remix", job_id, require_prompt(prompt), *webhook)
+        if earlier := self._find_repeated(idempotency_key, request_hash):
+            return earlier[0]
+        self._check_webhook(webhook_url)
         job = self._store.reader.completed(job_id)
         params = self._count_dropped_tokens(change_prompt(job.params, prompt, self._served))
         keys = [key for name in INPUTS if (key := getattr(params, name))]
@@ -149,10 +176,7 @@ class JobService:
             priority=job.priority,
             webhook_url=webhook_url,
             idempotency_key=idempotency_key,
-            # Without a webhook, keys of earlier versions stay valid.
-            request_hash=hash_values(
-                _REQUEST_HASH, "remix", job.id, params.prompt, *([webhook_url] if webhook_url else [])
-            ),
+            request_hash=request_hash,
             source_job_id=job.id,
         )
         [accepted] = self._accept([self._storage.path(key).read_bytes() for key in keys], [new])
@@ -217,6 +241,13 @@ class JobService:
                 continue
             if job.state.ended:
                 self._storage.remove_outputs(job_id, keep=job.output["folder"] if job.output else None)
+
+    def _find_repeated(self, idempotency_key: str | None, request_hash: str) -> list[Job]:
+        return [] if idempotency_key is None else self._store.writer.find_repeated(idempotency_key, request_hash)
+
+    def _check_webhook(self, webhook_url: str | None) -> None:
+        if webhook_url is not None:
+            self._check_receiver(webhook_url)
 
     def _count_dropped_tokens(self, params: GenerationParams) -> GenerationParams:
         """Returns the parameters with the number of the prompt's tokens that the model cuts off, if that is known."""

@@ -9,7 +9,7 @@ from deployments.jobs.database import Database
 from deployments.jobs.job import Job, JobState
 from deployments.jobs.queue import read_paused
 from deployments.jobs.reading import read_counts, read_pending
-from deployments.jobs.rows import find_row, read_jobs, to_job
+from deployments.jobs.rows import read_job, read_jobs
 from deployments.jobs.schema import events, jobs
 
 MAX_JOBS = 100
@@ -67,7 +67,7 @@ class SnapshotReader:
             JobNotFound: there is no job with this id.
         """
         with self._database.reading_one_state() as connection:
-            return Snapshot(sequence=_last_sequence(connection), jobs=[to_job(find_row(connection, job_id))])
+            return Snapshot(sequence=_last_sequence(connection), jobs=[read_job(connection, job_id)])
 
     def queue(self) -> QueueSnapshot:
         """Returns the state of the queue."""

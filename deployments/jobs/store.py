@@ -6,6 +6,7 @@ from collections.abc import Callable
 from deployments.jobs.batches import JobBatches
 from deployments.jobs.database import Database
 from deployments.jobs.deliveries import Deliveries
+from deployments.jobs.downloads import Downloads
 from deployments.jobs.events import EventLog
 from deployments.jobs.outbox import JobEnds, Outbox
 from deployments.jobs.queue import JobQueue
@@ -26,6 +27,7 @@ class JobStore:
         *,
         migrate: bool = True,
         clock: Callable[[], float] = time.time,
+        database_clock: Callable[[], float] | None = None,
         job_ends: JobEnds | None = None,
     ) -> None:
         """Opens the database.
@@ -33,21 +35,24 @@ class JobStore:
         Args:
             url: `sqlite:///PATH` or `postgresql://…`.
             migrate: whether to bring the schema up to date now. Without that, the first query connects.
-            clock: returns the time in seconds since the epoch.
+            clock: returns the time in seconds since the epoch, for the times that clients see and for retention.
+            database_clock: takes the place of the database's own clock, by which leases and heartbeats are compared.
             job_ends: description and receivers of the webhooks that report the ends of jobs. A process that ends jobs
                 needs it; without it, the ends that this store writes send no webhooks.
 
         Raises:
             ConfigurationError: the URL does not name a supported database.
         """
-        self.database = Database(url, migrate=migrate)
-        self.events = EventLog(self.database, clock, Outbox(clock, job_ends))
+        self.database = Database(url, migrate=migrate, clock=database_clock)
+        self.events = EventLog(self.database, clock, Outbox(self.database, clock, job_ends))
         self.reader = JobReader(self.database)
         """Queries over all jobs."""
         self.writer = JobWriter(self.database, self.events, clock)
         """Writes to jobs that do not run: submission, cancellation, reordering, retries, deletion."""
         self.runner = JobRunner(self.database, self.events, clock)
         """Writes to running jobs: claims, leases, progress and ends."""
+        self.downloads = Downloads(self.database, self.events, clock)
+        """Downloads of models for which jobs wait."""
         self.queue = JobQueue(self.database, self.events)
         """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
         self.batches = JobBatches(self.database, self.events, clock)

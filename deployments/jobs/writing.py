@@ -1,4 +1,4 @@
-"""Writes to jobs that do not run: submission, cancellation, retries, reordering, deletion, waiting for a model.
+"""Writes to jobs that do not run: submission, cancellation, retries, reordering, deletion.
 
 Each method is one short transaction.
 """
@@ -28,16 +28,13 @@ from deployments.jobs.job import (
 from deployments.jobs.rows import (
     cancelling_values,
     change_job,
-    ended_values,
     find_row,
     is_storable,
-    mock_values,
     read_batch,
     read_jobs,
     to_job,
 )
 from deployments.jobs.schema import deleted_jobs, jobs
-from wan22_bridge.types import Progress
 
 _INSERT = insert(jobs).returning(jobs)
 _highest = [select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery() for table in (jobs, deleted_jobs)]
@@ -48,7 +45,7 @@ _NEXT_NUMBER = {
 
 
 class JobWriter:
-    """Writes jobs on behalf of clients, and the pending jobs of a model on behalf of the dispatcher."""
+    """Writes jobs on behalf of clients."""
 
     def __init__(self, database: Database, events: EventLog, clock: Callable[[], float]) -> None:
         self._database, self._events, self._clock = database, events, clock
@@ -87,7 +84,7 @@ class JobWriter:
         except IntegrityError:
             if first.idempotency_key is None:
                 raise
-            return self._find_same_request(first)
+            return self.find_repeated(first.idempotency_key, first.request_hash)
 
     def _insert(self, connection: Connection, values: Mapping[str, Any]) -> Job:
         number = _next_number(connection)
@@ -119,12 +116,18 @@ class JobWriter:
             "total_steps": new.params.steps_to_run,
         }
 
-    def _find_same_request(self, new: NewJob) -> list[Job]:
-        """Returns the jobs that were submitted with the idempotency key of `new`."""
+    def find_repeated(self, idempotency_key: str, request_hash: str) -> list[Job]:
+        """Returns the jobs of an earlier request with the same idempotency key; none if there was no such request.
+
+        Raises:
+            IdempotencyConflict: the earlier request was another one.
+        """
         with self._database.reading() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == new.idempotency_key)).one()
+            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == idempotency_key)).one_or_none()
+            if row is None:
+                return []
             found = [to_job(row)] if row.batch_id is None else read_batch(connection, row.batch_id)
-        if row.request_hash != new.request_hash:
+        if row.request_hash != request_hash:
             raise IdempotencyConflict(
                 "This idempotency key was already used with another request.",
                 suggestions=["Use a new key for a new request."],
@@ -178,6 +181,9 @@ class JobWriter:
                 "progress": 0.0,
                 "current_step": 0,
                 "attempt": 0,
+                "saved_steps": 0,
+                "progress_attempt": 0,
+                "stalled_attempts": 0,
                 "cancel_requested": False,
                 "hidden": False,
                 "started_at": None,
@@ -213,32 +219,6 @@ class JobWriter:
         with self._database.writing() as connection:
             before = self._clock() - older_than_seconds
             connection.execute(delete(deleted_jobs).where(deleted_jobs.c.deleted_at < before))
-
-    def record_download(self, model: str, progress: Progress) -> None:
-        """Writes the progress of a model's download to the pending jobs of the model."""
-        values = {"stage": progress.stage.value, "progress": progress.percent, "eta_seconds": progress.eta_seconds}
-        self._change_pending(model, values)
-
-    def end_download(self, model: str) -> None:
-        """Resets the pending jobs of a model to waiting for a generator, because the model is available."""
-        self._change_pending(model, {"stage": "queued", "progress": 0.0, "eta_seconds": None})
-
-    def fail_pending(self, model: str, error: Mapping[str, Any]) -> None:
-        """Fails all pending jobs of a model that could not be downloaded."""
-        self._change_pending(model, ended_values(JobState.FAILED, self._clock()) | {"error": dict(error)})
-
-    def mock_pending(self, model: str, reason: str) -> None:
-        """Turns all pending jobs of a model into mock jobs, because the model could not be downloaded."""
-        pending = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
-        with self._database.writing() as connection:
-            for job in read_jobs(connection, pending.with_for_update(skip_locked=True)):
-                change_job(connection, self._events, job.id, mock_values(job, reason))
-
-    def _change_pending(self, model: str, values: Mapping[str, Any]) -> None:
-        pending = select(jobs.c.id).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
-        with self._database.writing() as connection:
-            for job_id in connection.execute(pending.with_for_update(skip_locked=True)).scalars().all():
-                change_job(connection, self._events, job_id, values)
 
 
 def _next_number(connection: Connection) -> int:

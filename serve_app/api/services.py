@@ -1,10 +1,11 @@
 """The services that the routes work with."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
 from starlette.concurrency import run_in_threadpool
@@ -20,17 +21,22 @@ from deployments.jobs.store import JobStore
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
+from deployments.webhooks.addresses import check_url
 from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.models.prompt_tokens import PromptTokens
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _SHORT = 100
 """Number of jobs up to which a read of a local file is short: some milliseconds."""
 _PATIENCE_SECONDS = 10.0
 """Time for which an operation on a bucket is retried while a client waits."""
+
+_STORAGE_THREADS = 16
+"""Maximum number of threads that operations on the storage take. All other handlers share forty threads."""
 
 
 def job_ends(settings: Settings) -> JobEnds:
@@ -53,6 +59,7 @@ class Services:
     meter: SystemMeter
     dispatcher: DeploymentHandle[Any]
     downloader: DeploymentHandle[Any]
+    storage_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_STORAGE_THREADS))
 
     @classmethod
     def open(
@@ -84,6 +91,7 @@ class Services:
                 prompt_tokens=PromptTokens(settings.models_dir),
                 complete=lambda params: OptimizationDefaults.read(store.settings).fill(params),
                 admit=fitting.admit,
+                check_receiver=partial(check_url, allow_private=settings.webhooks.allow_private),
             ),
             fitting=fitting,
             meter=SystemMeter(replicas),
@@ -107,6 +115,15 @@ class Services:
         if rows <= _SHORT and self.store.database.is_file:
             return read()
         return await run_in_threadpool(read)
+
+    async def use_storage(
+        self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Runs a call that uses the storage in one of the storage's threads.
+
+        A slow bucket occupies these threads only. Further calls wait for one of them without a thread of their own.
+        """
+        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.storage_threads)
 
 
 async def services(connection: HTTPConnection) -> Services:

@@ -1,21 +1,21 @@
 """Submission of a request's body: the part of the API that the native and the OpenAI-compatible routes share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Concatenate
 
 from fastapi import Header
 from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job, Priority
-from deployments.webhooks.addresses import check_url
-from serve_app.api.fields.names import describe_aliases
+from serve_app.api.fields.names import ALIASES, CONTAINERS, INPUTS, describe_aliases, find_field
 from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
 from serve_app.api.schemas.texts import STORABLE
-from serve_app.api.services import Services
+from serve_app.api.services import Arguments, Result, Services
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.types import GenerationParams
 
@@ -63,7 +63,28 @@ def describe_form(form: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
+_MAY_HOLD_INPUTS = {*INPUTS, *(f"{name}_path" for name in INPUTS), *CONTAINERS} | {
+    alias for alias, target in ALIASES.items() if target.removesuffix("_path") in INPUTS
+}
+"""Fields with inputs, or with further fields."""
+
 IdempotencyKey = Annotated[str | None, Header(max_length=255, pattern=STORABLE)]
+
+
+async def run_submission(
+    call: Callable[Concatenate[Services, Body, Arguments], Result],
+    serving: Services,
+    body: Body,
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result:
+    """Calls a function that submits a body in a thread: in one of the storage's if the body may have inputs.
+
+    Submissions without inputs need no storage, so a slow bucket does not delay them.
+    """
+    if body.files or any(find_field(name.rpartition(".")[2]) in _MAY_HOLD_INPUTS for name in body.fields):
+        return await serving.use_storage(call, serving, body, *args, **kwargs)
+    return await run_in_threadpool(call, serving, body, *args, **kwargs)
 
 
 def submit_body(
@@ -115,22 +136,11 @@ def submit_body(
             video=sent.files.get("video", submitted.video_path),
             priority=submitted.to_priority(),
             metadata=submitted.metadata,
-            webhook_url=check_receiver(serving, submitted.webhook_url),
+            webhook_url=submitted.webhook_url,
             idempotency_key=idempotency_key or None,
             # The request itself holds `seconds`. Without it here, keys of earlier versions stay valid.
             body=submitted.model_dump(mode="json", exclude_defaults=True, exclude={"seconds"}),
         )
-
-
-def check_receiver(serving: Services, webhook_url: str | None) -> str | None:
-    """Returns the receiver of a request's webhook, if the service may send to it.
-
-    Raises:
-        InvalidRequest: the service can't or may not send to it.
-    """
-    if webhook_url is not None:
-        check_url(webhook_url, allow_private=serving.settings.webhooks.allow_private)
-    return webhook_url
 
 
 def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Priority, int]:
@@ -144,12 +154,12 @@ def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Prior
     sent = normalize(body.fields, body.files)
     with sent.naming({}, {}):
         submitted = _validate(sent)
-        check_receiver(serving, submitted.webhook_url)
         params = serving.jobs.resolve(
             submitted.to_request(),
             image=sent.files.get("image", submitted.image_path),
             end_image=sent.files.get("end_image", submitted.end_image_path),
             video=sent.files.get("video", submitted.video_path),
+            webhook_url=submitted.webhook_url,
         )
         return params, submitted.to_priority(), len(submitted.to_seeds())
 

@@ -27,7 +27,7 @@ def pull(
     from wan22_bridge.fetching import FetchProgress
     from wan22_bridge.fetching.downloads import ensure_model
 
-    with _reporting_stops():
+    with _reporting_stops("The next pull resumes from the downloaded part."):
         models = read_models(config, models_dir)
         spec = models.find(model)
         progress = FetchProgress()
@@ -42,7 +42,7 @@ def verify(
     models_dir: ModelsDir = None,
     repair: Annotated[bool, typer.Option("--repair", help="Download the missing and corrupted files again.")] = False,
 ) -> None:
-    """Check the size and the hash of every file of a downloaded model.
+    """Check the size and the hash of every file of a downloaded model. Ctrl-C stops the check.
 
     A service repairs a model with corrupted files before it uses the model again.
     """
@@ -145,11 +145,11 @@ def _showing(description: str, progress: "FetchProgress") -> Iterator[None]:
 
 
 @contextmanager
-def _reporting_stops() -> Iterator[None]:
-    """Ends the command with the message of an error, or on Ctrl-C with a note that the next pull resumes."""
+def _reporting_stops(note: str = "") -> Iterator[None]:
+    """Ends the command with the message of an error, or on Ctrl-C with a note for the user."""
     try:
         with reporting_errors():
             yield
     except KeyboardInterrupt:
-        warn("Stopped. The next pull resumes from the downloaded part.")
+        warn(f"Stopped. {note}".rstrip())
         raise typer.Exit(1) from None

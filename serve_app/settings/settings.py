@@ -62,7 +62,11 @@ class Settings(Strict):
     ingress_replicas: int = Field(default=1, ge=1)
     """Number of processes that serve HTTP."""
     max_attempts: int = Field(default=3, ge=1)
-    """Number of times a job is started before it fails, if its process dies each time."""
+    """Number of failed attempts without progress after which a job fails. An attempt fails if its process dies while
+    the job computes, or if no generator begins the job within `start_timeout_seconds`. A snapshot after a later step
+    than any before is progress and resets the count. The death of the process while it loads the model, and the death
+    of the dispatcher or the machine, do not count, but five times as many interruptions of any kind without progress
+    also fail the job."""
     lease_seconds: float = Field(default=15, ge=1)
     """Time after which a new dispatcher takes over the running jobs of a dispatcher that died."""
     start_timeout_seconds: float = Field(default=600, gt=0)

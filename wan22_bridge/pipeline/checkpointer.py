@@ -29,9 +29,11 @@ class Checkpointer:
         self._fingerprint = ""
         self._interrupted: Snapshot | None = None
         """State of the loop when memory ran out or a rank was lost."""
-        self._saved_steps = 0
-        """Steps in the last snapshot on the disk, or the step that the run started at."""
+        self._done_before = 0
+        """Step of the last attempt to write a snapshot, or the step that the run started at."""
         self._saved_at = 0.0
+        self.saved_steps = 0
+        """Steps in the last snapshot on the disk; 0 if there is none for this generation."""
         self.resumed_from_step = 0
         """Steps that an earlier process had done."""
 
@@ -48,13 +50,13 @@ class Checkpointer:
         A closed generator writes its snapshot to the disk for another process. An out-of-memory error or a lost rank
         keeps the snapshot in memory for the next run of this generation.
         """
-        self._saved_steps, self._saved_at = run.steps_done, time.monotonic()
+        self._done_before, self._saved_at = run.steps_done, time.monotonic()
         if self._interrupted is None:
             self.resumed_from_step = run.steps_done
         try:
             yield
         except GeneratorExit:
-            if self._checkpoint is not None and run.steps_done > self._saved_steps:
+            if self._checkpoint is not None and run.steps_done > self._done_before:
                 self._write(self._checkpoint, run)
             raise
         except (RuntimeError, RankLost):
@@ -66,25 +68,29 @@ class Checkpointer:
         checkpoint = self._checkpoint
         if checkpoint is not None and time.monotonic() - self._saved_at >= checkpoint.interval_seconds:
             self._write(checkpoint, run)
-            self._saved_steps, self._saved_at = run.steps_done, time.monotonic()
+            self._done_before, self._saved_at = run.steps_done, time.monotonic()
 
     def _read(self) -> Snapshot | None:
         if self._checkpoint is None:
             return None
         try:
-            return read_snapshot(self._checkpoint.path, self._fingerprint)
+            snapshot = read_snapshot(self._checkpoint.path, self._fingerprint)
         except FileNotFoundError:
             return None
         except SnapshotRejected as exc:
             logger.warning("%s The generation starts over.", exc.message, extra={"action": "snapshot_refused"})
             return None
+        self.saved_steps = snapshot.steps_done
+        return snapshot
 
     def _write(self, checkpoint: Checkpoint, run: Denoising) -> None:
         """Writes a snapshot. A failure is logged, because the generation can complete without the snapshot."""
         started = time.perf_counter()
         try:
-            write_snapshot(checkpoint.path, run.snapshot(), self._fingerprint)
+            snapshot = run.snapshot()
+            write_snapshot(checkpoint.path, snapshot, self._fingerprint)
         except OSError as exc:
             logger.warning("Cannot write the snapshot: %s", exc, extra={"action": "snapshot_failed"})
         else:
+            self.saved_steps = snapshot.steps_done
             checkpoint.written(time.perf_counter() - started)

@@ -152,11 +152,13 @@ def _denoise(
     """Denoises to the last step and returns the latents. `decode_seconds` is the expected time of decoding."""
     seconds: list[float] = []
     with closing(run.steps()) as steps, checkpointer.watching(run):
+        progress.saved_steps = checkpointer.saved_steps
         if run.steps_done:
             yield progress.steps_done(run.steps_done, eta_seconds=None)
         for step in steps:
             seconds.append(step.seconds)
             checkpointer.after_step(run)
+            progress.saved_steps = checkpointer.saved_steps
             previews.after_step(run)
             left = (step.total - run.steps_done) * sum(seconds) / len(seconds)
             yield progress.steps_done(run.steps_done, eta_seconds=left + decode_seconds)

@@ -23,6 +23,8 @@ class ProgressReporter:
         self._stage_started = 0.0
         self.timings: dict[str, float] = {}
         """Seconds of each completed stage."""
+        self.saved_steps = 0
+        """Steps in the last snapshot on the disk, which every report states."""
         self.last: Progress
         """The last report. Yielding this report again gives the caller a point to cancel at."""
 
@@ -36,6 +38,7 @@ class ProgressReporter:
             percent=_PERCENT_RANGES[stage][0],
             current_step=self._total_steps if is_denoised else 0,
             total_steps=self._total_steps,
+            saved_steps=self.saved_steps,
         )
         return self.last
 
@@ -60,6 +63,7 @@ class ProgressReporter:
             total_steps=self._total_steps,
             percent=round(low + (high - low) * done / total, 2),
             eta_seconds=None if eta_seconds is None else round(eta_seconds, 2),
+            saved_steps=self.saved_steps,
         )
         return self.last
 

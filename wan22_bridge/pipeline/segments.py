@@ -49,7 +49,9 @@ def generate_segments(
             checkpoint.path.unlink(missing_ok=True)
             checkpoint.segment_finished(index)
     steps = params.steps_to_run
-    yield Progress(stage=Stage.SAVING, percent=SEGMENTS_PERCENT, current_step=steps, total_steps=steps)
+    yield Progress(
+        stage=Stage.SAVING, percent=SEGMENTS_PERCENT, current_step=steps, total_steps=steps, saved_steps=steps
+    )
     with place_output(folder) as temporary:
         join_videos([path / VIDEO for path in folders], temporary / VIDEO, params)
         shutil.copyfile(folders[0] / THUMBNAIL, temporary / THUMBNAIL)
@@ -122,6 +124,7 @@ def _count_over_all(
                 own,
                 current_step=index * own.total_steps + own.current_step,
                 total_steps=count * own.total_steps,
+                saved_steps=index * own.total_steps + own.saved_steps,
                 percent=round(SEGMENTS_PERCENT * (index + own.percent / 100) / count, 2),
                 eta_seconds=None if eta_seconds is None else round(eta_seconds, 2),
             )

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from deployments.jobs.job import Job, JobState
+from deployments.jobs.waiting import stream_keys
 from serve_app.api.agents.inputs import read_input
 from serve_app.api.agents.schemas import VideoJob, VideoJobs, VideoLink
 from serve_app.api.http.bodies import Body
@@ -19,6 +20,7 @@ from serve_app.api.openai.bodies import submit_openai_body
 from serve_app.api.schemas.links import thumbnail_url, video_url
 from serve_app.api.schemas.openai import Model
 from serve_app.api.services import Services
+from serve_app.api.submission import run_submission
 
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _MAX_WAIT_SECONDS = 600
@@ -42,7 +44,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
     store = services.store
 
     @server.tool(title="Make a video", annotations=ToolAnnotations(destructive_hint=False, open_world_hint=False))
-    def create_video(
+    async def create_video(
         prompt: Annotated[str, Field(description="Text that describes the video, 1 to 2000 characters.")],
         model: Annotated[
             str,
@@ -99,15 +101,10 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
             "preset": preset,
         }
         fields = dict(options or {}) | {name: value for name, value in given.items() if value is not None}
-        files: dict[str, bytes] = {}
-        for name, value in (("image", image), ("end_image", end_image), ("video", video)):
-            found = read_input(value, name) if value else None
-            if isinstance(found, bytes):
-                files[name] = found
-            elif found is not None:
-                fields[f"{name}_path"] = found
-        [job] = submit_openai_body(services, Body(fields, files), None, _INPUT_NAMES, only_one=True)
-        return _describe(job)
+        names, files = await run_in_threadpool(_read_inputs, image=image, end_image=end_image, video=video)
+        body = Body(fields | names, files)
+        [job] = await run_submission(submit_openai_body, services, body, None, _INPUT_NAMES, only_one=True)
+        return await run_in_threadpool(_describe, job)
 
     @server.tool(title="Read a video's status", annotations=_READS)
     def get_video(video_id: VideoId) -> VideoJob:
@@ -133,7 +130,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
                 async with asyncio.timeout(timeout_seconds):
                     while not job.state.ended and not subscription.lagging:
                         await context.report_progress(job.progress, 100, job.stage)
-                        await subscription.next_event(video_id)
+                        await subscription.next_event(stream_keys(job))
                         job = await run_in_threadpool(store.reader.get, video_id)
         return await run_in_threadpool(_describe, job)
 
@@ -183,3 +180,15 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
 
     def _describe(job: Job) -> VideoJob:
         return VideoJob.of(job, queue_position=store.queue.positions([job]).get(job.id))
+
+
+def _read_inputs(**inputs: str | None) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Returns the names of uploads and videos by the native API's fields, and the contents of the other inputs."""
+    names, files = dict[str, str](), dict[str, bytes]()
+    for name, value in inputs.items():
+        found = read_input(value, name) if value else None
+        if isinstance(found, bytes):
+            files[name] = found
+        elif found is not None:
+            names[f"{name}_path"] = found
+    return names, files

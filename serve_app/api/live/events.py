@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Header
@@ -10,7 +11,10 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from deployments.jobs.job import Event, Job, JobState
+from deployments.jobs.events import describe
+from deployments.jobs.job import Event, Job, JobNotFound, JobState
+from deployments.jobs.store import JobStore
+from deployments.jobs.waiting import downloaded_model, stream_keys
 from serve_app.api.live.feed import Feed, Subscription
 from serve_app.api.live.messages import ALERTS, Narrator
 from serve_app.api.schemas.tasks import TaskInfo
@@ -55,17 +59,22 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
     """
     store, narrator = serving.store, Narrator()
     async with feed.subscribe() as subscription:
+        snapshot = await run_in_threadpool(store.snapshots.job, task_id)
+        keys = stream_keys(snapshot.jobs[0])
         if last is None:
-            snapshot = await run_in_threadpool(store.snapshots.job, task_id)
             [job], last = snapshot.jobs, snapshot.sequence
             yield _render_job(job, last)
             if job.state.ended:
                 return
         while not subscription.lagging:
-            events = await run_in_threadpool(store.events.after, last, job_id=task_id)
+            events = await run_in_threadpool(store.events.after, last, job_ids=keys)
             for event in events:
                 last = event.sequence
-                yield _render_event(narrator, event)
+                if downloaded_model(event) is not None:
+                    if (waiting := await run_in_threadpool(_waiting_job, store, task_id)) is not None:
+                        yield _render_event(narrator, replace(event, type="updated", data=describe(waiting)), task_id)
+                    continue
+                yield _render_event(narrator, event, task_id)
                 if event.type == "deleted" or JobState(event.data["state"]).ended:
                     return
             if not events:
@@ -73,28 +82,37 @@ async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None)
                 if job.state.ended:
                     yield _render_job(job, last)
                     return
-            if not await _has_news(subscription, task_id, last):
+            if not await _has_news(subscription, keys, last):
                 yield ": alive\n\n"
 
 
-async def _has_news(subscription: Subscription, task_id: str, last: int) -> bool:
-    """Waits for a new event of the job, and returns whether one arrived before the keep-alive was due."""
+def _waiting_job(store: JobStore, task_id: str) -> Job | None:
+    """Returns a job that still waits, with the progress of its model's download; None for any other job."""
+    try:
+        job = store.reader.get(task_id)
+    except JobNotFound:
+        return None
+    return job if job.state is JobState.PENDING else None
+
+
+async def _has_news(subscription: Subscription, keys: Sequence[str], last: int) -> bool:
+    """Waits for a new event with one of the keys, and returns whether one arrived before the keep-alive was due."""
     try:
         async with asyncio.timeout(_KEEPALIVE_SECONDS):
-            while await subscription.next_event(task_id) <= last:
+            while await subscription.next_event(keys) <= last:
                 continue
             return True
     except TimeoutError:
         return False
 
 
-def _render_event(narrator: Narrator, event: Event) -> str:
-    """Renders an event's messages.
+def _render_event(narrator: Narrator, event: Event, task_id: str) -> str:
+    """Renders an event's messages about a job.
 
     Only the last one carries the event's number, so that a client whose stream breaks between them gets all of them
     again.
     """
-    messages = [message for topic, message in narrator.narrate(event) if topic != ALERTS]
+    messages = [message for topic, message in narrator.narrate(replace(event, job_id=task_id)) if topic != ALERTS]
     return "".join(
         _render(kind, json.dumps(data), event.sequence if index == len(messages) - 1 else None)
         for index, (kind, data) in enumerate(messages)

@@ -4,13 +4,15 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from deployments.jobs.events import describe
 from deployments.jobs.job import Event
 from deployments.jobs.store import JobStore
+from deployments.jobs.waiting import downloaded_model
 from serve_app.api.http.proxies import prefixed, under_prefix
 from serve_app.api.live.messages import TOPICS, Message, Narrator, encode
 
@@ -18,6 +20,8 @@ logger = logging.getLogger("ray.serve")
 
 _BACKLOG = 1000
 """Maximum number of unread items of a stream, which is closed beyond that."""
+_MAX_WAITING = 1000
+"""Maximum number of jobs, the first ones of the queue, to which sockets report the progress of one download."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +34,7 @@ class News:
     sequence: int = 0
     """Number of the event in the log; 0 for what is not in the log."""
     job_id: str = ""
-    """Id of the event's job; empty for what concerns no single job."""
+    """Id of the event's job, or `waiting.download_key` of a download; empty for what concerns no single job."""
 
     @classmethod
     def of(cls, topic: str, messages: Iterable[Message]) -> "News":
@@ -73,11 +77,11 @@ class Subscription:
         """Waits for the next item and returns it."""
         return await self._items.get()
 
-    async def next_event(self, job_id: str) -> int:
-        """Waits for the next event of a job, and returns its sequence number."""
+    async def next_event(self, job_ids: Sequence[str]) -> int:
+        """Waits for the next event with one of these job ids, and returns its sequence number."""
         while True:
             item = await self._items.get()
-            if isinstance(item, News) and item.job_id == job_id:
+            if isinstance(item, News) and item.job_id in job_ids:
                 return item.sequence
 
 
@@ -161,19 +165,28 @@ class Feed:
                     unread = False
                     for event in events:
                         last = event.sequence
-                        self._distribute(event, narrators)
+                        self._distribute(event, await run_in_threadpool(self._expand, event), narrators)
             except SQLAlchemyError:
                 logger.exception("Reading the event log failed; the feed retries", extra={"action": "feed_failed"})
                 await asyncio.sleep(1)
             await asyncio.sleep(changes.interval_seconds)
 
-    def _distribute(self, event: Event, narrators: dict[str, Narrator]) -> None:
+    def _expand(self, event: Event) -> list[Event]:
+        """Returns an event as it is, or the event of a download as one event for each job that waits for it."""
+        model = downloaded_model(event)
+        if model is None:
+            return [event]
+        waiting = self._store.reader.next_pending([model], limit=_MAX_WAITING)
+        return [replace(event, job_id=job.id, type="updated", data=describe(job)) for job in waiting]
+
+    def _distribute(self, event: Event, expanded: Sequence[Event], narrators: dict[str, Narrator]) -> None:
         """Sends an event to all streams. Each prefix has a narrator, because the messages hold links."""
         news: dict[str, News] = {}
         for prefix in {subscription.prefix for subscription in self._subscriptions}:
             with under_prefix(prefix):
-                narrated = narrators.setdefault(prefix, Narrator()).narrate(event)
-            messages = [(topic, encode(message)) for topic, message in narrated]
+                narrator = narrators.setdefault(prefix, Narrator())
+                narrated = [told for each in expanded for told in narrator.narrate(each)]
+                messages = [(topic, encode(message)) for topic, message in narrated]
             news[prefix] = News(messages=messages, sequence=event.sequence, job_id=event.job_id)
         for subscription in self._subscriptions:
             subscription.put(news[subscription.prefix])

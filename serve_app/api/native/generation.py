@@ -1,7 +1,6 @@
 """The native API's routes for one job: submission, status and previews."""
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState, Priority
 from deployments.scheduling.costs import estimate_seconds, estimate_wait
@@ -17,6 +16,7 @@ from serve_app.api.submission import (
     IdempotencyKey,
     describe_body,
     resolve_body,
+    run_submission,
     submit_body,
 )
 from wan22_bridge.errors import NotFound
@@ -42,7 +42,8 @@ async def submit_task(request: Request, serving: Serving, idempotency_key: Idemp
     With `num_outputs` or `seeds`, submits several jobs as one batch: all of them or none. With an `Idempotency-Key`
     header, a repeated request returns the first request's job or batch.
     """
-    return await run_in_threadpool(_submit, serving, await read_body(request), idempotency_key)
+    body = await read_body(request)
+    return await run_submission(_submit, serving, body, idempotency_key)
 
 
 def _submit(serving: Services, body: Body, idempotency_key: str | None) -> SubmitAnswer:
@@ -62,7 +63,8 @@ async def estimate_task(request: Request, serving: Serving) -> Estimate:
     The answer says how long the video takes, when it would start, how much memory it needs, and what would fit if it
     does not.
     """
-    return await run_in_threadpool(_estimate, serving, await read_body(request))
+    body = await read_body(request)
+    return await run_submission(_estimate, serving, body)
 
 
 def _estimate(serving: Services, body: Body) -> Estimate:
@@ -117,13 +119,14 @@ async def read_task(task_id: str, serving: Serving) -> TaskInfo:
 
 
 @router.get("/{task_id}/preview", response_class=Response, responses=describe_media("image/webp"))
-def read_preview(task_id: str, serving: Serving) -> Response:
+async def read_preview(task_id: str, serving: Serving) -> Response:
     """Returns the newest live preview of a running job, an animated WebP.
 
     Responds 404 before the first preview, and once the job has ended.
     """
-    job = serving.store.reader.get(task_id)
-    content = serving.storage.read_preview(job.id) if job.state is JobState.PROCESSING else None
+    job = await serving.read(lambda: serving.store.reader.get(task_id))
+    is_running = job.state is JobState.PROCESSING
+    content = await serving.use_storage(serving.storage.read_preview, job.id) if is_running else None
     if content is None:
         raise NotFound(
             f"{job.id} has no preview: the job is {job.state}.",

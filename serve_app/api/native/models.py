@@ -11,6 +11,7 @@ from serve_app.api.schemas.models import (
     ModelStatus,
     Summary,
     Verification,
+    VerificationCancelled,
     status_of,
 )
 from serve_app.api.services import Services, Serving
@@ -91,7 +92,8 @@ async def read_download_progress(model_type: str, serving: Serving) -> DownloadP
 async def verify_model(model_type: str, serving: Serving) -> Verification:
     """Checks a model's files by their hashes, and downloads missing and corrupted files again.
 
-    The check takes minutes for a large model.
+    The check takes minutes for a large model. A request while the model is being checked waits for the same check. It
+    responds with 409 if the check is cancelled.
     """
     spec = _find(serving, model_type)
     issues: dict[str, str] = await ask(serving.downloader.verify.remote(spec.id), seconds=None)
@@ -111,6 +113,15 @@ async def verify_model(model_type: str, serving: Serving) -> Verification:
         recovery_successful=recovered,
         details=error or ("The files were downloaded again." if recovered else "All files are correct."),
     )
+
+
+@router.post("/verify/{model_type}/cancel")
+async def cancel_model_verification(model_type: str, serving: Serving) -> VerificationCancelled:
+    """Stops the check of a model's files. The requests that wait for it respond with 409."""
+    spec = _find(serving, model_type)
+    stopped: bool = await ask(serving.downloader.stop_verification.remote(spec.id))
+    message = f"The verification of {spec.id} was stopped." if stopped else f"{spec.id} is not being verified."
+    return VerificationCancelled(message=message, model_type=spec.type, model_id=spec.id, was_running=stopped)
 
 
 def _find(serving: Services, name: str) -> ModelSpec:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
 from serve_app.api.files import describe_file, output_file
@@ -35,41 +36,41 @@ def read_output(video_id: str, serving: Serving) -> VideoMetadata:
 
 
 @router.get("/{video_id}/video", response_class=FileResponse, responses=describe_file("video/mp4"))
-def read_output_video(video_id: str, request: Request, serving: Serving) -> Response:
+async def read_output_video(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the mp4, or a range of it."""
-    return output_file(serving, request, video_id, "video")
+    return await serving.use_storage(output_file, serving, request, video_id, "video")
 
 
 @router.get("/{video_id}/download", response_class=FileResponse, responses=describe_file("video/mp4"))
-def download_output(video_id: str, request: Request, serving: Serving) -> Response:
+async def download_output(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the mp4 as an attachment, which browsers save as a file."""
-    return output_file(serving, request, video_id, "video", attachment=True)
+    return await serving.use_storage(output_file, serving, request, video_id, "video", attachment=True)
 
 
 @router.get("/{video_id}/thumbnail", response_class=FileResponse, responses=describe_file("image/webp"))
-def read_output_thumbnail(video_id: str, request: Request, serving: Serving) -> Response:
+async def read_output_thumbnail(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the video's thumbnail, a WebP."""
-    return output_file(serving, request, video_id, "thumbnail")
+    return await serving.use_storage(output_file, serving, request, video_id, "thumbnail")
 
 
 @router.get("/{video_id}/last_frame", response_class=FileResponse, responses=describe_file("image/png"))
-def read_output_last_frame(video_id: str, request: Request, serving: Serving) -> Response:
+async def read_output_last_frame(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns the last frame as PNG, as it was before the video was compressed."""
-    return output_file(serving, request, video_id, "last_frame")
+    return await serving.use_storage(output_file, serving, request, video_id, "last_frame")
 
 
 @router.get("/{video_id}/spritesheet", response_class=Response, responses=SPRITESHEET_RESPONSE)
-def read_output_spritesheet(video_id: str, request: Request, serving: Serving) -> Response:
+async def read_output_spritesheet(video_id: str, request: Request, serving: Serving) -> Response:
     """Returns up to 25 evenly spaced frames of the video in a grid, as WebP.
 
     The `x-spritesheet-*` headers state the grid's columns and rows, the size of a tile, and the frame in each tile.
     """
-    return spritesheet(serving, request, video_id)
+    return await serving.use_storage(spritesheet, serving, request, video_id)
 
 
 @router.delete("/{video_id}")
-def delete_output(video_id: str, serving: Serving) -> Message:
+async def delete_output(video_id: str, serving: Serving) -> Message:
     """Deletes a completed video and its job."""
-    serving.store.reader.completed(video_id)
-    serving.jobs.delete(video_id)
+    await run_in_threadpool(serving.store.reader.completed, video_id)
+    await serving.use_storage(serving.jobs.delete, video_id)
     return Message(message="Deleted.")

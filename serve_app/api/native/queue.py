@@ -116,15 +116,15 @@ def cancel_task(task_id: str, serving: Serving) -> Message:
 
 
 @router.post("/{task_id}/retry")
-def retry_task(task_id: str, serving: Serving) -> TaskInfo:
+async def retry_task(task_id: str, serving: Serving) -> TaskInfo:
     """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place."""
-    serving.jobs.retry(task_id)
-    job, position = serving.store.queue.find(task_id)
+    await serving.use_storage(serving.jobs.retry, task_id)
+    job, position = await serving.read(lambda: serving.store.queue.find(task_id))
     return TaskInfo.of(job, queue_position=position)
 
 
 @router.delete("/{task_id}")
-def delete_task(task_id: str, serving: Serving) -> Message:
+async def delete_task(task_id: str, serving: Serving) -> Message:
     """Deletes a job and its video. Responds 409 while the job runs."""
-    serving.jobs.delete(task_id, even_if_running=False)
+    await serving.use_storage(serving.jobs.delete, task_id, even_if_running=False)
     return Message(message="Deleted.")

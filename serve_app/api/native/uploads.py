@@ -3,7 +3,6 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.http.bodies import check_names, read_body
 from serve_app.api.schemas.uploads import Upload
@@ -34,4 +33,4 @@ async def upload_file(request: Request, serving: Serving) -> Upload:
             param="file",
             suggestions=["Send the image or video as file in multipart/form-data."],
         )
-    return Upload.of(await run_in_threadpool(serving.jobs.upload, data), size_bytes=len(data))
+    return Upload.of(await serving.use_storage(serving.jobs.upload, data), size_bytes=len(data))

@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
 from serve_app.api.fields.texts import is_nothing, prune
@@ -12,7 +11,7 @@ from serve_app.api.openai.bodies import describe_fields, submit_openai_body
 from serve_app.api.openai.videos import describe_job, describe_new_jobs
 from serve_app.api.schemas.openai import NewVideo, Remix, Video
 from serve_app.api.services import Services, Serving
-from serve_app.api.submission import IdempotencyKey, check_receiver, describe_body
+from serve_app.api.submission import IdempotencyKey, describe_body
 from wan22_bridge.errors import InvalidRequest, NotFound
 from wan22_bridge.media.videos import require_video
 
@@ -41,7 +40,7 @@ async def edit_video(
     `strength` sets how much of the video is changed.
     """
     body = await read_body(request)
-    return describe_new_jobs(await run_in_threadpool(_submit, serving, body, idempotency_key, _EDITED), response)
+    return describe_new_jobs(await serving.use_storage(_submit, serving, body, idempotency_key, _EDITED), response)
 
 
 @router.post("/extensions", openapi_extra=_describe("Video to continue"))
@@ -54,7 +53,7 @@ async def extend_video(
     the continuation; the job reports the length of the new video.
     """
     body = await read_body(request)
-    return describe_new_jobs(await run_in_threadpool(_submit, serving, body, idempotency_key, _EXTENDED), response)
+    return describe_new_jobs(await serving.use_storage(_submit, serving, body, idempotency_key, _EXTENDED), response)
 
 
 def _submit(serving: Services, body: Body, idempotency_key: str | None, name: str) -> list[Job]:
@@ -114,11 +113,11 @@ async def remix_video(
         remix = Remix.model_validate(prune(body.fields) | body.files)
     except ValidationError as exc:
         raise invalid_fields(exc) from exc
-    job = await run_in_threadpool(
+    job = await serving.use_storage(
         serving.jobs.remix,
         video_id,
         remix.prompt,
-        webhook_url=check_receiver(serving, None if is_nothing(remix.webhook_url) else remix.webhook_url),
+        webhook_url=None if is_nothing(remix.webhook_url) else remix.webhook_url,
         idempotency_key=idempotency_key or None,
     )
     return describe_job(job, response)

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
-from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job
 from serve_app.api.files import describe_file, output_file
@@ -14,7 +13,7 @@ from serve_app.api.openai.bodies import VIDEO_BODY, submit_openai_body
 from serve_app.api.schemas.openai import Model, ModelInfo, ModelList, NewVideo, Video, VideoDeleted, VideoList
 from serve_app.api.services import Serving
 from serve_app.api.spritesheets import spritesheet
-from serve_app.api.submission import IdempotencyKey
+from serve_app.api.submission import IdempotencyKey, run_submission
 from wan22_bridge.errors import NotFound
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -33,7 +32,8 @@ async def create_video(
     first of them. `GET /api/v1/batches/{batch_id}` reads the batch.
     """
     body = await read_body(request)
-    return describe_new_jobs(await run_in_threadpool(submit_openai_body, serving, body, idempotency_key), response)
+    jobs = await run_submission(submit_openai_body, serving, body, idempotency_key)
+    return describe_new_jobs(jobs, response)
 
 
 @router.get("/videos")
@@ -61,9 +61,9 @@ async def read_video(video_id: str, response: Response, serving: Serving) -> Vid
 
 
 @router.delete("/videos/{video_id}")
-def delete_video(video_id: str, serving: Serving) -> VideoDeleted:
+async def delete_video(video_id: str, serving: Serving) -> VideoDeleted:
     """Deletes a job and its video. A running job is stopped."""
-    serving.jobs.delete(video_id)
+    await serving.use_storage(serving.jobs.delete, video_id)
     return VideoDeleted(id=video_id)
 
 
@@ -72,7 +72,7 @@ def delete_video(video_id: str, serving: Serving) -> VideoDeleted:
     response_class=FileResponse,
     responses=describe_file("video/mp4", "image/webp"),
 )
-def read_video_content(
+async def read_video_content(
     video_id: str,
     request: Request,
     serving: Serving,
@@ -80,8 +80,8 @@ def read_video_content(
 ) -> Response:
     """Returns the mp4 or its thumbnail, or a range of it, or the video's spritesheet as `/outputs/{id}/spritesheet`."""
     if variant == "spritesheet":
-        return spritesheet(serving, request, video_id)
-    return output_file(serving, request, video_id, variant)
+        return await serving.use_storage(spritesheet, serving, request, video_id)
+    return await serving.use_storage(output_file, serving, request, video_id, variant)
 
 
 @router.get("/models")

@@ -14,7 +14,7 @@ from serve_app.api.http.bodies import read_body
 from serve_app.api.http.errors import respond_to_error
 from serve_app.api.openai.bodies import ONE_VIDEO_BODY, submit_openai_body
 from serve_app.api.services import Serving
-from serve_app.api.submission import IdempotencyKey
+from serve_app.api.submission import IdempotencyKey, run_submission
 from wan22_bridge.errors import Wan22Error
 
 router = APIRouter(prefix="/v1/videos", tags=["openai"])
@@ -53,11 +53,11 @@ async def create_and_wait(
     disconnect and after the time limit, and `GET /v1/videos/{video_id}` reads it.
     """
     body = await read_body(request)
-    [job] = await run_in_threadpool(submit_openai_body, serving, body, idempotency_key, only_one=True)
+    [job] = await run_submission(submit_openai_body, serving, body, idempotency_key, only_one=True)
     headers = {"x-video-id": job.id}
     try:
         await _wait(serving, job, timeout_seconds)
-        response = await run_in_threadpool(output_file, serving, request, job.id, "video")
+        response = await serving.use_storage(output_file, serving, request, job.id, "video")
     except Wan22Error as exc:
         # A client that sent the request again would make a second job.
         return respond_to_error(exc, headers | {"x-should-retry": "false"})

@@ -197,6 +197,18 @@ class Verification(BaseModel):
     details: str
 
 
+class VerificationCancelled(BaseModel):
+    """Response to the cancellation of a verification."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    message: str
+    model_type: str
+    model_id: str
+    was_running: bool
+    """Whether the model was being verified."""
+
+
 class Summary(BaseModel):
     """Overview of the served models and of the replicas that have them loaded."""
 

@@ -68,7 +68,8 @@ class TaskInfo(BaseModel):
     cancel_requested: bool
     """Whether a client has asked to cancel the job."""
     attempt: int
-    """Number of times the job was started, not counting those that a shutdown interrupted."""
+    """Number of times the job was started, not counting those that a shutdown interrupted. It goes on counting, while
+    `max_attempts` limits the failed attempts without progress."""
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

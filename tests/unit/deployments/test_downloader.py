@@ -2,9 +2,10 @@
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import DownloadFailed
+from wan22_bridge.fetching import FetchProgress, FetchStopped, Manifest, check_files, read_manifest
 
 BIG, SMALL = "transformer/diffusion_pytorch_model.safetensors", "model_index.json"
 SPEC = parse_settings(
@@ -89,6 +91,60 @@ def test_a_file_of_another_size_is_found_without_a_verification(hub: HubServer, 
         assert await _presence(_open(tmp_path)) is Presence.MISSING
 
     asyncio.run(run())
+
+
+def _hang(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[Path]]:
+    """Makes verifications read for ever, unless they are stopped.
+
+    Returns:
+        An event that is set when the first one has begun, and the folders of all of them.
+    """
+    begun, folders = threading.Event(), list[Path]()
+
+    def read(folder: Path, manifest: Manifest, *, content: bool, report: Callable[[int], None]) -> NoReturn:
+        assert content
+        folders.append(folder)
+        begun.set()
+        while True:
+            report(1)
+
+    monkeypatch.setattr("deployments.downloader.check_files", read)
+    return begun, folders
+
+
+def test_a_model_is_verified_once_at_a_time_until_it_is_stopped(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        downloader = _open(tmp_path)
+        await downloader.ensure(SPEC.id)
+        assert not await downloader.stop_verification(SPEC.id)
+        with monkeypatch.context() as patched:
+            begun, folders = _hang(patched)
+            calls = [asyncio.create_task(downloader.verify(SPEC.id)) for _ in range(3)]
+            await asyncio.to_thread(begun.wait)
+            calls[0].cancel()  # its client is gone
+            assert await downloader.stop_verification(SPEC.id)
+            ended = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
+            assert isinstance(ended[0], asyncio.CancelledError)
+            assert [getattr(error, "code", error) for error in ended[1:]] == ["verification_stopped"] * 2
+            assert folders == [tmp_path / "models" / SPEC.id]
+        assert await _presence(downloader) is Presence.AVAILABLE, "a stopped verification says nothing about the files"
+        _damage(tmp_path)
+        assert await downloader.verify(SPEC.id) == {BIG: "wrong_content"}
+
+    asyncio.run(run())
+
+
+def test_a_stop_ends_the_reading_of_a_file(hub: HubServer, tmp_path: Path) -> None:
+    asyncio.run(_open(tmp_path).ensure(SPEC.id))
+    folder = tmp_path / "models" / SPEC.id
+    manifest, progress = read_manifest(folder), FetchProgress()
+    assert manifest is not None
+    progress.stop()
+    with pytest.raises(FetchStopped):
+        check_files(folder, manifest, content=True, report=progress.add)
+    assert progress.done_bytes == 0
 
 
 def test_a_file_that_an_operator_restored_ends_the_damage(hub: HubServer, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def _complete_after_losing_the_lease(job: Job, store: JobStore, storage: FolderS
 
 def test_a_lost_claim_removes_its_own_files_only(store: JobStore, storage: FolderStorage) -> None:
     job = _claim(store, storage)
-    store.runner.release(job.id, job.fencing_token, True)
+    store.runner.release(job.id, job.fencing_token)
     store.runner.claim(job.id, lease_seconds=10)
     storage.work.output_folder(job.id, 2).mkdir()
     _complete_after_losing_the_lease(job, store, storage)

@@ -149,7 +149,7 @@ def test_without_the_fallback_a_real_job_fails(store: JobStore, storage: FolderS
 def test_pending_jobs_of_a_model_become_mock_jobs_together(store: JobStore, storage: FolderStorage) -> None:
     job = store.writer.submit(make_job())
     other = store.writer.submit(make_job(params=make_params(model="tiny-i2v")))
-    store.writer.mock_pending("tiny-t2v", "It could not be downloaded.")
+    store.downloads.mock("tiny-t2v", "It could not be downloaded.")
     _dispatch(store, storage)
     job = store.reader.get(job.id)
     assert (job.state, job.params.mock_reason) == (JobState.COMPLETED, "It could not be downloaded.")

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+from ray.exceptions import ActorDiedError
+
 from deployments.dispatch.ending import ClaimEnding
 from deployments.dispatch.relay import JobRelay
 from deployments.jobs.job import Job, JobState
@@ -16,12 +19,15 @@ from wan22_bridge.types import Progress, Stage
 
 
 class _Stream:
-    """Stands in for Serve's response generator: yields messages, then waits for ever."""
+    """Stands in for Serve's response generator: yields messages, then waits for ever or breaks."""
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], *, breaks: bool = False) -> None:
         self._left = list(messages)
+        self._breaks = breaks
 
     async def __anext__(self) -> Message:
+        if not self._left and self._breaks:
+            raise ActorDiedError
         if not self._left:
             await asyncio.Event().wait()
         return self._left.pop(0)
@@ -30,14 +36,17 @@ class _Stream:
         pass
 
 
-def _relay(store: JobStore, folder: Path, messages: Sequence[Message], *, start_timeout_seconds: float) -> JobRelay:
+def _relay(
+    store: JobStore, folder: Path, messages: Sequence[Message], *, start_timeout_seconds: float, breaks: bool = False
+) -> JobRelay:
     """Makes the relay of a claimed job whose generator sends these messages."""
     job = store.runner.claim(store.writer.submit(make_job()).id, lease_seconds=10)
     assert job is not None
     storage = FolderStorage(folder)
     storage.work.output_folder(job.id, job.fencing_token).mkdir(parents=True)
     ending = ClaimEnding(job, store, storage, max_attempts=1)
-    return JobRelay(job, store, ending, lambda job: _Stream(messages), start_timeout_seconds=start_timeout_seconds)
+    stream = _Stream(messages, breaks=breaks)
+    return JobRelay(job, store, ending, lambda job: stream, start_timeout_seconds=start_timeout_seconds)
 
 
 def _run(relay: JobRelay, store: JobStore) -> Job:
@@ -64,6 +73,27 @@ def test_a_job_that_no_generator_begins_fails_after_its_last_attempt(store: JobS
     assert (job.state, (job.error or {})["code"]) == (JobState.FAILED, "generator_unavailable")
 
 
+@pytest.mark.parametrize("stage", [Stage.LOADING_MODEL, Stage.GENERATING])
+def test_a_generator_that_dies_counts_against_the_job_once_the_job_computes(
+    stage: Stage, store: JobStore, tmp_path: Path
+) -> None:
+    messages: list[Message] = [Begun("replica 1"), Advanced(Progress(stage=stage))]
+    job = _run(_relay(store, tmp_path, messages, start_timeout_seconds=60, breaks=True), store)
+    computes = stage is Stage.GENERATING
+    assert job.state is (JobState.FAILED if computes else JobState.PENDING)
+    assert (job.error or {}).get("code") == ("interrupted" if computes else None)
+    assert not (tmp_path / output_key(job.id, job.fencing_token)).exists()
+
+
+def test_a_generator_that_dies_after_a_snapshot_does_not_count_against_the_job(store: JobStore, tmp_path: Path) -> None:
+    messages: list[Message] = [
+        Begun("replica 1"),
+        Advanced(Progress(stage=Stage.GENERATING, current_step=1, saved_steps=1)),
+    ]
+    job = _run(_relay(store, tmp_path, messages, start_timeout_seconds=60, breaks=True), store)
+    assert (job.state, job.attempt) == (JobState.PENDING, 1)
+
+
 def test_a_stopped_relay_puts_its_job_back_without_counting_the_attempt(store: JobStore, tmp_path: Path) -> None:
     async def run(relay: JobRelay) -> None:
         relay.stop()
@@ -77,6 +107,6 @@ def test_a_stopped_relay_puts_its_job_back_without_counting_the_attempt(store: J
 
 def test_a_relay_that_has_lost_its_lease_removes_its_files(store: JobStore, tmp_path: Path) -> None:
     relay = _relay(store, tmp_path, [Advanced(Progress(stage=Stage.GENERATING))], start_timeout_seconds=60)
-    store.runner.release(relay.job.id, relay.job.fencing_token, True)
+    store.runner.release(relay.job.id, relay.job.fencing_token)
     assert _run(relay, store).state is JobState.PENDING
     assert not (tmp_path / output_key(relay.job.id, relay.job.fencing_token)).exists()

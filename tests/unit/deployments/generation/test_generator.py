@@ -14,7 +14,7 @@ from deployments.jobs.job import ClaimState
 from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Message, Preempted, Stopped
 from deployments.storage.folder import FolderStorage
-from tests.jobs import make_job
+from tests.jobs import make_job, make_params
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.plans import PlanConstraints
@@ -31,7 +31,7 @@ CONFIG = GeneratorConfig(
 )
 
 ENDS: dict[str, tuple[Callable[[JobStore, str], object], ClaimState, Message]] = {
-    "given back": (lambda store, job_id: store.runner.release(job_id, 1, False), ClaimState.GIVEN_BACK, Stopped()),
+    "given back": (lambda store, job_id: store.runner.release(job_id, 1), ClaimState.GIVEN_BACK, Stopped()),
     "preempted": (lambda store, job_id: store.runner.request_preemption(job_id, 1), ClaimState.PREEMPTED, Preempted()),
     "cancelled": (lambda store, job_id: store.writer.request_cancel(job_id), ClaimState.LOST, Stopped()),
     "deleted": (lambda store, job_id: store.writer.delete(job_id), ClaimState.LOST, Stopped()),
@@ -85,3 +85,25 @@ def test_a_job_deleted_while_it_runs_leaves_no_files(tmp_path: Path, models_dir:
     generator.__del__()
     assert any(written_later), "no step wrote a preview after the deletion"
     assert not outputs.exists()
+
+
+def test_each_new_snapshot_is_reported_at_once(tmp_path: Path, models_dir: Path) -> None:
+    """Two reports within a stage are usually half a second apart, longer than all steps of a tiny model take."""
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    store = JobStore(url)
+    submitted = store.writer.submit(make_job(params=make_params(steps=4)))
+    job = store.runner.claim(submitted.id, lease_seconds=60)
+    assert job is not None
+    generator = Generator(url, tmp_path, None, [], cast(Any, None), replace(CONFIG, checkpoint_interval_seconds=0))
+    model = generator._device.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+    saved = list[int]()
+
+    def write(message: Message) -> None:
+        assert isinstance(message, Advanced)
+        store.runner.record_progress(job.id, job.fencing_token, message.progress)
+        saved.append(store.reader.get(job.id).saved_steps)
+
+    generator._run_on_device(model, job, Stop(), write)
+    generator.__del__()
+    assert {1, 2, 3} <= set(saved)
+    store.database.close()

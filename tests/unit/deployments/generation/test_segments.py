@@ -39,7 +39,7 @@ def test_another_machine_continues_after_the_segments_in_the_bucket(tmp_path: Pa
                 stop.set()
 
         assert _run(tmp_path / "one", url, models_dir, first, stop, preempt_in_the_second_segment) == Preempted()
-        store.runner.release(job_id, first.fencing_token, count_attempt=False)
+        store.runner.release(job_id, first.fencing_token)
 
         reports: list[Advanced] = []
 

@@ -78,7 +78,7 @@ def test_the_counts_stay_right_through_every_change(store: JobStore) -> None:
             return [claim, claim, reorder, reorder, cancel, delete]
         if job.state is JobState.PROCESSING:
             complete = partial(runner.complete, job.id, token, output=output, result=result)
-            release = partial(runner.release, job.id, token, chance.random() < 0.5)
+            release = partial(runner.release, job.id, token)
             return [complete, complete, partial(runner.fail, job.id, token, _ERROR), release, cancel, delete]
         if job.state is JobState.COMPLETED:
             return [delete, store.queue.clear, submit, submit]

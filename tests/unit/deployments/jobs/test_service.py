@@ -350,3 +350,44 @@ def test_tidying_removes_old_webhooks(service: JobService, store: JobStore, cloc
     clock.now += 1
     service.tidy()
     assert store.deliveries.page() == []
+
+
+def test_a_repeated_request_gets_its_jobs_even_if_it_would_be_invalid_now(
+    service: JobService, store: JobStore, storage: Storage
+) -> None:
+    def refuse(*arguments: object) -> Any:
+        raise InvalidRequest("It is not allowed any more.")
+
+    hook = "https://receiver.example/"
+    first = service.submit(_REQUEST, seeds=[1, 2], image=_png("red"), webhook_url=hook, idempotency_key="k")
+    other_model = [_CATALOGUE["tiny-t2v"]]
+    for changed in (
+        JobService(store, storage, other_model),
+        JobService(store, storage, [_CATALOGUE["tiny-i2v"]], admit=refuse),
+        JobService(store, storage, [_CATALOGUE["tiny-i2v"]], complete=refuse),
+        JobService(store, storage, [_CATALOGUE["tiny-i2v"]], check_receiver=refuse),
+    ):
+        again = changed.submit(_REQUEST, seeds=[1, 2], image=_png("red"), webhook_url=hook, idempotency_key="k")
+        assert [job.id for job in again] == [job.id for job in first]
+        with pytest.raises(IdempotencyConflict):
+            changed.submit(_REQUEST, seeds=[1, 3], image=_png("red"), webhook_url=hook, idempotency_key="k")
+        with pytest.raises(InvalidRequest):
+            changed.submit(_REQUEST, seeds=[1, 2], image=_png("red"), webhook_url=hook, idempotency_key="new")
+    assert sum(store.reader.count().values()) == 2
+
+
+def test_a_repeated_remix_gets_its_job_even_if_it_would_be_invalid_now(
+    service: JobService, store: JobStore, storage: Storage
+) -> None:
+    [source] = service.submit(_REGENERATE)
+    store.runner.claim(source.id, lease_seconds=60)
+    store.runner.complete(source.id, 1, output={"folder": "x"}, result={})
+    first = service.remix(source.id, "a dog", idempotency_key="k")
+    changed = JobService(store, storage, [_CATALOGUE["tiny-i2v"]])
+    assert changed.remix(source.id, " a dog ", idempotency_key="k").id == first.id
+    with pytest.raises(IdempotencyConflict):
+        changed.remix(source.id, "a bird", idempotency_key="k")
+    service.delete(source.id)
+    assert service.remix(source.id, "a dog", idempotency_key="k").id == first.id
+    with pytest.raises(JobNotFound):
+        service.remix(source.id, "a dog", idempotency_key="new")

@@ -29,7 +29,7 @@ from tests.unit.conftest import Clock
 @pytest.fixture
 def store(database_url: str, clock: Clock) -> Iterator[JobStore]:
     """A store whose jobs' ends are reported to receivers of their own."""
-    opened = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe))
+    opened = JobStore(database_url, clock=clock, database_clock=clock, job_ends=JobEnds(describe=describe))
     yield opened
     opened.database.close()
 
@@ -212,7 +212,9 @@ def test_slow_names_of_requests_do_not_delay_the_operators_receivers(
     store: JobStore, database_url: str, clock: Clock, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane, "TIMEOUT_SECONDS", 60.0)
-    reporting = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe, urls=(receiver.url,)))
+    reporting = JobStore(
+        database_url, clock=clock, database_clock=clock, job_ends=JobEnds(describe=describe, urls=(receiver.url,))
+    )
     with _delivering(store), _stuck_names(monkeypatch) as begun:
         _fill_with_stuck_names(store, begun)
         reporting.writer.request_cancel(reporting.writer.submit(make_job()).id)
@@ -239,7 +241,9 @@ def test_private_receivers_of_requests_are_not_reached(store: JobStore, receiver
 def test_a_webhook_of_the_settings_may_go_to_a_private_receiver(
     database_url: str, clock: Clock, receiver: Receiver
 ) -> None:
-    store = JobStore(database_url, clock=clock, job_ends=JobEnds(describe=describe, urls=(receiver.url,)))
+    store = JobStore(
+        database_url, clock=clock, database_clock=clock, job_ends=JobEnds(describe=describe, urls=(receiver.url,))
+    )
     store.writer.request_cancel(store.writer.submit(make_job()).id)
     with _delivering(store, allow_private=False):
         receiver.wait()
@@ -276,7 +280,7 @@ def test_a_stop_waits_for_no_receiver(store: JobStore, receiver: Receiver) -> No
 
 
 def _deliver_in_this_process(database_url: str, now: float) -> None:
-    store = JobStore(database_url, clock=lambda: now)
+    store = JobStore(database_url, database_clock=lambda: now)
     deliverer = Deliverer(store, WebhookConfig(allow_private=True))
     deliverer.start()
     while deliverer.is_alive:

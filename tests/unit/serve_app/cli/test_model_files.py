@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
@@ -15,6 +16,7 @@ from serve_app.cli.main import app
 from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import ROOT, WAN22, wait_until
 from wan22_bridge.builtin import ensure_tiny_model
+from wan22_bridge.fetching.manifest import Manifest, ModelFile, write_manifest
 
 pytestmark = pytest.mark.slow
 
@@ -123,3 +125,22 @@ def test_ctrl_c_stops_a_download_at_once_and_the_next_pull_resumes_it(hub: HubSe
     assert "Stopped. The next pull resumes from the downloaded part." in said
     assert run(config, "pull", "from-hub").exit_code == 0
     assert any(name == BIG and start >= 1 << 20 for name, start in hub.ranges)
+
+
+def test_ctrl_c_stops_a_verification(config: Path) -> None:
+    """The model has one file of 100 GB, without content on the disk, whose hash takes minutes."""
+    folder = config.parent / "data" / "models" / "from-hub"
+    folder.mkdir(parents=True)
+    size = 100 * 10**9
+    with (folder / "large").open("wb") as file:
+        file.truncate(size)
+    entry = ModelFile(path="large", size=size, sha256="0" * 64, blob_id=None)
+    write_manifest(folder, Manifest(repository="a/b", commit="c", files=(entry,)))
+    command = [WAN22, "models", "verify", "from-hub", "--config", str(config)]
+    verifying = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    reads = psutil.Process(verifying.pid).io_counters
+    wait_until(lambda: reads().read_chars > 500e6)
+    verifying.send_signal(signal.SIGINT)
+    _, said = verifying.communicate(timeout=30)
+    assert verifying.returncode == 1
+    assert said.rstrip().endswith("Stopped.")

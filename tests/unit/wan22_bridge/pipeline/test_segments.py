@@ -145,7 +145,7 @@ def test_the_result_of_a_long_video_covers_all_segments(tmp_path: Path) -> None:
     def generate_part(
         params: GenerationParams, folder: Path, inputs: Path, skipped: int
     ) -> Generator[Progress, None, GenerationResult]:
-        yield Progress(stage=Stage.GENERATING, percent=50, current_step=1, total_steps=2)
+        yield Progress(stage=Stage.GENERATING, percent=50, current_step=1, total_steps=2, saved_steps=1)
         folder.mkdir(parents=True)
         (folder / VIDEO).write_bytes(mp4(ramp(5 - skipped, params.width, params.height)))
         for name in (THUMBNAIL, LAST_FRAME):
@@ -169,14 +169,15 @@ def test_the_result_of_a_long_video_covers_all_segments(tmp_path: Path) -> None:
         )
 
     run = generate_segments(PARAMS, tmp_path / "out", tmp_path, None, generate_part)
-    result = None
+    result, saved = None, list[int]()
     try:
         while True:
-            next(run)
+            saved.append(next(run).saved_steps)
     except StopIteration as end:
         result = end.value
 
     assert result is not None
+    assert saved == [1, 3, 4], "a complete segment counts as a snapshot"
     assert result.peak_vram_usage_mb == 900
     assert result.average_vram_usage_mb == 550
     assert result.cpu_usage_percent == 70

@@ -127,6 +127,28 @@ def test_a_closed_run_writes_a_snapshot(bridge: ModelIntegrationBridge, load: Lo
     assert _finish(again).resumed_from_step == 3
 
 
+def test_the_progress_states_the_steps_in_the_last_snapshot(
+    bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path
+) -> None:
+    params, path = make_params(steps=_STEPS), tmp_path / "snapshot.safetensors"
+    checkpoint = Checkpoint(path=path, interval_seconds=0)
+    run = bridge.generate(load("tiny-t2v"), params, tmp_path / "out", checkpoint=checkpoint)
+    while (progress := next(run)).current_step < 3:
+        assert progress.saved_steps == progress.current_step
+    run.close()
+
+    checkpoint = Checkpoint(path=path, interval_seconds=3600)
+    reports = list(bridge.generate(load("tiny-t2v"), params, tmp_path / "out", checkpoint=checkpoint))
+    assert [report.saved_steps for report in reports if report.current_step == 4] == [3]
+    assert reports[-1].saved_steps == 3
+
+    path.unlink()
+    path.mkdir()  # no snapshot can be written here
+    checkpoint = Checkpoint(path=path, interval_seconds=0)
+    reports = list(bridge.generate(load("tiny-t2v"), params, tmp_path / "other", checkpoint=checkpoint))
+    assert {report.saved_steps for report in reports} == {0}
+
+
 def test_a_run_that_raises_leaves_no_file(bridge: ModelIntegrationBridge, load: LoadModel, tmp_path: Path) -> None:
     checkpoint = Checkpoint(path=tmp_path / "snapshot.safetensors", interval_seconds=3600)
     run = bridge.generate(load("tiny-t2v"), make_params(steps=_STEPS), tmp_path / "out", checkpoint=checkpoint)
