@@ -30,7 +30,7 @@ from wan22_bridge.media.decoder_messages import (
     READY,
     RESULT,
 )
-from wan22_bridge.media.sandbox import MEMORY_BYTES, Limits
+from wan22_bridge.media.sandbox import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Decoder:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._busy = True
         libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-        with theirs:
+        try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _PROGRAM, json.dumps([os.path.abspath(path) for path in sys.path])],
                 stdin=theirs.fileno(),
@@ -65,16 +65,17 @@ class Decoder:
                 cwd="/",
                 start_new_session=True,
             )
+        except OSError as exc:
+            self._control.close()
+            raise _not_started() from exc
+        finally:
+            theirs.close()
         self._control.settimeout(_START_SECONDS)
         with contextlib.suppress(OSError):
             self._busy = self._control.recv(MAX_MESSAGE_BYTES) != READY
         if self._busy:
             self.end()
-            raise NotReady(
-                "The process that decodes files does not start.",
-                code="decoder_unavailable",
-                suggestions=["Try again later. The service's log has the reason."],
-            )
+            raise _not_started()
 
     @property
     def pid(self) -> int:
@@ -121,11 +122,19 @@ class Decoder:
         self._busy = False
         if answer is None:
             raise _explain(exit_code, limits, param)
-        yield _read_result(*answer, param)
+        yield _read_result(*answer, limits, param)
 
     def _read_exit_code(self, patience: "_Patience") -> int:
         patience.wait(self._control.fileno())
         return int(json.loads(self._control.recv(MAX_MESSAGE_BYTES)))
+
+
+def _not_started() -> NotReady:
+    return NotReady(
+        "The process that decodes files does not start.",
+        code="decoder_unavailable",
+        suggestions=["Try again later. The service's log has the reason."],
+    )
 
 
 class _Patience:
@@ -177,10 +186,10 @@ def _read(pipe: int, size: int, patience: _Patience) -> bytes | None:
     return bytes(content)
 
 
-def _read_result(kind: bytes, content: bytes, param: str) -> dict[str, Any]:
+def _read_result(kind: bytes, content: bytes, limits: Limits, param: str) -> dict[str, Any]:
     """Returns the result, or raises the error that a child has sent in its place."""
     if kind == NO_MEMORY:
-        raise _exceeded(param, f"needs more than {MEMORY_BYTES / 2**30:.0f} GB of memory to decode")
+        raise _exceeded(param, f"needs more than {limits.memory_bytes / 2**30:g} GB of memory to decode")
     if kind == FAULT:
         logger.error("Unexpected error of a decoder: %r", content, extra={"action": "decoder_failed"})
         raise _failed(param, "the decoder found no way to read it")

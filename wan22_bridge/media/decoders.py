@@ -51,6 +51,11 @@ class Decoders:
         with self._lease(patient) as decoder:
             yield from decoder.decode(source, {"task": task, **request}, limits, frame_bytes)
 
+    @property
+    def waiting(self) -> int:
+        """Number of uploads that wait for a decoder."""
+        return self._waiting
+
     def close(self) -> None:
         """Ends the idle decoders."""
         while self._idle:

@@ -12,9 +12,6 @@ import signal
 import struct
 from dataclasses import dataclass
 
-MEMORY_BYTES = 2 * 2**30
-"""Maximum memory of a confined process. The largest accepted image needs about half of it."""
-
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _SECCOMP_MODE_FILTER = 2
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
@@ -105,6 +102,8 @@ class Limits:
     """Maximum processor time."""
     wall_seconds: int
     """Maximum time for which the service waits."""
+    memory_bytes: int = 2 * 2**30
+    """Maximum memory. The largest accepted image needs about half of the default."""
 
 
 def confine(limits: Limits) -> None:
@@ -114,7 +113,7 @@ def confine(limits: Limits) -> None:
     than x86-64 and ARM64, or without seccomp in the kernel, the resource limits alone hold.
     """
     for kind, soft, hard in (
-        (resource.RLIMIT_AS, MEMORY_BYTES, MEMORY_BYTES),
+        (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
         (resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1),
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_FSIZE, 0, 0),

@@ -37,7 +37,6 @@ _OPTIONS = {
     "codec_whitelist": "h264,hevc,vp9,libdav1d,av1,mpeg4",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2",
     "protocol_whitelist": "none",  # the file itself comes from Python
-    "max_streams": str(MAX_STREAMS + 1),
     "max_pixels": str(MAX_FRAME_PIXELS),
 }
 """FFmpeg's options for its first look at a file, in which it already opens decoders."""
