@@ -67,7 +67,7 @@ class Decoder:
             )
         except OSError as exc:
             self._control.close()
-            raise _not_started() from exc
+            raise _unavailable("does not start") from exc
         finally:
             theirs.close()
         self._control.settimeout(_START_SECONDS)
@@ -75,7 +75,7 @@ class Decoder:
             self._busy = self._control.recv(MAX_MESSAGE_BYTES) != READY
         if self._busy:
             self.end()
-            raise _not_started()
+            raise _unavailable("does not start")
 
     @property
     def pid(self) -> int:
@@ -97,7 +97,10 @@ class Decoder:
     def decode(
         self, source: int, request: dict[str, Any], limits: Limits, frame_bytes: int
     ) -> Iterator[bytes | dict[str, Any]]:
-        """Decodes one file, as `Decoders.decode` documents. If this is left early, the decoder stays unusable."""
+        """Decodes one file, as `Decoders.decode` documents. If this is left early, the decoder stays unusable.
+
+        The death of the child is an error in the file. The death of the decoder itself is not: the file may come again.
+        """
         self._busy = True
         param = request["param"]
         patience = _Patience(limits.wall_seconds)
@@ -115,8 +118,10 @@ class Decoder:
             exit_code = self._read_exit_code(patience)
         except TimeoutError as exc:
             raise _exceeded(param, f"was not decoded within {limits.wall_seconds} seconds") from exc
-        except (OSError, ValueError) as exc:
-            raise _failed(param, "the decoder was ended") from exc
+        except ValueError as exc:
+            raise _failed(param, "the decoder gave no answer") from exc
+        except OSError as exc:
+            raise _unavailable("ended") from exc
         finally:
             os.close(answers)
         self._busy = False
@@ -126,12 +131,16 @@ class Decoder:
 
     def _read_exit_code(self, patience: "_Patience") -> int:
         patience.wait(self._control.fileno())
-        return int(json.loads(self._control.recv(MAX_MESSAGE_BYTES)))
+        message = self._control.recv(MAX_MESSAGE_BYTES)
+        if not message:
+            raise ConnectionError("the decoder itself has ended")
+        return int(message)
 
 
-def _not_started() -> NotReady:
+def _unavailable(what: str) -> NotReady:
+    logger.error("A decoder %s", what, extra={"action": "decoder_failed"})
     return NotReady(
-        "The process that decodes files does not start.",
+        f"The process that decodes files {what}.",
         code="decoder_unavailable",
         suggestions=["Try again later. The service's log has the reason."],
     )

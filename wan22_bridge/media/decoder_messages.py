@@ -1,7 +1,7 @@
 """Messages between the service and a decoder.
 
 The service sends a request as JSON with two descriptors, of the file and of a pipe for the answers. The child of the
-decoder that decodes the file writes its answers to the pipe. The decoder reports the child's exit code as JSON.
+decoder that decodes the file writes its answers to the pipe. The decoder reports the child's exit code.
 """
 
 import struct

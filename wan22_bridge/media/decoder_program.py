@@ -63,7 +63,7 @@ def main() -> None:
             return
         os.close(alive)
         _, status = os.waitpid(child, 0)
-        control.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
+        control.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def _import_everything() -> None:

@@ -46,7 +46,7 @@ class Decoders:
 
         Raises:
             InvalidRequest: The file is invalid, or it exceeds a limit.
-            NotReady: Too many files wait for a decoder, or none can be started.
+            NotReady: Too many files wait for a decoder, none can be started, or it was killed.
         """
         with self._lease(patient) as decoder:
             yield from decoder.decode(source, {"task": task, **request}, limits, frame_bytes)

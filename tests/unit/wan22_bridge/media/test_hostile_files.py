@@ -141,9 +141,14 @@ def test_an_image_that_needs_too_much_is_rejected_by_field_and_limit_and_the_nex
     assert check_image(png(), param="image") == (96, 64)
 
 
+def _running_decoders() -> list[psutil.Process]:
+    """Returns the decoders of this process."""
+    return [process for process in psutil.Process().children() if "decoder_program" in " ".join(process.cmdline())]
+
+
 def _children_of_decoders() -> list[psutil.Process]:
     """Returns the processes that decode a file at this moment."""
-    return [child for decoder in psutil.Process().children() for child in decoder.children()]
+    return [child for decoder in _running_decoders() for child in decoder.children()]
 
 
 def test_a_killed_decoder_costs_only_its_own_file() -> None:
@@ -159,12 +164,26 @@ def test_a_killed_decoder_costs_only_its_own_file() -> None:
     assert check_image(png(), param="image") == (96, 64)
 
 
+def test_the_death_of_a_decoder_itself_is_not_blamed_on_its_file() -> None:
+    with ThreadPoolExecutor() as pool:
+        checked = pool.submit(_decode, slow_png(), _GENEROUS)
+        wait_until(lambda: bool(_children_of_decoders()))
+        [child] = _children_of_decoders()
+        [decoder] = [process for process in _running_decoders() if child in process.children()]
+        decoder.kill()
+        with pytest.raises(NotReady) as caught:
+            checked.result()
+    assert (caught.value.code, caught.value.can_retry) == ("decoder_unavailable", True)
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert check_image(png(), param="image") == (96, 64)
+
+
 def test_decoders_that_were_killed_between_two_files_are_replaced() -> None:
     check_image(png(), param="image")
-    for process in psutil.Process().children():
-        if "decoder_program" in " ".join(process.cmdline()):
-            process.kill()
-            wait_until(lambda process=process: process.status() == psutil.STATUS_ZOMBIE)  # type: ignore[misc]
+    killed = _running_decoders()
+    for process in killed:
+        process.kill()
+    wait_until(lambda: all(process.status() == psutil.STATUS_ZOMBIE for process in killed))
     assert check_image(png(), param="image") == (96, 64)
 
 
@@ -174,8 +193,7 @@ def test_a_file_can_reach_no_secret_of_the_service(monkeypatch: pytest.MonkeyPat
     try:
         with open("/dev/null", "rb") as file, pytest.raises(InvalidRequest):
             list(own.decode(file.fileno(), "check_image", _GENEROUS, param="image"))
-        newest = max(psutil.Process().children(), key=lambda process: process.create_time())
-        assert "decoder_program" in " ".join(newest.cmdline())
+        newest = max(_running_decoders(), key=lambda process: process.create_time())
         assert not {"DATABASE_URL", "PATH", "HOME"} & set(newest.environ())
         descriptors = {path.name for path in Path(f"/proc/{newest.pid}/fd").iterdir()}
         assert descriptors == {"0", "1", "2"}
