@@ -1,6 +1,6 @@
 """A decoder: a process in which files of strangers are decoded, apart from this process and its secrets.
 
-It has an empty environment and no descriptors of this process, and forks a confined child for each file: see
+It has no environment variables and no descriptors of this process, and forks a confined child for each file: see
 `wan22_bridge.media.decoder_program` and `wan22_bridge.media.sandbox`. Only pixels and numbers come back.
 """
 
