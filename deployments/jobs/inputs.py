@@ -8,8 +8,8 @@ from deployments.jobs.store import JobStore
 from deployments.storage.keys import input_key, upload_key
 from deployments.storage.protocol import Storage
 from wan22_bridge.errors import InvalidRequest, NotFound, Wan22Error
-from wan22_bridge.media.images import check_image
-from wan22_bridge.media.videos import check_video, is_video
+from wan22_bridge.media.inputs import check_image, check_video
+from wan22_bridge.media.videos import is_video
 from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo
 
 Source = bytes | str

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.service import SMALL, Service
 from tests.videos import mp4, ramp
-from wan22_bridge.media.videos import read_last_frame
+from wan22_bridge.media.inputs import read_last_frame
 from wan22_bridge.media.writer import read_video_info
 
 _SUBMIT = "/api/v1/generation/submit"

@@ -47,8 +47,10 @@ def tag_as_bt709(codec: VideoCodecContext) -> None:
 class ColorConverter:
     """Converts the frames of one video, reusing libswscale's tables from frame to frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, threads: int = 0) -> None:
+        """Takes the number of threads, 0 for one for each core. It does not change the colors."""
         self._reformatter = VideoReformatter()
+        self._threads = threads
 
     def to_yuv(self, pixels: Frames) -> VideoFrame:
         """Converts one RGB frame [height, width, 3] to yuv420p in limited-range BT.709."""
@@ -58,6 +60,7 @@ class ColorConverter:
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
             interpolation=_SCALING,
+            threads=self._threads,
         )
 
     def to_rgb(self, frame: VideoFrame) -> Frames:
@@ -68,5 +71,7 @@ class ColorConverter:
         matrix = _MATRICES.get(frame.colorspace) or (
             Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601
         )
-        rgb = self._reformatter.reformat(frame, format="rgb24", src_colorspace=matrix, interpolation=_SCALING)
+        rgb = self._reformatter.reformat(
+            frame, format="rgb24", src_colorspace=matrix, interpolation=_SCALING, threads=self._threads
+        )
         return cast(Frames, rgb.to_ndarray())

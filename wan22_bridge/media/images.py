@@ -1,9 +1,11 @@
-"""Checks uploaded images, and fits them to the size of the video."""
+"""Decodes images, and fits them to the size of the video.
 
-import io
+The service calls these functions in a decoder only, by `wan22_bridge.media.inputs`.
+"""
+
 import struct
 import warnings
-from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
@@ -14,17 +16,18 @@ MAX_SIDE = 16_384
 """Maximum width and height in pixels."""
 MAX_PIXELS = 64_000_000
 """Maximum pixels. Larger images are rejected by their header, before any pixel is decoded."""
+_STRIP_ROWS = 256
+"""Rows that are converted at once, because each conversion needs copies of them."""
 
 
-def check_image(data: bytes, *, param: str) -> tuple[int, int]:
-    """Checks that `data` is a complete PNG, JPEG or WebP image within the size limits.
+def decode_image(file: BinaryIO, *, param: str) -> Image.Image:
+    """Decodes the first picture of a PNG, JPEG or WebP file within the size limits, as upright RGB.
+
+    EXIF rotation is applied. Transparent parts become white.
 
     Args:
-        data: Content of the uploaded file.
+        file: The file.
         param: Name of the request field, for the error.
-
-    Returns:
-        Width and height in pixels after EXIF rotation.
 
     Raises:
         InvalidRequest: The image is damaged, incomplete, of another format or too large.
@@ -32,10 +35,10 @@ def check_image(data: bytes, *, param: str) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
-                return ImageOps.exif_transpose(image).convert("RGB").size
+                return _flatten(image)
     except Image.DecompressionBombError as exc:
         raise InvalidRequest(
             f"{param} is too large: the limit is {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} pixels per side.",
@@ -52,20 +55,23 @@ def check_image(data: bytes, *, param: str) -> tuple[int, int]:
         ) from exc
 
 
-def open_image(path: Path, width: int, height: int) -> Image.Image:
-    """Opens an image as RGB of exactly `width` by `height` pixels.
+def _flatten(image: Image.Image) -> Image.Image:
+    """Returns an image as upright RGB. Changes the image in place, because a copy takes up to 256 MB."""
+    ImageOps.exif_transpose(image, in_place=True)
+    flat = Image.new("RGB", image.size)
+    for top in range(0, image.height, _STRIP_ROWS):
+        box = (0, top, image.width, min(top + _STRIP_ROWS, image.height))
+        flat.paste(_flatten_strip(image.crop(box)), box)
+    return flat
 
-    EXIF rotation is applied. The image is then scaled to cover the frame and cropped around its center. Transparent
-    parts become white.
-    """
-    with Image.open(path, formats=FORMATS) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I"):  # Pillow clips 16-bit gray to white instead of scaling it
-            image = image.convert("I").point(lambda value: value / 257).convert("L")
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return fit_image(image.convert("RGB"), width, height)
+
+def _flatten_strip(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # Pillow clips 16-bit gray to white instead of scaling it
+        image = image.convert("I").point(lambda value: value / 257).convert("L")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
 
 
 def fit_image(image: Image.Image, width: int, height: int) -> Image.Image:

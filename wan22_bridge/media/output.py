@@ -3,14 +3,13 @@
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from wan22_bridge.errors import GenerationFailed, StorageFailed
 from wan22_bridge.files import fsync_directory, fsync_tree
-from wan22_bridge.media.videos import iterate_frames
+from wan22_bridge.media.inputs import iterate_frames
 from wan22_bridge.media.writer import VideoWriter, verify_video, write_png, write_thumbnail
 from wan22_bridge.types import Frames, GenerationParams
 
@@ -88,8 +87,8 @@ class VideoOutput:
         """Yields the frames [1, height, width, 3] of the continued video one by one, at the new video's size."""
         if self._continued is None:
             return
-        images = iterate_frames(self._continued, self._params.width, self._params.height)
-        for image in islice(images, self._params.joined_frames):
+        params = self._params
+        for image in iterate_frames(self._continued, params.joined_frames, params.width, params.height):
             yield np.asarray(image)[None]
 
     def finish(self) -> None:

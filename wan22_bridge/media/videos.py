@@ -1,11 +1,13 @@
-"""Checks uploaded videos, and reads their frames at the size of the new video."""
+"""Checks videos, and decodes their frames at the size of the new video.
 
-import io
+The service calls the functions that take a file in a decoder only, by `wan22_bridge.media.inputs`.
+"""
+
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from typing import BinaryIO
 
 import av
 import av.error
@@ -27,6 +29,17 @@ MAX_PIXELS = 2_000_000_000
 
 The limit exists because every frame is decoded when a video is uploaded.
 """
+MAX_STREAMS = 16
+"""Maximum streams of a file, counting sound and subtitles."""
+CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4")
+"""Codecs that are decoded, by FFmpeg's names. The other hundreds of decoders are tried far less often by others."""
+_OPTIONS = {
+    "codec_whitelist": "h264,hevc,vp9,libdav1d,av1,mpeg4",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2",
+    "protocol_whitelist": "none",  # the file itself comes from Python
+    "max_pixels": str(MAX_FRAME_PIXELS),
+}
+"""FFmpeg's options for its first look at a file, in which it already opens decoders."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,22 +67,23 @@ def require_video(data: bytes, *, param: str) -> None:
         InvalidRequest: The file is not an mp4.
     """
     if not is_video(data):
-        raise _unreadable(param, "it must be a complete mp4 file")
+        raise unreadable(param, "it must be a complete mp4 file")
 
 
-def check_video(data: bytes, *, param: str) -> VideoShape:
-    """Checks that `data` is a complete mp4 within the limits, by decoding every frame.
+def measure_video(file: BinaryIO, *, param: str) -> VideoShape:
+    """Checks that a file is a complete mp4 within the limits, by decoding every frame.
 
     Raises:
-        InvalidRequest: The video is damaged, incomplete, too large or too long.
+        InvalidRequest: The video is damaged, incomplete, too large or too long, or its codec is not supported.
     """
-    require_video(data, param=param)
-    with _reading(param), _open(io.BytesIO(data)) as container:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    with _reading(param), _open(file, param) as container:
         stream = _find_stream(container, param)
         width, height = stream.codec_context.width, stream.codec_context.height
         _check_limits(width, height, max(stream.frames, len(stream.index_entries)), param)
-        if any(entry.pos + entry.size > len(data) for entry in stream.index_entries):
-            raise _unreadable(param, "it is incomplete")
+        if any(entry.pos + entry.size > size for entry in stream.index_entries):
+            raise unreadable(param, "it is incomplete")
         num_frames = 0
         for frame in _decode(container, stream):
             num_frames += 1
@@ -77,75 +91,75 @@ def check_video(data: bytes, *, param: str) -> VideoShape:
             if num_frames == 1:
                 width, height = (frame.width, frame.height)[:: -1 if frame.rotation % 180 else 1]
         if num_frames == 0:
-            raise _unreadable(param, "it has no frames, or is incomplete")
+            raise unreadable(param, "it has no frames, or is incomplete")
         return VideoShape(width=width, height=height, num_frames=num_frames, fps=float(stream.average_rate or 0))
 
 
-def read_frames(path: Path, num_frames: int, width: int, height: int) -> list[Image.Image]:
-    """Reads the first frames of a video, each scaled to cover `width` by `height` pixels and center-cropped.
-
-    Raises:
-        InvalidRequest: The video can't be read, or has fewer frames.
-    """
-    frames = list(islice(iterate_frames(path, width, height), num_frames))
-    if len(frames) < num_frames:
-        raise InvalidRequest(
-            f"The video has only {len(frames)} frames: {num_frames} are needed.",
-            code="video_too_short",
-            param="num_frames",
-            suggestions=[f"Ask for at most {max(1, (len(frames) - 1) // 4 * 4 + 1)} frames."],
-        )
-    return frames
-
-
-def iterate_frames(path: Path, width: int, height: int) -> Iterator[Image.Image]:
-    """Reads the frames of a video one by one, each scaled to cover `width` by `height` pixels and center-cropped.
+def decode_frames(file: BinaryIO, width: int, height: int, *, param: str) -> Iterator[Image.Image]:
+    """Decodes frames one by one, each scaled to cover `width` by `height` pixels and center-cropped.
 
     Raises:
         InvalidRequest: The video can't be read.
     """
-    for image in _read_images(path):
+    for image in _decode_images(file, param):
         yield fit_image(image, width, height)
 
 
-def read_last_frame(path: Path, width: int, height: int) -> Image.Image:
-    """Reads the last frame of a video, scaled to cover `width` by `height` pixels and center-cropped.
+def decode_last_frame(file: BinaryIO, width: int, height: int, *, param: str) -> Image.Image:
+    """Decodes the last frame, scaled to cover `width` by `height` pixels and center-cropped.
 
     Raises:
         InvalidRequest: The video can't be read, or has no frames.
     """
     last = None
-    for image in _read_images(path):
+    for image in _decode_images(file, param):
         last = image
     if last is None:
-        raise _unreadable("video", "it has no frames, or is incomplete")
+        raise unreadable(param, "it has no frames, or is incomplete")
     return fit_image(last, width, height)
 
 
-def _read_images(path: Path) -> Iterator[Image.Image]:
-    colors = ColorConverter()
-    with _reading("video"), path.open("rb") as file, _open(file) as container:
-        for frame in _decode(container, _find_stream(container, "video")):
+def _decode_images(file: BinaryIO, param: str) -> Iterator[Image.Image]:
+    colors = ColorConverter(threads=1)  # a confined process can't start threads
+    with _reading(param), _open(file, param) as container:
+        for frame in _decode(container, _find_stream(container, param)):
             image = Image.fromarray(colors.to_rgb(frame))
             yield image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
-def _open(file: io.BufferedIOBase) -> InputContainer:
+def _open(file: BinaryIO, param: str) -> InputContainer:
     """Opens an mp4. Other formats are rejected, because FFmpeg's playlists can name other files."""
-    return av.open(file, "r", format="mp4", metadata_errors="replace")
+    container = av.open(file, "r", format="mp4", metadata_errors="replace", options=_OPTIONS)
+    if len(container.streams) > MAX_STREAMS:
+        raise unreadable(param, f"it has {len(container.streams)} streams, and the limit is {MAX_STREAMS}")
+    return container
 
 
 def _find_stream(container: InputContainer, param: str) -> VideoStream:
+    """Returns the first video stream with a supported codec, which skips a cover picture."""
     if not container.streams.video:
-        raise _unreadable(
+        raise unreadable(
             param, "it has no video stream" if len(container.streams) else "it must be a complete mp4 file"
         )
-    return container.streams.video[0]
+    codecs = [
+        stream.codec_context.codec.canonical_name if stream.codec_context is not None else "unknown"
+        for stream in container.streams.video
+    ]
+    for codec, stream in zip(codecs, container.streams.video, strict=True):
+        if codec in CODECS:
+            return stream
+    raise InvalidRequest(
+        f"{param} is a video with the codec {codecs[0]}: supported are {', '.join(CODECS)}.",
+        code="video_codec_not_supported",
+        param=param,
+        suggestions=["Convert the video to H.264."],
+    )
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Decodes frames. The decoder enforces the frame size, because the container may state another one."""
     stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
+    stream.codec_context.thread_count = 1
     yield from container.decode(stream)
 
 
@@ -154,8 +168,10 @@ def _reading(param: str) -> Iterator[None]:
     """Raises `InvalidRequest` in place of an error of the decoder."""
     try:
         yield
+    except MemoryError:
+        raise  # PyAV's own is an error of FFmpeg, too
     except (av.error.FFmpegError, IndexError, ValueError) as exc:
-        raise _unreadable(param, "it is damaged or incomplete") from exc
+        raise unreadable(param, "it is damaged or incomplete") from exc
 
 
 def _check_limits(width: int, height: int, num_frames: int, param: str) -> None:
@@ -177,7 +193,8 @@ def _check_limits(width: int, height: int, num_frames: int, param: str) -> None:
         )
 
 
-def _unreadable(param: str, reason: str) -> InvalidRequest:
+def unreadable(param: str, reason: str) -> InvalidRequest:
+    """Returns the error for a video that can't be read."""
     return InvalidRequest(
         f"The video can't be read: {reason}.",
         code="invalid_video",

@@ -16,6 +16,7 @@ from wan22_bridge.builtin import find_parts
 from wan22_bridge.catalogue import ModelSpec, SourceKind
 from wan22_bridge.errors import ModelCorrupted
 from wan22_bridge.experts import Expert
+from wan22_bridge.models.gguf_header import UnreadableGguf, check_gguf
 
 _CLASSES = {
     "transformer": "WanTransformer3DModel",
@@ -106,7 +107,11 @@ def find_gguf(expert_folder: Path) -> Path | None:
 
 
 def _weigh_gguf(spec: ModelSpec, experts: list[Path]) -> int | None:
-    """Returns the size of the largest .gguf file in the experts' folders, or None if there are no .gguf files."""
+    """Returns the size of the largest .gguf file in the experts' folders, or None if there are no .gguf files.
+
+    Raises:
+        ModelCorrupted: A file's header is wrong, or a file is missing.
+    """
     files = [find_gguf(path) for path in experts]
     if not any(files):
         return None
@@ -115,7 +120,17 @@ def _weigh_gguf(spec: ModelSpec, experts: list[Path]) -> int | None:
             f"The folder of {spec.id} must hold one .gguf file for each expert, or no .gguf files.",
             suggestions=["Put the high-noise file into transformer/ and the low-noise file into transformer_2/."],
         )
-    return max(file.stat().st_size for file in files if file is not None)
+    found = [file for file in files if file is not None]
+    for file in found:
+        try:
+            check_gguf(file)
+        except (OSError, UnreadableGguf) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            raise ModelCorrupted(
+                f"The file {file.parent.name}/{file.name} of {spec.id} is unusable: {reason}.",
+                suggestions=["Download the file again.", "Check that the file is for Wan2.2."],
+            ) from exc
+    return max(file.stat().st_size for file in found)
 
 
 def _read_json(spec: ModelSpec, path: Path, name: str) -> dict[str, Any]:

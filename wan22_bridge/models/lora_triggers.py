@@ -1,9 +1,10 @@
 """Trigger words of LoRAs: from their metadata, or from the files that web sites and other programs put beside them."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from wan22_bridge.models.bounded_json import parse_json
 
 _METADATA_KEYS = ("modelspec.trigger_phrase", "trigger_words", "trigger_phrase", "ss_trigger_words")
 _TAG_COUNTS = "ss_tag_frequency"
@@ -42,17 +43,17 @@ def _read_sidecar(path: Path, key: str) -> Any:
     try:
         if path.stat().st_size > _MAX_SIDECAR_BYTES:
             return None
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_text("utf-8"))
+    except (OSError, ValueError):
         return None
     return content.get(key) if isinstance(content, dict) else None
 
 
 def _most_frequent_tags(text: str) -> list[str]:
     try:
-        folders = json.loads(text)
+        folders = parse_json(text)
         counts = [(count, tag) for tags in folders.values() for tag, count in tags.items() if isinstance(count, int)]
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         return []
     most = max((count for count, _ in counts), default=0)
     return [tag for count, tag in counts if count == most][:_MAX_TAGS]

@@ -1,6 +1,5 @@
 """Headers of safetensors files: names, shapes and metadata, read and checked without loading a tensor."""
 
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -9,8 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+from wan22_bridge.models.bounded_json import parse_json
+
 MAX_HEADER_BYTES = 16 * 2**20
 """Maximum size of a header. The header of a large LoRA has less than one megabyte."""
+_MAX_METADATA_CHARACTERS = 2**20
+_MAX_NAME_CHARACTERS = 1000
+_MAX_DIMENSIONS = 16
+_MAX_NUMBER = 2**63
 _LENGTH = struct.Struct("<Q")
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8} | {
     f"{kind}{bits}": bits for kind in ("I", "U", "F") for bits in (16, 32, 64)
@@ -65,16 +70,27 @@ def parse_header(file: IO[bytes], size: int) -> Header:
     if length > min(MAX_HEADER_BYTES, size - _LENGTH.size):
         raise UnreadableHeader(_recognize(start) or f"its header would have {length} bytes")
     try:
-        data = json.loads(file.read(length))
-    except (ValueError, RecursionError) as exc:
-        raise UnreadableHeader("its header is not JSON") from exc
+        data = parse_json(file.read(length).decode())
+    except ValueError as exc:
+        raise UnreadableHeader(f"its header is not JSON of a reasonable size: {str(exc)[:100]}") from exc
     if not isinstance(data, dict):
         raise UnreadableHeader("its header is not a JSON object")
     metadata = data.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise UnreadableHeader("its metadata is not a JSON object of texts")
     _check_extents(data, size - _LENGTH.size - length)
-    return Header({name: tuple(entry["shape"]) for name, entry in data.items()}, metadata)
+    return Header({name: tuple(entry["shape"]) for name, entry in data.items()}, _shorten(metadata))
+
+
+def _shorten(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """Leaves out long texts, because headers stay in memory."""
+    kept: dict[str, str] = {}
+    left = _MAX_METADATA_CHARACTERS
+    for key, text in metadata.items():
+        if (length := len(key) + len(text)) <= left:
+            kept[key] = text
+            left -= length
+    return kept
 
 
 def _recognize(start: bytes) -> str | None:
@@ -90,7 +106,9 @@ def _check_extents(entries: Mapping[str, Any], data_bytes: int) -> None:
     for name, entry in entries.items():
         try:
             bits, shape, (start, end) = _BITS[entry["dtype"]], entry["shape"], entry["data_offsets"]
-            if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
+            if len(name) > _MAX_NAME_CHARACTERS or not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
+                raise ValueError
+            if not all(type(number) is int and 0 <= number < _MAX_NUMBER for number in (*shape, start, end)):
                 raise ValueError
             if bits * math.prod(shape) != 8 * (end - start):
                 raise ValueError

@@ -14,8 +14,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.media.images import open_image
-from wan22_bridge.media.videos import is_video, read_frames, read_last_frame
+from wan22_bridge.media.inputs import read_frames, read_image, read_last_frame
+from wan22_bridge.media.videos import is_video
 from wan22_bridge.models.latent_scale import to_unit_scale
 from wan22_bridge.models.loaded import LoadedModel
 from wan22_bridge.pipeline.samplers import add_noise, make_sampler
@@ -146,6 +146,6 @@ def _read_frame(model: LoadedModel, params: GenerationParams, path: Path) -> tor
     if continues_video:
         image = read_last_frame(path, params.width, params.height)
     else:
-        image = open_image(path, params.width, params.height)
+        image = read_image(path, params.width, params.height)
     frame: torch.Tensor = model.image.video_processor.preprocess(image, height=params.height, width=params.width)
     return frame.to(model.device, torch.float32)

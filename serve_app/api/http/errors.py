@@ -30,6 +30,8 @@ _STATUS_OF_CODE = {
     "origin_not_allowed": HTTPStatus.FORBIDDEN,
     "video_timeout": HTTPStatus.GATEWAY_TIMEOUT,
 }
+_RETRY_AFTER_SECONDS = {"decoders_busy": 5}
+"""Seconds after which a client may repeat a request, by the error's code."""
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
@@ -88,7 +90,9 @@ class _ErrorBody(JSONResponse):
 def respond_to_error(error: Wan22Error, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Returns the response for an error, with further headers."""
     status = _STATUS_OF_CODE.get(error.code) or _STATUS.get(error.category, HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _respond(status, error.to_dict(), headers)
+    seconds = _RETRY_AFTER_SECONDS.get(error.code)
+    extra = {} if seconds is None else {"retry-after": str(seconds)}
+    return _respond(status, error.to_dict(), {**(headers or {}), **extra})
 
 
 def _respond(status: int, inner: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from wan22_bridge.media.videos import read_frames, read_last_frame
+from wan22_bridge.media.inputs import read_frames, read_last_frame
 from wan22_bridge.media.writer import VideoWriter
 from wan22_bridge.types import Frames
 

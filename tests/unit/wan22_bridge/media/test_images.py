@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.media.images import check_image, open_image
+from wan22_bridge.media.inputs import check_image, read_image
 
 
 def _encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -41,7 +41,7 @@ def test_exif_rotation_is_applied_to_the_size_and_the_pixels(tmp_path: Path) -> 
     data = _encode(image, "JPEG", exif=exif)
     assert check_image(data, param="image") == (20, 40)
     (tmp_path / "a").write_bytes(data)
-    assert open_image(tmp_path / "a", 20, 40).size == (20, 40)
+    assert read_image(tmp_path / "a", 20, 40).size == (20, 40)
 
 
 @pytest.mark.parametrize(
@@ -66,25 +66,25 @@ def test_an_invalid_or_too_large_image_is_rejected(data: bytes, code: str) -> No
 def test_every_pixel_format_becomes_rgb_of_the_requested_size(mode: str, tmp_path: Path) -> None:
     kind = "JPEG" if mode == "CMYK" else "PNG"
     (tmp_path / "a").write_bytes(_encode(Image.new(mode, (50, 30)), kind))
-    image = open_image(tmp_path / "a", 32, 16)
+    image = read_image(tmp_path / "a", 32, 16)
     assert (image.mode, image.size) == ("RGB", (32, 16))
 
 
 def test_16_bit_gray_keeps_its_shades(tmp_path: Path) -> None:
     shades = np.repeat(np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16), 16, axis=1).repeat(64, axis=0)
     (tmp_path / "a").write_bytes(_encode(Image.fromarray(shades)))
-    opened = np.asarray(open_image(tmp_path / "a", 64, 64))
+    opened = np.asarray(read_image(tmp_path / "a", 64, 64))
     assert [tuple(opened[32, column]) for column in (4, 20, 36, 60)] == [(value,) * 3 for value in (0, 1, 128, 255)]
 
 
 def test_transparent_parts_become_white(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(_encode(Image.new("RGBA", (16, 16), (255, 0, 0, 0))))
-    assert open_image(tmp_path / "a", 16, 16).getpixel((8, 8)) == (255, 255, 255)
+    assert read_image(tmp_path / "a", 16, 16).getpixel((8, 8)) == (255, 255, 255)
 
 
 def test_an_image_of_another_aspect_ratio_is_cropped_around_its_center(tmp_path: Path) -> None:
     image = Image.new("RGB", (300, 100), "red")
     image.paste("blue", (100, 0, 200, 100))
     (tmp_path / "a").write_bytes(_encode(image))
-    blue = np.asarray(open_image(tmp_path / "a", 64, 64))[:, :, 2]
+    blue = np.asarray(read_image(tmp_path / "a", 64, 64))[:, :, 2]
     assert blue.min() > 240

@@ -8,7 +8,8 @@ import pytest
 from tests.pictures import png
 from tests.videos import cut_off, mp4, ramp, sound
 from wan22_bridge.errors import InvalidRequest
-from wan22_bridge.media.videos import MAX_FRAMES, VideoShape, check_video, read_frames, read_last_frame
+from wan22_bridge.media.inputs import check_video, read_frames, read_last_frame
+from wan22_bridge.media.videos import MAX_FRAMES, VideoShape
 
 _FRAGMENTED = "frag_keyframe+empty_moov"
 

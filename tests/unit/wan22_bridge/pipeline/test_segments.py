@@ -14,8 +14,8 @@ from tests.jobs import make_job, make_params
 from tests.unit.wan22_bridge.conftest import LoadModel
 from tests.videos import mp4, ramp
 from wan22_bridge.bridge import ModelIntegrationBridge
+from wan22_bridge.media.inputs import iterate_frames
 from wan22_bridge.media.output import LAST_FRAME, THUMBNAIL, VIDEO
-from wan22_bridge.media.videos import iterate_frames
 from wan22_bridge.media.writer import read_video_info
 from wan22_bridge.pipeline.segments import generate_segments
 from wan22_bridge.types import (
@@ -99,8 +99,8 @@ def test_a_segment_continues_from_the_last_frame_of_the_one_before(
 
     last = [np.asarray(Image.open(tmp_path / name / "last_frame.png")) for name in ("second", "out")]
     assert np.array_equal(last[0], last[1])
-    whole = list(iterate_frames(tmp_path / "out" / "video.mp4", 64, 64))
-    parts = [list(iterate_frames(tmp_path / name / "video.mp4", 64, 64)) for name in ("first", "second")]
+    whole = list(iterate_frames(tmp_path / "out" / "video.mp4", 100, 64, 64))
+    parts = [list(iterate_frames(tmp_path / name / "video.mp4", 100, 64, 64)) for name in ("first", "second")]
     assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(whole[:5], parts[0], strict=True))
     likeness = [
         np.abs(np.asarray(a, float) - np.asarray(b, float)).mean() for a, b in zip(whole[5:], parts[1][1:], strict=True)
@@ -134,8 +134,8 @@ def test_a_joined_continuation_begins_with_its_input(
 
     list(bridge.generate(load("tiny-ti2v"), params, tmp_path / "out", inputs=tmp_path))
 
-    frames = [np.asarray(image, float) for image in iterate_frames(tmp_path / "out" / "video.mp4", 64, 64)]
-    source = [np.asarray(image, float) for image in iterate_frames(tmp_path / "input.mp4", 64, 64)]
+    frames = [np.asarray(image, float) for image in iterate_frames(tmp_path / "out" / "video.mp4", 100, 64, 64)]
+    source = [np.asarray(image, float) for image in iterate_frames(tmp_path / "input.mp4", 100, 64, 64)]
     assert len(frames) == 17
     assert max(np.abs(a - b).mean() for a, b in zip(frames[:13], source, strict=True)) < 4
     assert read_video_info(tmp_path / "out" / "video.mp4").parameters == params.to_dict()

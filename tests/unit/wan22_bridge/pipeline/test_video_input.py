@@ -17,7 +17,7 @@ from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.experts import Expert
-from wan22_bridge.media.videos import read_frames, read_last_frame
+from wan22_bridge.media.inputs import read_frames, read_last_frame
 from wan22_bridge.media.writer import VideoWriter
 from wan22_bridge.options import SchedulerName
 from wan22_bridge.pipeline.conditioning import prepare_conditioning

@@ -1,0 +1,53 @@
+"""A confined process can compute, and can reach nothing that it does not hold already."""
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_ATTEMPTS = {
+    "open a file": "open('/etc/hostname')",
+    "write a file": "open('/tmp/wan22-sandbox', 'w')",
+    "remove a file": "os.unlink('/tmp/wan22-none')",
+    "look for a file": "os.stat('/etc')",
+    "list a folder": "os.listdir('/')",
+    "read the memory of the service": "open(f'/proc/{os.getppid()}/mem', 'rb')",
+    "connect": "socket.socket(socket.AF_INET).connect(('127.0.0.1', 9))",
+    "make a socket": "socket.socketpair()",
+    "start a program": "os.execv(sys.executable, ['python'])",
+    "start a process": "os.fork()",
+    "start a thread": "threading.Thread(target=int).start()",
+    "end the service": "os.kill(os.getppid(), 0)",
+    "raise a limit": "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+    "change the service's limits": "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))",
+    "take 4 GB": "bytes(4 * 2**30)",
+}
+_PROGRAM = """
+import json, os, resource, socket, sys, threading
+from wan22_bridge.media.sandbox import Limits, confine
+attempts = {{name: compile(code, name, "eval") for name, code in {attempts!r}.items()}}
+held = open("/etc/hosts", "rb")
+confine(Limits(cpu_seconds=30, wall_seconds=30, memory_bytes=2**30))
+errors = {{"read a held file": str(len(held.read()) > 0)}}
+for name, attempt in attempts.items():
+    try:
+        eval(attempt)
+        errors[name] = None
+    except (OSError, MemoryError, ValueError, RuntimeError) as exc:
+        errors[name] = type(exc).__name__
+os.write(1, json.dumps(errors).encode())
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="system calls are not filtered here")
+def test_a_confined_process_can_open_start_and_reach_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(attempts=_ATTEMPTS)], capture_output=True, check=True, timeout=60
+    )
+    errors = json.loads(done.stdout)
+    assert errors.pop("read a held file") == "True"
+    assert set(errors) == set(_ATTEMPTS)
+    assert [name for name, error in errors.items() if error is None] == []
+    assert errors["take 4 GB"] == "MemoryError"
