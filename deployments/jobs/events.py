@@ -25,6 +25,7 @@ _LAST = select(func.max(events.c.sequence))
 def describe(job: Job) -> dict[str, Any]:
     """Returns a job's present state as the data of an event."""
     return {
+        "owner": job.owner,
         "state": job.state.value,
         "model": job.params.model,
         "stage": job.stage,
@@ -54,9 +55,15 @@ class EventLog:
         """Appends a job's present state, in the transaction that changed the job."""
         self._insert(connection, job.id, kind, describe(job))
 
-    def append_to_queue(self, connection: Connection, data: Mapping[str, Any]) -> None:
-        """Appends a change of the whole queue, which concerns no single job. The event's job id is empty."""
-        self._insert(connection, "", QUEUE_CHANGED, data)
+    def append_to_queue(self, connection: Connection, data: Mapping[str, Any], *, owner: str | None = None) -> None:
+        """Appends a change of the queue, which concerns no single job. The event's job id is empty.
+
+        Args:
+            connection: the transaction that made the change.
+            data: the change.
+            owner: the only owner whose jobs it concerns; None for a change that all owners may see.
+        """
+        self._insert(connection, "", QUEUE_CHANGED, data if owner is None else {**data, "owner": owner})
 
     def _insert(self, connection: Connection, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
         if connection.dialect.name == "postgresql":
