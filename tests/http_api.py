@@ -42,4 +42,5 @@ def _make(folder: Path, args: dict[str, Any]) -> FastAPI:
     settings = parse_settings({"data_dir": folder / "data"} | args).with_absolute_paths()
     settings.data_dir.mkdir(exist_ok=True)
     nothing = cast(Any, None)
-    return make_api(Services.open(settings, dispatcher=nothing, downloader=nothing))
+    needs_keys = settings.needs_keys("127.0.0.1")
+    return make_api(Services.open(settings, dispatcher=nothing, downloader=nothing, needs_keys=needs_keys))

@@ -53,10 +53,17 @@ class Services:
     meter: SystemMeter
     dispatcher: DeploymentHandle[Any]
     downloader: DeploymentHandle[Any]
+    needs_keys: bool
+    """Whether requests need an API key."""
 
     @classmethod
     def open(
-        cls, settings: Settings, dispatcher: DeploymentHandle[Any], downloader: DeploymentHandle[Any]
+        cls,
+        settings: Settings,
+        dispatcher: DeploymentHandle[Any],
+        downloader: DeploymentHandle[Any],
+        *,
+        needs_keys: bool = False,
     ) -> "Services":
         """Opens the database and the storage.
 
@@ -64,6 +71,7 @@ class Services:
             settings: settings with absolute paths.
             dispatcher: a handle of the dispatcher.
             downloader: a handle of the downloader.
+            needs_keys: whether requests need an API key.
         """
         assert settings.database_url is not None
         store = JobStore(settings.database_url, job_ends=job_ends(settings))
@@ -92,6 +100,7 @@ class Services:
             replicas=replicas,
             dispatcher=dispatcher,
             downloader=downloader,
+            needs_keys=needs_keys,
         )
 
     async def read(self, read: Callable[[], Result], *, rows: int = 1) -> Result:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from fastapi import Header
+from fastapi import Depends, Header
 from pydantic import ValidationError
 
 from deployments.jobs.job import Job, Priority
 from deployments.webhooks.addresses import check_url
+from serve_app.api.access.callers import Caller, Submitting
 from serve_app.api.fields.names import describe_aliases
 from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
@@ -63,11 +64,19 @@ def describe_form(form: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-IdempotencyKey = Annotated[str | None, Header(max_length=255, pattern=STORABLE)]
+async def _own_key(
+    caller: Submitting, idempotency_key: Annotated[str | None, Header(max_length=255, pattern=STORABLE)] = None
+) -> str | None:
+    return caller.own_key(idempotency_key)
+
+
+IdempotencyKey = Annotated[str | None, Depends(_own_key)]
+"""Annotation of a route's argument that receives the `Idempotency-Key` of a request, as the database stores it."""
 
 
 def submit_body(
     serving: Services,
+    caller: Caller,
     body: Body,
     idempotency_key: str | None,
     *,
@@ -79,8 +88,9 @@ def submit_body(
 
     Args:
         serving: the services.
+        caller: the owner of the new jobs.
         body: the fields and files.
-        idempotency_key: the header's value; None or empty if there is none.
+        idempotency_key: key of the request in its stored form; None if there is none.
         names: names for errors about fields that the client did not send, by the declared names. Errors name the others
             as the client did.
         replaced: the client's names of fields that the route moved, by the declared names.
@@ -116,7 +126,9 @@ def submit_body(
             priority=submitted.to_priority(),
             metadata=submitted.metadata,
             webhook_url=check_receiver(serving, submitted.webhook_url),
-            idempotency_key=idempotency_key or None,
+            idempotency_key=idempotency_key,
+            owner=caller.owner,
+            only=caller.only,
             # The request itself holds `seconds`. Without it here, keys of earlier versions stay valid.
             body=submitted.model_dump(mode="json", exclude_defaults=True, exclude={"seconds"}),
         )
@@ -133,7 +145,7 @@ def check_receiver(serving: Services, webhook_url: str | None) -> str | None:
     return webhook_url
 
 
-def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Priority, int]:
+def resolve_body(serving: Services, caller: Caller, body: Body) -> tuple[GenerationParams, Priority, int]:
     """Returns the parameters, the priority and the number of the jobs that a body would submit. Nothing is stored.
 
     The parameters are those of the first job. The other jobs differ in their seeds only.
@@ -150,6 +162,7 @@ def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Prior
             image=sent.files.get("image", submitted.image_path),
             end_image=sent.files.get("end_image", submitted.end_image_path),
             video=sent.files.get("video", submitted.video_path),
+            only=caller.only,
         )
         return params, submitted.to_priority(), len(submitted.to_seeds())
 

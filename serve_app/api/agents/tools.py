@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from deployments.jobs.job import Job, JobState
+from serve_app.api.agents.access import caller_of
 from serve_app.api.agents.inputs import read_input
 from serve_app.api.agents.schemas import VideoJob, VideoJobs, VideoLink
 from serve_app.api.http.bodies import Body
@@ -43,6 +44,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
 
     @server.tool(title="Make a video", annotations=ToolAnnotations(destructive_hint=False, open_world_hint=False))
     def create_video(
+        context: Context[Any, Request],
         prompt: Annotated[str, Field(description="Text that describes the video, 1 to 2000 characters.")],
         model: Annotated[
             str,
@@ -106,13 +108,13 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
                 files[name] = found
             elif found is not None:
                 fields[f"{name}_path"] = found
-        [job] = submit_openai_body(services, Body(fields, files), None, _INPUT_NAMES, only_one=True)
+        [job] = submit_openai_body(services, caller_of(context), Body(fields, files), None, _INPUT_NAMES, only_one=True)
         return _describe(job)
 
     @server.tool(title="Read a video's status", annotations=_READS)
-    def get_video(video_id: VideoId) -> VideoJob:
+    def get_video(video_id: VideoId, context: Context[Any, Request]) -> VideoJob:
         """Returns a job's status and progress at once. Use wait_for_video to wait for its end."""
-        return _describe(store.reader.get(video_id))
+        return _describe(store.reader.get(video_id, owner=caller_of(context).only))
 
     @server.tool(title="Wait for a video", annotations=_READS)
     async def wait_for_video(
@@ -127,26 +129,28 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
         If the status is still pending or processing, call this again. Progress is reported meanwhile to clients that
         ask for it.
         """
-        async with feed.subscribe() as subscription:
-            job = await run_in_threadpool(store.reader.get, video_id)
+        owner = caller_of(context).only
+        async with feed.subscribe(owner) as subscription:
+            job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     while not job.state.ended and not subscription.lagging:
                         await context.report_progress(job.progress, 100, job.stage)
                         await subscription.next_event(video_id)
-                        job = await run_in_threadpool(store.reader.get, video_id)
+                        job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
         return await run_in_threadpool(_describe, job)
 
     @server.tool(
         title="Cancel a video",
         annotations=ToolAnnotations(destructive_hint=True, idempotent_hint=True, open_world_hint=False),
     )
-    def cancel_video(video_id: VideoId) -> VideoJob:
+    def cancel_video(video_id: VideoId, context: Context[Any, Request]) -> VideoJob:
         """Cancels a job: a pending job at once, a running job within one denoising step."""
-        return _describe(store.writer.request_cancel(video_id))
+        return _describe(store.writer.request_cancel(video_id, owner=caller_of(context).only))
 
     @server.tool(title="List videos", annotations=_READS)
     def list_videos(
+        context: Context[Any, Request],
         status: Annotated[
             Literal["pending", "processing", "completed", "failed", "cancelled"] | None,
             Field(description="Return only jobs with this status."),
@@ -156,7 +160,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
     ) -> VideoJobs:
         """Returns jobs, newest first, in all states unless `status` is given."""
         states = [JobState(status)] if status else []
-        found = store.reader.page(states=states, after=after, limit=limit + 1)
+        found = store.reader.page(states=states, after=after, limit=limit + 1, owner=caller_of(context).only)
         positions = store.queue.positions(found[:limit])
         page = [VideoJob.of(job, queue_position=positions.get(job.id)) for job in found[:limit]]
         return VideoJobs(videos=page, has_more=len(found) > limit)
@@ -169,7 +173,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
     @server.tool(title="Get a video's link", annotations=_READS)
     def get_video_link(video_id: VideoId, context: Context[Any, Request]) -> VideoLink:
         """Returns the addresses of a completed video's mp4, thumbnail and last frame."""
-        job = services.store.reader.completed(video_id)
+        job = services.store.reader.completed(video_id, owner=caller_of(context).only)
         request = context.request_context.request
         base = str(request.base_url).rstrip("/") if request is not None else ""
         video = base + video_url(job.id)

@@ -31,6 +31,8 @@ class News:
     """Number of the event in the log; 0 for what is not in the log."""
     job_id: str = ""
     """Id of the event's job; empty for what concerns no single job."""
+    owner: str | None = None
+    """The only owner who may see it; None for all."""
 
     @classmethod
     def of(cls, topic: str, messages: Iterable[Message]) -> "News":
@@ -56,14 +58,17 @@ class Subscription:
         prefix: the prefix of the links in its messages, which the request that opened it tells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, only: str | None) -> None:
+        self._only = only
         self.topics: set[str] = set()
         self.lagging = False
         self.prefix = prefixed("")
         self._items: asyncio.Queue[News | StateRequest] = asyncio.Queue(_BACKLOG)
 
     def put(self, item: News | StateRequest) -> None:
-        """Adds an item, or sets `lagging` if there are too many unread ones."""
+        """Adds an item, or sets `lagging` if there are too many unread ones. Leaves out news about other owners."""
+        if isinstance(item, News) and self._only is not None and item.owner not in (None, self._only):
+            return
         try:
             self._items.put_nowait(item)
         except asyncio.QueueFull:
@@ -101,9 +106,13 @@ class Feed:
             task.cancel()
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[Subscription]:
-        """Returns a context with a subscription to all events that are committed from now on."""
-        subscription = Subscription()
+    async def subscribe(self, only: str | None) -> AsyncIterator[Subscription]:
+        """Returns a context with a subscription to the events that are committed from now on.
+
+        Args:
+            only: the only owner whose events the subscription gets; None for all.
+        """
+        subscription = Subscription(only)
         self._subscriptions.add(subscription)
         self._wanted.set()
         try:
@@ -174,6 +183,6 @@ class Feed:
             with under_prefix(prefix):
                 narrated = narrators.setdefault(prefix, Narrator()).narrate(event)
             messages = [(topic, encode(message)) for topic, message in narrated]
-            news[prefix] = News(messages=messages, sequence=event.sequence, job_id=event.job_id)
+            news[prefix] = News(messages=messages, sequence=event.sequence, job_id=event.job_id, owner=event.owner)
         for subscription in self._subscriptions:
             subscription.put(news[subscription.prefix])

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from deployments.jobs.job import JobState
+from serve_app.api.access.callers import Reading, Submitting
 from serve_app.api.files import describe_file, output_file
 from serve_app.api.schemas.outputs import OutputsAnswer, VideoMetadata
 from serve_app.api.schemas.tasks import Message
@@ -17,59 +18,63 @@ router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
 
 @router.get("")
 def list_outputs(
-    serving: Serving, limit: Annotated[int, Query(ge=1, le=1000)] = 1000, after: str | None = None
+    serving: Serving,
+    caller: Reading,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    after: str | None = None,
 ) -> OutputsAnswer:
     """Returns a page of completed videos, newest first."""
-    page = serving.store.reader.page(states=[JobState.COMPLETED], limit=limit, after=after)
+    reader, owner = serving.store.reader, caller.only
+    page = reader.page(states=[JobState.COMPLETED], limit=limit, after=after, owner=owner)
     return OutputsAnswer(
         videos=[VideoMetadata.of(job) for job in page],
-        total_count=serving.store.reader.count()[JobState.COMPLETED],
-        total_size_mb=round(serving.store.reader.output_bytes() / 1e6, 3),
+        total_count=reader.count(owner=owner)[JobState.COMPLETED],
+        total_size_mb=round(reader.output_bytes(owner=owner) / 1e6, 3),
     )
 
 
 @router.get("/{video_id}")
-def read_output(video_id: str, serving: Serving) -> VideoMetadata:
+def read_output(video_id: str, serving: Serving, caller: Reading) -> VideoMetadata:
     """Returns the description of a completed video."""
-    return VideoMetadata.of(serving.store.reader.completed(video_id))
+    return VideoMetadata.of(serving.store.reader.completed(video_id, owner=caller.only))
 
 
 @router.get("/{video_id}/video", response_class=FileResponse, responses=describe_file("video/mp4"))
-def read_output_video(video_id: str, request: Request, serving: Serving) -> Response:
+def read_output_video(video_id: str, request: Request, serving: Serving, caller: Reading) -> Response:
     """Returns the mp4, or a range of it."""
-    return output_file(serving, request, video_id, "video")
+    return output_file(serving, caller, request, video_id, "video")
 
 
 @router.get("/{video_id}/download", response_class=FileResponse, responses=describe_file("video/mp4"))
-def download_output(video_id: str, request: Request, serving: Serving) -> Response:
+def download_output(video_id: str, request: Request, serving: Serving, caller: Reading) -> Response:
     """Returns the mp4 as an attachment, which browsers save as a file."""
-    return output_file(serving, request, video_id, "video", attachment=True)
+    return output_file(serving, caller, request, video_id, "video", attachment=True)
 
 
 @router.get("/{video_id}/thumbnail", response_class=FileResponse, responses=describe_file("image/webp"))
-def read_output_thumbnail(video_id: str, request: Request, serving: Serving) -> Response:
+def read_output_thumbnail(video_id: str, request: Request, serving: Serving, caller: Reading) -> Response:
     """Returns the video's thumbnail, a WebP."""
-    return output_file(serving, request, video_id, "thumbnail")
+    return output_file(serving, caller, request, video_id, "thumbnail")
 
 
 @router.get("/{video_id}/last_frame", response_class=FileResponse, responses=describe_file("image/png"))
-def read_output_last_frame(video_id: str, request: Request, serving: Serving) -> Response:
+def read_output_last_frame(video_id: str, request: Request, serving: Serving, caller: Reading) -> Response:
     """Returns the last frame as PNG, as it was before the video was compressed."""
-    return output_file(serving, request, video_id, "last_frame")
+    return output_file(serving, caller, request, video_id, "last_frame")
 
 
 @router.get("/{video_id}/spritesheet", response_class=Response, responses=SPRITESHEET_RESPONSE)
-def read_output_spritesheet(video_id: str, request: Request, serving: Serving) -> Response:
+def read_output_spritesheet(video_id: str, request: Request, serving: Serving, caller: Reading) -> Response:
     """Returns up to 25 evenly spaced frames of the video in a grid, as WebP.
 
     The `x-spritesheet-*` headers state the grid's columns and rows, the size of a tile, and the frame in each tile.
     """
-    return spritesheet(serving, request, video_id)
+    return spritesheet(serving, caller, request, video_id)
 
 
 @router.delete("/{video_id}")
-def delete_output(video_id: str, serving: Serving) -> Message:
+def delete_output(video_id: str, serving: Serving, caller: Submitting) -> Message:
     """Deletes a completed video and its job."""
-    serving.store.reader.completed(video_id)
-    serving.jobs.delete(video_id)
+    serving.store.reader.completed(video_id, owner=caller.only)
+    serving.jobs.delete(video_id, owner=caller.only)
     return Message(message="Deleted.")

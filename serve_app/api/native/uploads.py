@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from serve_app.api.access.callers import Submitting
 from serve_app.api.http.bodies import check_names, read_body
 from serve_app.api.schemas.uploads import Upload
 from serve_app.api.services import Serving
@@ -22,7 +23,7 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
 
 
 @router.post("/uploads", openapi_extra=describe_form(_UPLOAD_SCHEMA))
-async def upload_file(request: Request, serving: Serving) -> Upload:
+async def upload_file(request: Request, serving: Serving, caller: Submitting) -> Upload:
     """Stores an image or a video for later requests. An upload that no job uses is removed after a day."""
     body = await read_body(request)
     check_names([*body.fields, *body.files], _UPLOAD_SCHEMA["properties"])
@@ -34,4 +35,4 @@ async def upload_file(request: Request, serving: Serving) -> Upload:
             param="file",
             suggestions=["Send the image or video as file in multipart/form-data."],
         )
-    return Upload.of(await run_in_threadpool(serving.jobs.upload, data), size_bytes=len(data))
+    return Upload.of(await run_in_threadpool(serving.jobs.upload, data, owner=caller.owner), size_bytes=len(data))

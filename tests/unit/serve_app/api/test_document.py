@@ -14,7 +14,7 @@ from serve_app.settings import Settings
 
 Node = dict[str, Any]
 
-DOCUMENT: Node = make_api(cast(Any, SimpleNamespace(store=None, settings=Settings()))).openapi()
+DOCUMENT: Node = make_api(cast(Any, SimpleNamespace(store=None, settings=Settings(), needs_keys=False))).openapi()
 OPERATIONS = [
     (f"{method} {path}", operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 ]

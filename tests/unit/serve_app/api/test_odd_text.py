@@ -12,7 +12,7 @@ from serve_app.api.application import make_api
 from serve_app.settings import Settings
 from tests.http_api import open_api
 
-DOCUMENT = make_api(cast(Any, SimpleNamespace(store=None, settings=Settings()))).openapi()
+DOCUMENT = make_api(cast(Any, SimpleNamespace(store=None, settings=Settings(), needs_keys=False))).openapi()
 OPERATIONS = [
     (method.upper(), path)
     for path, item in DOCUMENT["paths"].items()
