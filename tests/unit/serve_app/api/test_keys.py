@@ -3,9 +3,11 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
@@ -14,13 +16,17 @@ from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from deployments.jobs.api_keys import Scope
+from deployments.jobs.store import JobStore
 from serve_app.api.access.authentication import PUBLIC
 from serve_app.api.access.callers import find_scope
 from serve_app.api.agents.access import SCOPES
 from serve_app.api.application import make_api
 from serve_app.settings import Settings
+from tests.http_api import serving_api
+from tests.jobs import make_job
 from tests.keys import ADMIN, ALICE, READER, WRITER, KeyedApi, open_keyed_api
 from tests.service import wait_until
+from wan22_bridge.types import Progress, Stage
 
 _APP = make_api(cast(Any, SimpleNamespace(store=SimpleNamespace(keys=None), settings=Settings(), needs_keys=True)))
 _ROUTES: list[RouteContext] = list(iter_route_contexts(_APP.routes))
@@ -159,6 +165,29 @@ def test_a_revoked_key_is_rejected_and_its_socket_is_closed(fresh: KeyedApi) -> 
         with pytest.raises(WebSocketDisconnect) as closed:
             _ping_until_closed(socket)
         assert closed.value.code == 1008
+
+
+def test_a_stream_of_a_revoked_key_breaks_off(tmp_path: Path) -> None:
+    store = JobStore(f"sqlite:///{tmp_path}/data/jobs.db")
+    key, told = store.keys.create(ALICE, [Scope.READ])
+    job = store.runner.claim(store.writer.submit(make_job(owner=ALICE)).id, lease_seconds=600)
+    assert job is not None
+    path, headers = f"/api/v1/generation/{job.id}/events", {"authorization": f"Bearer {told}"}
+    with (
+        serving_api(tmp_path, allow_anonymous=False) as url,
+        httpx.stream("GET", url + path, headers=headers) as response,
+    ):
+        lines = response.iter_lines()
+        assert next(lines).startswith("id: ")
+        store.keys.revoke(key.id)
+
+        def report_progress() -> None:
+            store.runner.record_progress(job.id, job.fencing_token, Progress(stage=Stage.GENERATING))
+            next(lines)
+
+        with pytest.raises(httpx.RemoteProtocolError):
+            wait_until(report_progress)
+    store.database.close()
 
 
 def _ping_until_closed(socket: WebSocketTestSession) -> None:
