@@ -61,7 +61,9 @@ def render_page(name: str) -> str:
 
 def _render_http() -> Iterator[str]:
     """Renders the routes and the schemas of the OpenAPI document."""
-    parts = cast(Any, SimpleNamespace(store=SimpleNamespace(keys=None), settings=Settings(), needs_keys=True))
+    parts = cast(
+        Any, SimpleNamespace(store=SimpleNamespace(keys=None), settings=Settings(), needs_keys=True, links=None)
+    )
     document = _inline_choices(make_api(parts).openapi())
     yield from (
         "# HTTP reference",

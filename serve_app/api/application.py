@@ -74,7 +74,8 @@ def make_api(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    app.add_middleware(Authentication, ring=KeyRing(services.store.keys) if services.needs_keys else None)
+    ring = KeyRing(services.store.keys) if services.needs_keys else None
+    app.add_middleware(Authentication, ring=ring, links=services.links)
     app.state.feed = feed
     app.state.reports = reports
     app.add_middleware(

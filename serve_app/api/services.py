@@ -20,6 +20,7 @@ from deployments.jobs.store import JobStore
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
+from serve_app.api.access.links import LinkSigner
 from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
@@ -55,6 +56,7 @@ class Services:
     downloader: DeploymentHandle[Any]
     needs_keys: bool
     """Whether requests need an API key."""
+    links: LinkSigner
 
     @classmethod
     def open(
@@ -101,6 +103,7 @@ class Services:
             dispatcher=dispatcher,
             downloader=downloader,
             needs_keys=needs_keys,
+            links=LinkSigner(store.settings),
         )
 
     async def read(self, read: Callable[[], Result], *, rows: int = 1) -> Result:

@@ -5,12 +5,14 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette._utils import get_route_path
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from deployments.jobs.api_keys import ApiKey
 from serve_app.api.access.callers import POLICY_VIOLATION, Caller, Unauthenticated
+from serve_app.api.access.links import LinkSigner, is_signed
 from serve_app.api.access.ring import REFRESH_SECONDS, KeyRing
 from serve_app.api.http.errors import respond_to_error
 from wan22_bridge.errors import NotReady, Wan22Error
@@ -32,17 +34,20 @@ class _Revoked(OSError):
 class Authentication:
     """ASGI middleware that finds the caller of each request, and responds 401 to requests without a valid key.
 
+    A signed link takes the place of a key for the one file that it names.
+
     Responses that take long, such as streams and WebSockets, end once their key is no longer valid.
     """
 
-    def __init__(self, app: ASGIApp, ring: KeyRing | None) -> None:
+    def __init__(self, app: ASGIApp, ring: KeyRing | None, links: LinkSigner) -> None:
         """Stores the keys.
 
         Args:
             app: the application.
             ring: the valid keys; None where keys are off, so that everyone may do everything.
+            links: verifies signed links.
         """
-        self._app, self._ring = app, ring
+        self._app, self._ring, self._links = app, ring, links
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application with the caller in the request's state, or responds with an error."""
@@ -56,17 +61,28 @@ class Authentication:
             await self._authenticate(self._ring, scope, receive, send)
 
     async def _authenticate(self, ring: KeyRing, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
         try:
-            key = await ring.find(read_key(HTTPConnection(scope)))
+            has_link = await self._has_link(connection)
+            key = None if has_link else await ring.find(read_key(connection))
         except SQLAlchemyError:
             error: Wan22Error = NotReady("The database can't be reached.", code="database_unavailable")
             await _refuse(error, scope, receive, send)
             return
-        if key is None:
+        if has_link:
+            await self._app(_with_caller(scope, Caller.of_link()), receive, send)
+        elif key is not None:
+            await self._run_while_valid(ring, key, scope, receive, send)
+        else:
             # The same for every reason, so that nobody learns which keys exist.
             suggestions = ["Send the key as Authorization: Bearer KEY, or as X-API-Key: KEY."]
             await _refuse(Unauthenticated(suggestions=suggestions), scope, receive, send)
-            return
+
+    async def _has_link(self, connection: HTTPConnection) -> bool:
+        path, query = get_route_path(connection.scope), connection.query_params
+        return is_signed(path, query) and await run_in_threadpool(self._links.verifies, path, query)
+
+    async def _run_while_valid(self, ring: KeyRing, key: ApiKey, scope: Scope, receive: Receive, send: Send) -> None:
         guard = _Guard(ring, key, scope["type"] == "websocket", send)
         try:
             await self._app(_with_caller(scope, Caller.of(key)), receive, guard.send)

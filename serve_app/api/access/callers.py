@@ -43,16 +43,23 @@ class Caller:
     """Owner of the jobs and inputs that the request makes."""
     scopes: frozenset[Scope] = frozenset(Scope)
     key_id: str | None = None
+    has_link: bool = False
+    """Whether the caller has a signed link to the file that the request names, in place of a key."""
 
     @classmethod
     def of(cls, key: ApiKey) -> "Caller":
         """Returns the caller who has sent a valid key."""
         return cls(owner=key.owner, scopes=key.scopes, key_id=key.id)
 
+    @classmethod
+    def of_link(cls) -> "Caller":
+        """Returns the caller who has sent a signed link. The caller may read whatever that request names."""
+        return cls(scopes=frozenset({Scope.READ}), has_link=True)
+
     @property
     def only(self) -> str | None:
         """The only owner whose jobs exist for the caller; None for one who sees all jobs."""
-        return None if Scope.ADMIN in self.scopes else self.owner
+        return None if Scope.ADMIN in self.scopes or self.has_link else self.owner
 
     def require(self, scope: Scope, *, action: str, target: str) -> None:
         """Checks that the caller has a scope. Writes what an administrator changes into the audit log.

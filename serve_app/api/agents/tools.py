@@ -11,13 +11,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from deployments.jobs.job import Job, JobState
+from serve_app.api.access.links import DEFAULT_SECONDS, LinkedFile
 from serve_app.api.agents.access import caller_of
 from serve_app.api.agents.inputs import read_input
 from serve_app.api.agents.schemas import VideoJob, VideoJobs, VideoLink
 from serve_app.api.http.bodies import Body
+from serve_app.api.http.proxies import prefixed
 from serve_app.api.live.feed import Feed
 from serve_app.api.openai.bodies import submit_openai_body
-from serve_app.api.schemas.links import thumbnail_url, video_url
 from serve_app.api.schemas.openai import Model
 from serve_app.api.services import Services
 
@@ -172,16 +173,23 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
 
     @server.tool(title="Get a video's link", annotations=_READS)
     def get_video_link(video_id: VideoId, context: Context[Any, Request]) -> VideoLink:
-        """Returns the addresses of a completed video's mp4, thumbnail and last frame."""
+        """Returns the addresses of a completed video's mp4, thumbnail and last frame.
+
+        If the service needs API keys, the addresses need none for an hour.
+        """
         job = services.store.reader.completed(video_id, owner=caller_of(context).only)
         request = context.request_context.request
         base = str(request.base_url).rstrip("/") if request is not None else ""
-        video = base + video_url(job.id)
+
+        def address(file: LinkedFile) -> str:
+            path = f"/api/v1/outputs/{job.id}/{file}"
+            return base + prefixed(services.links.sign(path, DEFAULT_SECONDS)[0] if services.needs_keys else path)
+
         return VideoLink(
-            video_url=video,
-            download_url=video.removesuffix("/video") + "/download",
-            thumbnail_url=base + thumbnail_url(job.id),
-            last_frame_url=video.removesuffix("/video") + "/last_frame",
+            video_url=address("video"),
+            download_url=address("download"),
+            thumbnail_url=address("thumbnail"),
+            last_frame_url=address("last_frame"),
             is_mock=job.params.is_mock,
         )
 

@@ -7,8 +7,11 @@ from fastapi.responses import FileResponse
 
 from deployments.jobs.job import JobState
 from serve_app.api.access.callers import Reading, Submitting
+from serve_app.api.access.links import DEFAULT_SECONDS, MAX_SECONDS, LinkedFile
 from serve_app.api.files import describe_file, output_file
-from serve_app.api.schemas.outputs import OutputsAnswer, VideoMetadata
+from serve_app.api.http.proxies import prefixed
+from serve_app.api.schemas.links import to_datetime
+from serve_app.api.schemas.outputs import OutputLink, OutputsAnswer, VideoMetadata
 from serve_app.api.schemas.tasks import Message
 from serve_app.api.services import Serving
 from serve_app.api.spritesheets import SPRITESHEET_RESPONSE, spritesheet
@@ -70,6 +73,27 @@ def read_output_spritesheet(video_id: str, request: Request, serving: Serving, c
     The `x-spritesheet-*` headers state the grid's columns and rows, the size of a tile, and the frame in each tile.
     """
     return spritesheet(serving, caller, request, video_id)
+
+
+@router.get("/{video_id}/link")
+def sign_output_link(
+    video_id: str,
+    request: Request,
+    serving: Serving,
+    caller: Reading,
+    file: Annotated[LinkedFile, Query(description="The file: one of the routes below `/outputs/{id}`.")] = "video",
+    expires_seconds: Annotated[
+        int, Query(ge=1, le=MAX_SECONDS, description="Lifetime of the link in seconds, at most 7 days.")
+    ] = DEFAULT_SECONDS,
+) -> OutputLink:
+    """Returns an address of the video, its thumbnail or its last frame that needs no API key until it expires.
+
+    Pages can use it in `<video src>`. A link outlives the key that asked for it; deleting the video ends its links.
+    """
+    job = serving.store.reader.completed(video_id, owner=caller.only)
+    path, expires_at = serving.links.sign(f"{router.prefix}/{job.id}/{file}", expires_seconds)
+    url = f"{request.url.scheme}://{request.url.netloc}{prefixed(path)}"
+    return OutputLink(url=url, expires_at=to_datetime(expires_at))
 
 
 @router.delete("/{video_id}")

@@ -4,8 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -20,15 +19,13 @@ from deployments.jobs.store import JobStore
 from serve_app.api.access.authentication import PUBLIC
 from serve_app.api.access.callers import find_scope
 from serve_app.api.agents.access import SCOPES
-from serve_app.api.application import make_api
-from serve_app.settings import Settings
-from tests.http_api import serving_api
+from tests.http_api import make_bare_api, serving_api
 from tests.jobs import make_job
 from tests.keys import ADMIN, ALICE, READER, WRITER, KeyedApi, open_keyed_api
 from tests.service import wait_until
 from wan22_bridge.types import Progress, Stage
 
-_APP = make_api(cast(Any, SimpleNamespace(store=SimpleNamespace(keys=None), settings=Settings(), needs_keys=True)))
+_APP = make_bare_api(needs_keys=True)
 _ROUTES: list[RouteContext] = list(iter_route_contexts(_APP.routes))
 _OPERATIONS = [
     (method, str(route.path_format), find_scope(route))

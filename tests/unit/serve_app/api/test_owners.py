@@ -3,20 +3,18 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi.routing import iter_route_contexts
 
 from deployments.jobs.api_keys import Scope
 from serve_app.api.access.callers import find_scope
-from serve_app.api.application import make_api
-from serve_app.settings import Settings
+from tests.http_api import make_bare_api
 from tests.keys import ADMIN, ALICE, BOB, READER, KeyedApi, open_keyed_api
 from tests.pictures import png
 
-_APP = make_api(cast(Any, SimpleNamespace(store=SimpleNamespace(keys=None), settings=Settings(), needs_keys=True)))
+_APP = make_bare_api(needs_keys=True)
 _OPERATIONS = [
     (method, str(route.path_format))
     for route in iter_route_contexts(_APP.routes)
@@ -292,7 +290,9 @@ def test_tools_of_the_mcp_server_find_own_jobs_only(api: KeyedApi) -> None:
     }
     for tool in ("get_video", "wait_for_video", "cancel_video", "get_video_link"):
         assert _call_tool(api, BOB, tool, {"video_id": video_id})["error"]["code"] == "job_not_found"
-    assert _call_tool(api, ALICE, "get_video_link", {"video_id": video_id})["video_url"].endswith(f"{video_id}/video")
+    links = _call_tool(api, ALICE, "get_video_link", {"video_id": video_id})
+    urls = [links[f"{name}_url"] for name in ("video", "download", "thumbnail", "last_frame")]
+    assert [api.client.get(url).status_code for url in urls] == [200] * 4, "they are signed, and need no key"
     fields = {"prompt": "a cat", "video": video_id}
     assert _call_tool(api, BOB, "create_video", fields)["error"]["code"] == "job_not_found"
     picture = base64.b64encode(png()).decode()
