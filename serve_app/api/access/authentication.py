@@ -122,12 +122,15 @@ class _Guard:
 
 
 def read_key(connection: HTTPConnection) -> str:
-    """Returns the text of the key that a request sends; empty if it sends none."""
+    """Returns the text of the key that a request sends; empty if it sends none.
+
+    X-API-Key comes first, because a proxy in front of the service may use Authorization for itself.
+    """
+    if "x-api-key" in connection.headers:
+        return connection.headers["x-api-key"].strip()
     scheme, _, token = connection.headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    if "x-api-key" in connection.headers:
-        return connection.headers["x-api-key"].strip()
     for offered in connection.scope.get("subprotocols", ()):
         if offered.startswith(_KEY_SUBPROTOCOL):
             return str(offered.removeprefix(_KEY_SUBPROTOCOL))

@@ -109,11 +109,12 @@ class Requires:
             Forbidden: the caller lacks the scope.
             WebSocketException: the same, where the request opens a WebSocket.
         """
-        caller = cast(Caller, connection.state.caller)
+        scope = connection.scope
+        caller = cast(Caller, scope["state"]["caller"])
         try:
-            caller.require(self.scope, action=connection.scope["endpoint"].__name__, target=connection.url.path)
+            caller.require(self.scope, action=scope["endpoint"].__name__, target=scope["path"])
         except Forbidden as exc:
-            if connection.scope["type"] == "websocket":
+            if scope["type"] == "websocket":
                 raise WebSocketException(POLICY_VIOLATION, exc.message) from exc
             raise
         return caller

@@ -108,10 +108,20 @@ def test_other_paths_need_a_key_even_if_they_do_not_exist(path: str, api: KeyedA
     assert api.call(ALICE, "GET", f"http://testserver{path}").status_code == 404
 
 
-@pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {}", None])
-def test_a_key_is_read_from_both_headers(form: str | None, api: KeyedApi) -> None:
-    key = api.keys[ALICE]
-    headers = {"authorization": form.format(key)} if form else {"x-api-key": key, "authorization": "Basic eDp5"}
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"authorization": "Bearer {}"},
+        {"authorization": "bearer {}"},
+        {"authorization": "BEARER   {}"},
+        {"x-api-key": "{}"},
+        {"x-api-key": "{}", "authorization": "Basic eDp5"},
+        {"x-api-key": "{}", "authorization": "Bearer of-a-proxy"},
+    ],
+    ids=str,
+)
+def test_a_key_is_read_from_both_headers(form: dict[str, str], api: KeyedApi) -> None:
+    headers = {name: value.format(api.keys[ALICE]) for name, value in form.items()}
     assert api.client.get("/api/v1/queue", headers=headers).status_code == 200
 
 
