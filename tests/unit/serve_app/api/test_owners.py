@@ -259,6 +259,7 @@ def test_a_socket_gets_the_states_and_changes_of_own_jobs_only(api: KeyedApi) ->
     texts = json.dumps([message for message in received if message["type"] != "subscription_confirmed"])
     [error] = [message["data"] for message in received if message["type"] == "error"]
     assert error["code"] == "job_not_found"
+    assert {message["task_id"] for message in received if message["type"] == "task_update"} == {own}
     assert during not in texts
     assert "cleared" not in texts
     assert '"paused": true' in texts
