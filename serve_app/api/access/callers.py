@@ -81,7 +81,7 @@ class Caller:
         if is_admin and self.key_id is not None and scope is not Scope.READ:
             extra = {"action": "admin_action", "operation": action, "target": target}
             logger.info(
-                "Admin action %s on %s by the key %s of %s",
+                "Admin action %s on %r by the key %s of %s",
                 action,
                 target,
                 self.key_id,

@@ -102,6 +102,8 @@ def test_the_listings_of_an_owner_and_of_an_administrator_are_complete(api: Keye
         videos = api.call(name, "GET", "/v1/videos").json()["data"]
         assert len(videos) == total
         assert _webhook_ids(api.call(name, "GET", "/api/v1/webhooks")) == ([ids["webhook_id"]] if mine else [])
+    owners = {task["id"]: task["owner"] for task in api.call(ADMIN, "GET", "/api/v1/queue").json()["tasks"]}
+    assert (owners[pending], owners[own]) == (ALICE, BOB)
     position = api.call(BOB, "GET", f"/api/v1/generation/{own}").json()["queue_position"]
     assert position == 4, "the position counts the jobs of all owners"
 
