@@ -27,7 +27,7 @@ COPY serve_app ./serve_app
 RUN set -eu; \
     if [ -n "$INDEX_URL" ]; then export PIP_INDEX_URL="$INDEX_URL"; fi; \
     /opt/wan22/bin/pip install --constraint constraints.txt --no-build-isolation .
-# A published port of a container reaches only a service that listens on all addresses.
+# A published port of a container reaches only a service that listens on all addresses, which therefore needs API keys.
 COPY serve_config.yaml ./
 RUN mkdir /etc/wan22 \
     && for config in serve_config.yaml configs/single_gpu.yaml configs/multi_gpu.yaml; do \

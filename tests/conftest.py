@@ -27,6 +27,7 @@ _SERVICE_SECONDS = 600
 """Time limit of a test with a service: on a slow machine, starting two services takes minutes."""
 _OWN_SERVICES = (
     "test_faults",
+    "test_keys",
     "test_restart",
     "test_start",
     "test_stop",

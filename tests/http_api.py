@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import uvicorn
@@ -14,6 +15,14 @@ from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.settings import parse_settings
 from tests.service import free_port, wait_until
+
+
+def make_bare_api(*, needs_keys: bool = False) -> FastAPI:
+    """Makes the API without services, for its routes and its document only."""
+    store = SimpleNamespace(keys=None)
+    return make_api(
+        cast(Any, SimpleNamespace(store=store, settings=parse_settings({}), needs_keys=needs_keys, links=None))
+    )
 
 
 @contextmanager
@@ -42,4 +51,5 @@ def _make(folder: Path, args: dict[str, Any]) -> FastAPI:
     settings = parse_settings({"data_dir": folder / "data"} | args).with_absolute_paths()
     settings.data_dir.mkdir(exist_ok=True)
     nothing = cast(Any, None)
-    return make_api(Services.open(settings, dispatcher=nothing, downloader=nothing))
+    needs_keys = settings.needs_keys("127.0.0.1")
+    return make_api(Services.open(settings, dispatcher=nothing, downloader=nothing, needs_keys=needs_keys))

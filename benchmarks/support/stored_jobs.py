@@ -29,7 +29,7 @@ def store_copies(store: JobStore, job_id: str, count: int, state: JobState) -> l
             own = {"id": JOB_ID_PREFIX + secrets.token_hex(12), "number": number, "rank": number, "state": state}
             rows.append(template | own | {"stage": "queued" if state is JobState.PENDING else state.value})
             place = (template["priority"], block_of(number)) if state is JobState.PENDING else ()
-            groups[Group(state, template["model"], False, *place)] += 1
+            groups[Group(state, template["model"], False, template["owner"], *place)] += 1
         connection.execute(insert(jobs), rows)
         size_bytes = (template["output"] or {}).get("file_size_bytes", 0)
         for group, members in groups.items():

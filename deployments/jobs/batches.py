@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from deployments.jobs.database import Database
 from deployments.jobs.events import EventLog
@@ -51,23 +51,26 @@ class Batch:
 
 
 class JobBatches:
-    """Reads and cancels batches. Each method is one short transaction."""
+    """Reads and cancels batches. Each method is one short transaction.
+
+    With an `owner`, the batches of other owners do not exist for a method.
+    """
 
     def __init__(self, database: Database, events: EventLog, clock: Callable[[], float]) -> None:
         self._database, self._events, self._clock = database, events, clock
 
-    def find(self, batch_id: str) -> Batch:
+    def find(self, batch_id: str, *, owner: str | None = None) -> Batch:
         """Returns a batch, with the jobs that are hidden from the queue.
 
         Raises:
             BatchNotFound: no job has this batch id.
         """
         with self._database.reading() as connection:
-            found = read_batch(connection, batch_id) if is_storable(batch_id) else []
+            found = _read(connection, batch_id, owner)
             positions = read_positions(connection, found)
         return _batch_of(batch_id, found, positions)
 
-    def request_cancel(self, batch_id: str) -> Batch:
+    def request_cancel(self, batch_id: str, *, owner: str | None = None) -> Batch:
         """Cancels the pending jobs of a batch at once, and asks the generators of the running ones to stop them.
 
         Raises:
@@ -78,11 +81,13 @@ class JobBatches:
             # All rows are locked before the first change, in the order of `rows.py`: no deadlocks.
             is_open = jobs.c.state.in_([state for state in JobState if not state.ended])
             query = select(jobs).where(jobs.c.batch_id == batch_id, is_open).order_by(jobs.c.number)
+            if owner is not None:
+                query = query.where(jobs.c.owner == owner)
             to_cancel = read_jobs(connection, query.with_for_update()) if is_storable(batch_id) else []
             now = self._clock()
             for job in to_cancel:
                 change_job(connection, self._events, job.id, cancelling_values(job, now))
-            found = read_batch(connection, batch_id) if is_storable(batch_id) else []
+            found = _read(connection, batch_id, owner)
         batch = _batch_of(batch_id, found, {})  # none of its jobs is pending now
         if not to_cancel:
             raise BatchEnded(
@@ -90,6 +95,11 @@ class JobBatches:
                 suggestions=["There is nothing left to cancel."],
             )
         return batch
+
+
+def _read(connection: Connection, batch_id: str, owner: str | None) -> list[Job]:
+    found = read_batch(connection, batch_id) if is_storable(batch_id) else []
+    return [job for job in found if owner in (None, job.owner)]
 
 
 def _batch_of(batch_id: str, found: list[Job], positions: dict[str, int]) -> Batch:

@@ -16,7 +16,7 @@ from deployments.jobs.schema import job_counts
 BLOCK_SIZE = 256
 """Number of neighboring places in the queue that are counted together. The stored counts depend on it."""
 
-COUNTED_COLUMNS = ("state", "model", "hidden", "priority", "rank", "output")
+COUNTED_COLUMNS = ("state", "model", "hidden", "priority", "rank", "output", "owner")
 """Columns of a job on which the counts depend."""
 
 
@@ -26,6 +26,7 @@ class Group(NamedTuple):
     state: str
     model: str
     hidden: bool
+    owner: str
     priority: int = 0
     """Priority of pending jobs; 0 for other states."""
     block: int = 0
@@ -84,5 +85,5 @@ def _group_and_bytes(row: Row[Any] | None) -> tuple[Group, int] | None:
         return None
     video_bytes = (row.output or {}).get("file_size_bytes", 0)
     if row.state != JobState.PENDING:
-        return Group(str(row.state), row.model, row.hidden), video_bytes
-    return Group(str(row.state), row.model, row.hidden, row.priority, block_of(row.rank)), video_bytes
+        return Group(str(row.state), row.model, row.hidden, row.owner), video_bytes
+    return Group(str(row.state), row.model, row.hidden, row.owner, row.priority, block_of(row.rank)), video_bytes

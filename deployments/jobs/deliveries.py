@@ -44,6 +44,8 @@ class Delivery:
     id: str
     """The header `webhook-id`, the same in each attempt."""
     job_id: str
+    owner: str
+    """Owner of the job."""
     url: str
     receiver: str
     """Host and port of the URL."""
@@ -70,19 +72,22 @@ class DeliveryNotFound(NotFound):
 
 
 class Deliveries:
-    """Reads and writes deliveries. Each method is one short transaction."""
+    """Reads and writes deliveries. Each method is one short transaction.
+
+    With an `owner`, only the deliveries of this owner's jobs to the receivers of their own requests exist for a method.
+    """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database, self._clock = database, clock
 
-    def get(self, delivery_id: str) -> Delivery:
+    def get(self, delivery_id: str, *, owner: str | None = None) -> Delivery:
         """Returns one delivery.
 
         Raises:
             DeliveryNotFound: there is no delivery with this id.
         """
         with self._database.reading() as connection:
-            return _to_delivery(_find_row(connection, delivery_id))
+            return _to_delivery(_find_row(connection, delivery_id, owner=owner))
 
     def page(
         self,
@@ -91,6 +96,7 @@ class Deliveries:
         job_id: str | None = None,
         after: str | None = None,
         limit: int = 100,
+        owner: str | None = None,
     ) -> list[Delivery]:
         """Returns a page of deliveries, newest first.
 
@@ -99,11 +105,14 @@ class Deliveries:
             job_id: lists only the deliveries of this job.
             after: id of the last delivery of the previous page.
             limit: the largest number of deliveries to return.
+            owner: lists only the deliveries of this owner.
 
         Raises:
             DeliveryNotFound: there is no delivery `after`.
         """
         query = select(table).order_by(table.c.number.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(table.c.owner == owner, table.c.trusted.is_(False))
         if state is not None:
             query = query.where(table.c.state == state)
         if job_id is not None:
@@ -112,7 +121,8 @@ class Deliveries:
             query = query.where(table.c.job_id == job_id)
         with self._database.reading() as connection:
             if after is not None:
-                query = query.where(table.c.number < _find_row(connection, after, param="after").number)
+                found = _find_row(connection, after, param="after", owner=owner)
+                query = query.where(table.c.number < found.number)
             return [_to_delivery(row) for row in connection.execute(query)]
 
     def claim(self, *, trusted: bool, limit: int, busy: Mapping[str, int], limit_per_receiver: int) -> list[Delivery]:
@@ -188,7 +198,7 @@ class Deliveries:
         with self._database.writing() as connection:
             connection.execute(update(table).where(held).values(**values))
 
-    def replay(self, delivery_id: str) -> Delivery:
+    def replay(self, delivery_id: str, *, owner: str | None = None) -> Delivery:
         """Makes a delivery due at once, with its id and its payload, and returns it.
 
         A delivery that has ended gets all its attempts again. One whose attempt is due or in progress stays as it is.
@@ -197,7 +207,7 @@ class Deliveries:
             DeliveryNotFound: there is no delivery with this id.
         """
         with self._database.writing() as connection:
-            row = _find_row(connection, delivery_id, lock=True)
+            row = _find_row(connection, delivery_id, lock=True, owner=owner)
             now = connection.execute(select(self._database.now())).scalar_one()
             values: dict[str, Any] = {"next_attempt_at": now}
             if row.state != DeliveryState.PENDING:
@@ -223,12 +233,19 @@ class Deliveries:
                 deleted = connection.execute(delete(table).where(table.c.number.in_(old))).rowcount
 
 
-def _find_row(connection: Connection, delivery_id: str, *, lock: bool = False, param: str | None = None) -> Row[Any]:
+def _find_row(
+    connection: Connection,
+    delivery_id: str,
+    *,
+    lock: bool = False,
+    param: str | None = None,
+    owner: str | None = None,
+) -> Row[Any]:
     row = None
     if is_storable(delivery_id):
         query = select(table).where(table.c.id == delivery_id)
         row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
+    if row is None or (owner is not None and (row.owner != owner or row.trusted)):
         raise DeliveryNotFound(
             f"There is no webhook {delivery_id[:80]!r}.",
             param=param,

@@ -31,6 +31,7 @@ _PRUNE_PAUSE_SECONDS = 0.05
 def describe(job: Job) -> dict[str, Any]:
     """Returns a job's present state as the data of an event."""
     return {
+        "owner": job.owner,
         "state": job.state.value,
         "model": job.params.model,
         "stage": job.stage,
@@ -61,9 +62,15 @@ class EventLog:
         [job] = fill_downloads(connection, [job])
         self._insert(connection, job.id, kind, describe(job))
 
-    def append_to_queue(self, connection: Connection, data: Mapping[str, Any]) -> None:
-        """Appends a change of the whole queue, which concerns no single job. The event's job id is empty."""
-        self._insert(connection, "", QUEUE_CHANGED, data)
+    def append_to_queue(self, connection: Connection, data: Mapping[str, Any], *, owner: str | None = None) -> None:
+        """Appends a change of the queue, which concerns no single job. The event's job id is empty.
+
+        Args:
+            connection: the transaction that made the change.
+            data: the change.
+            owner: the only owner whose jobs it concerns; None for a change that all owners may see.
+        """
+        self._insert(connection, "", QUEUE_CHANGED, data if owner is None else {**data, "owner": owner})
 
     def append_download(self, connection: Connection, model: str) -> None:
         """Appends one event for all jobs that wait for the download of a model; see `waiting.stream_keys`.

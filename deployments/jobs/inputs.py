@@ -23,11 +23,14 @@ class Inputs:
         """Takes the store of the jobs and the storage of the files that inputs may name."""
         self._store, self._storage = store, storage
 
-    def take(self, request: GenerationRequest, **sources: Source | None) -> tuple[GenerationRequest, list[bytes]]:
+    def take(
+        self, request: GenerationRequest, *, only: str | None = None, **sources: Source | None
+    ) -> tuple[GenerationRequest, list[bytes]]:
         """Returns a request with its inputs, and the inputs' contents. Nothing is stored.
 
         Args:
             request: the request without inputs.
+            only: the only owner whose uploads and jobs the inputs may name; None for all.
             **sources: the inputs by the names in INPUTS, None for an input that is not there.
 
         Raises:
@@ -36,7 +39,7 @@ class Inputs:
             Conflict: an input names a job that has no video yet.
             NotFound: an input names a job that ended without a video.
         """
-        contents = {name: self._read(source, name) for name, source in sources.items() if source is not None}
+        contents = {name: self._read(source, name, only) for name, source in sources.items() if source is not None}
         request = replace(
             request,
             image=self.examine(contents["image"], "image") if "image" in contents else None,
@@ -45,24 +48,27 @@ class Inputs:
         )
         return request, list(contents.values())
 
-    def _read(self, source: Source, param: str) -> bytes:
+    def _read(self, source: Source, param: str, only: str | None) -> bytes:
         """Returns the content of an input."""
         if isinstance(source, bytes):
             return source
-        return self._read_video_of(source, param) if is_job(source) else self._read_upload(source, param)
+        return self._read_video_of(source, param, only) if is_job(source) else self._read_upload(source, param, only)
 
-    def _read_video_of(self, job_id: str, param: str) -> bytes:
+    def _read_video_of(self, job_id: str, param: str, only: str | None) -> bytes:
         try:
-            job = self._store.reader.completed(job_id)
+            job = self._store.reader.completed(job_id, owner=only)
             assert job.output is not None
             return self._storage.path(f"{job.output['folder']}/{job.output['video']}").read_bytes()
         except Wan22Error as exc:
             exc.param = f"{param}_path"
             raise
 
-    def _read_upload(self, upload_id: str, param: str) -> bytes:
+    def _read_upload(self, upload_id: str, param: str, only: str | None) -> bytes:
         try:
-            return self._storage.path(upload_key(upload_id)).read_bytes()
+            key = upload_key(upload_id)
+            if only is not None and not self._store.input_owners.has(only, key):
+                raise NotFound
+            return self._storage.path(key).read_bytes()
         except (NotFound, FileNotFoundError):
             raise InvalidRequest(
                 f"No upload has the id {upload_id[:80]!r}. Uploads that no job uses are removed after a day.",

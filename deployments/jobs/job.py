@@ -154,6 +154,12 @@ class Event:
     data: dict[str, Any]
     created_at: float
 
+    @property
+    def owner(self) -> str | None:
+        """Owner of the job or of the changed jobs; None for a change that all owners may see."""
+        owner: str | None = self.data.get("owner", "" if self.job_id else None)  # older events lack it
+        return owner
+
 
 class JobNotFound(NotFound):
     """There is no such job."""

@@ -49,6 +49,7 @@ class Outbox:
             {
                 "id": f"msg_{secrets.token_hex(12)}",
                 "job_id": job.id,
+                "owner": job.owner,
                 "url": url,
                 "receiver": _receiver(url),
                 "trusted": trusted,

@@ -62,19 +62,22 @@ class QueuePage:
 
 
 class JobQueue:
-    """Reads and controls the queue. Each method is one short transaction."""
+    """Reads and controls the queue. Each method is one short transaction.
+
+    With an `owner`, the jobs of other owners do not exist for a method. Positions always count all jobs.
+    """
 
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database, self._events = database, events
 
-    def find(self, job_id: str) -> tuple[Job, int | None]:
+    def find(self, job_id: str, *, owner: str | None = None) -> tuple[Job, int | None]:
         """Returns a job and its queue position, which is None unless the job is pending.
 
         Raises:
             JobNotFound: there is no job with this id.
         """
         with self._database.reading() as connection:
-            job = read_job(connection, job_id)
+            job = read_job(connection, job_id, owner=owner)
             return job, read_positions(connection, [job]).get(job.id)
 
     def positions(self, found: Collection[Job]) -> dict[str, int]:
@@ -87,28 +90,37 @@ class JobQueue:
         with self._database.reading() as connection:
             return int(connection.execute(_PENDING_BEFORE, {"priority": int(priority)}).scalar_one()) + 1
 
-    def page(self, *, state: JobState | None = None, after: str | None = None, limit: int = 100) -> QueuePage:
+    def page(
+        self,
+        *,
+        state: JobState | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        owner: str | None = None,
+    ) -> QueuePage:
         """Returns a page of the listed jobs, newest first.
 
         Args:
             state: lists only jobs in this state.
             after: id of the last job of the previous page, which may have been deleted since.
             limit: the largest number of jobs to return.
+            owner: lists and counts only the jobs of this owner.
 
         Raises:
             JobNotFound: there is no job `after`.
         """
         listed = select(jobs).where(jobs.c.hidden.is_(False))
         with self._database.reading() as connection:
-            found = read_page(connection, listed, [state] if state else (), after, limit)
-            return _read_around(connection, found)
+            found = read_page(connection, listed, [state] if state else (), after, limit, owner=owner)
+            return _read_around(connection, found, owner)
 
-    def active(self, *, limit: int = 100) -> QueuePage:
+    def active(self, *, limit: int = 100, owner: str | None = None) -> QueuePage:
         """Returns the running jobs in the order of their submission, and then the next pending ones in their order."""
         with self._database.reading() as connection:
-            running = select(jobs).where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number).limit(limit)
+            listed = select(jobs) if owner is None else select(jobs).where(jobs.c.owner == owner)
+            running = listed.where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number).limit(limit)
             found = read_jobs(connection, running)
-            return _read_around(connection, found + read_pending(connection, select(jobs), limit - len(found)))
+            return _read_around(connection, found + read_pending(connection, listed, limit - len(found)), owner)
 
     def is_paused(self) -> bool:
         """Returns whether the queue is paused."""
@@ -121,35 +133,41 @@ class JobQueue:
             write_setting(connection, _PAUSED, paused)
             self._events.append_to_queue(connection, {"paused": paused})
 
-    def clear(self) -> int:
+    def clear(self, *, owner: str | None = None) -> int:
         """Hides all ended jobs from the queue's listings and returns their number. It deletes no job and no video."""
         size = jobs.c.output["file_size_bytes"].as_integer()
         ended = select(jobs.c.number).where(jobs.c.hidden.is_(False), jobs.c.state.in_(_ENDED))
+        if owner is not None:
+            ended = ended.where(jobs.c.owner == owner)
         # The rows are locked in the order of `rows.py`: no deadlocks.
         locked = ended.order_by(jobs.c.number).with_for_update()
         with self._database.writing() as connection:
             hide = update(jobs).where(jobs.c.number.in_(locked)).values(hidden=True)
-            cleared: Counter[tuple[str, str]] = Counter()
-            video_bytes: Counter[tuple[str, str]] = Counter()
-            for state, model, size_bytes in connection.execute(hide.returning(jobs.c.state, jobs.c.model, size)):
-                cleared[state, model] += 1
-                video_bytes[state, model] += size_bytes or 0
+            cleared: Counter[tuple[str, str, str]] = Counter()
+            video_bytes: Counter[tuple[str, str, str]] = Counter()
+            hidden = hide.returning(jobs.c.state, jobs.c.model, jobs.c.owner, size)
+            for state, model, owner_of, size_bytes in connection.execute(hidden):
+                cleared[state, model, owner_of] += 1
+                video_bytes[state, model, owner_of] += size_bytes or 0
             if cleared:
-                self._events.append_to_queue(connection, {"cleared": cleared.total()})
+                self._events.append_to_queue(connection, {"cleared": cleared.total()}, owner=owner)
             for key, count in cleared.items():
-                add_to_group(connection, Group(*key, False), jobs=-count, video_bytes=-video_bytes[key])
-                add_to_group(connection, Group(*key, True), jobs=count, video_bytes=video_bytes[key])
+                state, model, owner_of = key
+                shown, gone = Group(state, model, False, owner_of), Group(state, model, True, owner_of)
+                add_to_group(connection, shown, jobs=-count, video_bytes=-video_bytes[key])
+                add_to_group(connection, gone, jobs=count, video_bytes=video_bytes[key])
             return cleared.total()
 
 
-def _read_around(connection: Connection, found: list[Job]) -> QueuePage:
+def _read_around(connection: Connection, found: list[Job], owner: str | None) -> QueuePage:
     """Reads the state of the queue around a page of jobs."""
+    current = _CURRENT if owner is None else _CURRENT.where(jobs.c.owner == owner)
     return QueuePage(
-        counts=read_counts(connection, hidden=False),
+        counts=read_counts(connection, hidden=False, owner=owner),
         paused=read_paused(connection),
         jobs=found,
         positions=read_positions(connection, found),
-        current=next(iter(read_jobs(connection, _CURRENT)), None),
+        current=next(iter(read_jobs(connection, current)), None),
     )
 
 

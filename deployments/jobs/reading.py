@@ -30,23 +30,26 @@ _COMPLETED_VERSION = select(
 
 
 class JobReader:
-    """Reads jobs for the API, the dispatcher and the generators."""
+    """Reads jobs for the API, the dispatcher and the generators.
+
+    With an `owner`, the jobs of other owners do not exist for a method.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._run_times: dict[str, tuple[object, list[tuple[GenerationParams, float]]]] = {}
         """The result of `run_times` for each model, and the version of the completed jobs that it was read from."""
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, *, owner: str | None = None) -> Job:
         """Returns one job.
 
         Raises:
             JobNotFound: there is no job with this id.
         """
         with self._database.reading() as connection:
-            return read_job(connection, job_id)
+            return read_job(connection, job_id, owner=owner)
 
-    def completed(self, job_id: str) -> Job:
+    def completed(self, job_id: str, *, owner: str | None = None) -> Job:
         """Returns a job that has a video.
 
         Raises:
@@ -54,7 +57,7 @@ class JobReader:
             Conflict: the job has no video yet.
             NotFound: the job ended without a video.
         """
-        job = self.get(job_id)
+        job = self.get(job_id, owner=owner)
         if job.state is JobState.COMPLETED:
             return job
         if job.state.ended:
@@ -74,6 +77,7 @@ class JobReader:
         after: str | None = None,
         limit: int = 100,
         newest_first: bool = True,
+        owner: str | None = None,
     ) -> list[Job]:
         """Returns a page of jobs.
 
@@ -82,17 +86,18 @@ class JobReader:
             after: id of the last job of the previous page, which may have been deleted since.
             limit: the largest number of jobs to return.
             newest_first: whether to list the newest submission first, or the oldest.
+            owner: lists only the jobs of this owner.
 
         Raises:
             JobNotFound: there is no job `after`.
         """
         with self._database.reading() as connection:
-            return read_page(connection, select(jobs), states, after, limit, newest_first)
+            return read_page(connection, select(jobs), states, after, limit, newest_first, owner=owner)
 
-    def count(self) -> dict[JobState, int]:
+    def count(self, *, owner: str | None = None) -> dict[JobState, int]:
         """Returns the number of jobs in each state, with the jobs that are hidden from the queue."""
         with self._database.reading() as connection:
-            return read_counts(connection)
+            return read_counts(connection, owner=owner)
 
     def count_by_model(self, state: JobState) -> dict[str, int]:
         """Returns the number of jobs in a state for each model that has any."""
@@ -101,10 +106,13 @@ class JobReader:
         with self._database.reading() as connection:
             return {model: int(count) for model, count in connection.execute(counted)}
 
-    def output_bytes(self) -> int:
+    def output_bytes(self, *, owner: str | None = None) -> int:
         """Returns the total size of all videos."""
+        total = select(func.coalesce(func.sum(job_counts.c.video_bytes), 0))
+        if owner is not None:
+            total = total.where(job_counts.c.owner == owner)
         with self._database.reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.sum(job_counts.c.video_bytes), 0))).scalar_one())
+            return int(connection.execute(total).scalar_one())
 
     def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
         """Returns the first pending jobs of some models, by priority and then by queue order."""
@@ -127,12 +135,14 @@ class JobReader:
                 self._run_times[model] = version, found
         return found
 
-    def using_lora(self, name: str) -> list[Job]:
+    def using_lora(self, name: str, *, owner: str | None = None) -> list[Job]:
         """Returns the pending and running jobs that use a LoRA, oldest first."""
         open_jobs = select(jobs).where(
             jobs.c.state.in_((JobState.PENDING, JobState.PROCESSING)),
             cast(jobs.c.params, Text).contains(json.dumps(name), autoescape=True),
         )
+        if owner is not None:
+            open_jobs = open_jobs.where(jobs.c.owner == owner)
         with self._database.reading() as connection:
             found = read_jobs(connection, open_jobs.order_by(jobs.c.number))
         return [job for job in found if any(use.name == name for use in job.params.loras)]
@@ -165,12 +175,16 @@ def read_page(
     after: str | None,
     limit: int,
     newest_first: bool = True,
+    *,
+    owner: str | None = None,
 ) -> list[Job]:
     """Reads a page of the jobs of a query; see `JobReader.page`."""
+    if owner is not None:
+        query = query.where(jobs.c.owner == owner)
     if states:
         query = query.where(jobs.c.state.in_(states))
     if after is not None:
-        number = find_number(connection, after)
+        number = find_number(connection, after, owner=owner)
         query = query.where(jobs.c.number < number if newest_first else jobs.c.number > number)
     order = jobs.c.number.desc() if newest_first else jobs.c.number.asc()
     return read_jobs(connection, query.order_by(order).limit(limit))
@@ -186,12 +200,14 @@ def read_pending(connection: Connection, query: Select[Any], limit: int) -> list
     return found
 
 
-def read_counts(connection: Connection, *, hidden: bool = True) -> dict[JobState, int]:
+def read_counts(connection: Connection, *, hidden: bool = True, owner: str | None = None) -> dict[JobState, int]:
     """Reads the number of jobs in each state.
 
     Args:
         connection: an open transaction.
         hidden: whether to count the jobs that are hidden from the queue.
+        owner: counts only the jobs of this owner.
     """
-    rows = connection.execute(_COUNTS if hidden else _LISTED_COUNTS)
+    counts = _COUNTS if hidden else _LISTED_COUNTS
+    rows = connection.execute(counts if owner is None else counts.where(job_counts.c.owner == owner))
     return dict.fromkeys(JobState, 0) | {JobState(state): int(count) for state, count in rows}

@@ -31,36 +31,37 @@ def is_storable(job_id: str) -> bool:
     return "\x00" not in job_id
 
 
-def find_row(connection: Connection, job_id: str, *, lock: bool = False) -> Row[Any]:
+def find_row(connection: Connection, job_id: str, *, lock: bool = False, owner: str | None = None) -> Row[Any]:
     """Reads the row of one job.
 
     Args:
         connection: an open transaction.
         job_id: id of the job.
         lock: whether to lock the row until the transaction ends.
+        owner: name of the only owner whose jobs count; None for all.
 
     Raises:
-        JobNotFound: there is no job with this id.
+        JobNotFound: there is no job with this id, or another owner has it.
     """
     row = None
     if is_storable(job_id):
         row = connection.execute(_BY_ID_LOCKED if lock else _BY_ID, {"job_id": job_id}).one_or_none()
-    if row is None:
+    if row is None or owner not in (None, row.owner):
         raise _not_found(job_id)
     return row
 
 
-def find_number(connection: Connection, job_id: str) -> int:
+def find_number(connection: Connection, job_id: str, *, owner: str | None = None) -> int:
     """Returns the serial number of a job, also of a deleted one, from which a listing continues.
 
     Raises:
-        JobNotFound: no job had this id, or the job was deleted too long ago.
+        JobNotFound: no job of the owner had this id, or the job was deleted too long ago.
     """
     if is_storable(job_id):
         for table in (jobs, deleted_jobs):
-            number = connection.execute(select(table.c.number).where(table.c.id == job_id)).scalar_one_or_none()
-            if number is not None:
-                return int(number)
+            row = connection.execute(select(table.c.number, table.c.owner).where(table.c.id == job_id)).one_or_none()
+            if row is not None and owner in (None, row.owner):
+                return int(row.number)
     raise _not_found(job_id, param="after")
 
 
@@ -74,13 +75,13 @@ def read_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
     return fill_downloads(connection, [to_job(row) for row in connection.execute(query)])
 
 
-def read_job(connection: Connection, job_id: str) -> Job:
+def read_job(connection: Connection, job_id: str, *, owner: str | None = None) -> Job:
     """Reads one job. If it waits for a download, it has the download's progress.
 
     Raises:
-        JobNotFound: there is no job with this id.
+        JobNotFound: there is no job with this id, or another owner than the only one that counts has it.
     """
-    [job] = fill_downloads(connection, [to_job(find_row(connection, job_id))])
+    [job] = fill_downloads(connection, [to_job(find_row(connection, job_id, owner=owner))])
     return job
 
 

@@ -50,6 +50,8 @@ jobs = Table(
     Index("jobs_listed", "hidden", "number"),
     Index("jobs_listed_by_state", "hidden", "state", "number"),
     Index("jobs_by_batch", "batch_id", "number"),
+    Index("jobs_by_owner", "owner", "number"),
+    Index("jobs_by_owner_and_state", "owner", "state", "number"),
 )
 
 job_counts = Table(
@@ -60,6 +62,7 @@ job_counts = Table(
     Column("hidden", Boolean, primary_key=True),
     Column("priority", Integer, primary_key=True),
     Column("block", BigInteger, primary_key=True),
+    Column("owner", String(128), primary_key=True),
     Column("jobs", BigInteger, nullable=False),
     Column("video_bytes", BigInteger, nullable=False),
 )
@@ -69,6 +72,7 @@ deleted_jobs = Table(
     metadata,
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("id", String(64), nullable=False, unique=True),
+    Column("owner", String(128), nullable=False, server_default=""),
     Column("deleted_at", Float(53), nullable=False),
 )
 
@@ -126,6 +130,7 @@ webhook_deliveries = Table(
     Column("number", _Number, primary_key=True, autoincrement=True),
     Column("id", String(64), nullable=False, unique=True),  # the header webhook-id
     Column("job_id", String(64), nullable=False),
+    Column("owner", String(128), nullable=False, server_default=""),  # of the job, which may be deleted
     Column("url", Text, nullable=False),
     Column("receiver", String(300), nullable=False),  # host and port of the URL
     Column("trusted", Boolean, nullable=False),  # from the settings, so that a private address is allowed
@@ -142,4 +147,26 @@ webhook_deliveries = Table(
     Index("webhook_deliveries_by_state", "state", "number"),
     Index("webhook_deliveries_by_job", "job_id", "number"),
     Index("webhook_deliveries_by_age", "created_at"),
+    Index("webhook_deliveries_by_owner", "owner", "number"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("secret_hash", String(64), nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("expires_at", Float(53)),
+    Column("revoked_at", Float(53)),
+    Column("last_used_at", Float(53)),
+)
+
+input_owners = Table(
+    "input_owners",
+    metadata,
+    Column("key", String(255), primary_key=True),  # in the storage
+    Column("owner", String(128), primary_key=True),
+    Column("stored_at", Float(53), nullable=False),
 )

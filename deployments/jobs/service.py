@@ -85,6 +85,8 @@ class JobService:
         webhook_url: str | None = None,
         idempotency_key: str | None = None,
         body: Mapping[str, Any] | None = None,
+        owner: str = "",
+        only: str | None = None,
     ) -> list[Job]:
         """Validates a request, stores its inputs, then its jobs. All of it is on disk when this returns.
 
@@ -104,6 +106,8 @@ class JobService:
             idempotency_key: if an earlier request had the same key and was equal, its jobs are returned.
             body: the fields that the client sent, without those that equal their defaults. With an idempotency key,
                 two requests are equal only if these are.
+            owner: owner of the jobs and of their inputs.
+            only: the only owner whose uploads and jobs the request may name; None for all.
 
         Raises:
             InvalidRequest: the request can't be carried out; nothing was stored.
@@ -112,7 +116,7 @@ class JobService:
             NotFound: an input names a job that ended without a video.
             IdempotencyConflict: the idempotency key was used with another request.
         """
-        request, contents = self._inputs.take(request, image=image, end_image=end_image, video=video)
+        request, contents = self._inputs.take(request, only=only, image=image, end_image=end_image, video=video)
         requests = [request] if seeds is None else [replace(request, seed=seed) for seed in seeds]
         request_hash = hash_values(_REQUEST_HASH, *requests, priority, metadata, body)
         if earlier := self._find_repeated(idempotency_key, request_hash):
@@ -128,6 +132,7 @@ class JobService:
             idempotency_key=idempotency_key,
             request_hash=request_hash,
             source_job_id=next((source for source in (video, image) if is_job(source)), None),
+            owner=owner,
         )
         batch = [replace(new, params=replace(first, seed=params.seed, segments=params.segments)) for params in resolved]
         return self._store.writer.submit_batch(self._accept(contents, batch))
@@ -140,20 +145,36 @@ class JobService:
         end_image: Source | None = None,
         video: Source | None = None,
         webhook_url: str | None = None,
+        only: str | None = None,
     ) -> GenerationParams:
         """Validates a request like `submit`, and returns the parameters of its video. Nothing is stored."""
         self._check_webhook(webhook_url)
-        request, _ = self._inputs.take(request, image=image, end_image=end_image, video=video)
+        request, _ = self._inputs.take(request, only=only, image=image, end_image=end_image, video=video)
         params = self._complete(resolve_params(request, self._served))
         self._check_loras(params)
         return params
 
     def remix(
-        self, job_id: str, prompt: str, *, webhook_url: str | None = None, idempotency_key: str | None = None
+        self,
+        job_id: str,
+        prompt: str,
+        *,
+        webhook_url: str | None = None,
+        idempotency_key: str | None = None,
+        owner: str = "",
+        only: str | None = None,
     ) -> Job:
         """Submits a job with another prompt, and the inputs, the seed and the parameters of a completed job.
 
         A repeated request with an idempotency key gets the job of the first one, even if the completed job is gone.
+
+        Args:
+            job_id: id of the completed job.
+            prompt: the new prompt.
+            webhook_url: as in `submit`.
+            idempotency_key: as in `submit`.
+            owner: owner of the new job.
+            only: the only owner whose job may be named; None for all.
 
         Raises:
             InvalidRequest: the prompt is not valid, or the job's model or LoRA is no longer available.
@@ -168,7 +189,7 @@ class JobService:
         if earlier := self._find_repeated(idempotency_key, request_hash):
             return earlier[0]
         self._check_webhook(webhook_url)
-        job = self._store.reader.completed(job_id)
+        job = self._store.reader.completed(job_id, owner=only)
         params = self._count_dropped_tokens(change_prompt(job.params, prompt, self._served))
         keys = [key for name in INPUTS if (key := getattr(params, name))]
         new = NewJob(
@@ -178,11 +199,12 @@ class JobService:
             idempotency_key=idempotency_key,
             request_hash=request_hash,
             source_job_id=job.id,
+            owner=owner,
         )
         [accepted] = self._accept([self._storage.path(key).read_bytes() for key in keys], [new])
         return self._store.writer.submit(accepted)
 
-    def upload(self, data: bytes) -> InputImage | InputVideo:
+    def upload(self, data: bytes, *, owner: str = "") -> InputImage | InputVideo:
         """Stores an image or a video for later requests. An upload that no job uses is removed after a day.
 
         Raises:
@@ -190,9 +212,10 @@ class JobService:
         """
         found = self._inputs.examine(data, "file")
         self._storage.put_input(data)
+        self._store.input_owners.record(owner, [found.key])
         return found
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, owner: str | None = None) -> Job:
         """Puts a failed or cancelled job back into the queue, with its id and its parameters.
 
         Raises:
@@ -200,10 +223,10 @@ class JobService:
             JobNotRetryable: the job has not ended, or it has a video.
             InvalidRequest: the job's model, LoRA or input is no longer available, or its video fits no generator.
         """
-        job = self._store.reader.get(job_id)
+        job = self._store.reader.get(job_id, owner=owner)
         if job.state in (JobState.FAILED, JobState.CANCELLED):
             self._check_again(job.params)
-        return self._store.writer.retry(job_id)
+        return self._store.writer.retry(job_id, owner=owner)
 
     def _check_again(self, params: GenerationParams) -> None:
         """Checks the parameters of an ended job as at its submission, because the service may have changed since."""
@@ -215,14 +238,14 @@ class JobService:
         if not params.is_mock:
             self._admit(params)
 
-    def delete(self, job_id: str, *, even_if_running: bool = True) -> None:
+    def delete(self, job_id: str, *, even_if_running: bool = True, owner: str | None = None) -> None:
         """Deletes a job and its video. A running job is stopped.
 
         Raises:
             JobNotFound: the job does not exist.
             JobRunning: the job is running, and `even_if_running` is false.
         """
-        self._store.writer.delete(job_id, even_if_running=even_if_running)
+        self._store.writer.delete(job_id, even_if_running=even_if_running, owner=owner)
         self._storage.remove_outputs(job_id)
 
     def tidy(self) -> None:
@@ -230,9 +253,9 @@ class JobService:
         self._store.events.prune(older_than_seconds=EVENT_RETENTION_SECONDS)
         self._store.deliveries.prune(older_than_seconds=WEBHOOK_RETENTION_SECONDS)
         self._store.writer.forget_deleted(older_than_seconds=DELETED_RETENTION_SECONDS)
-        self._storage.remove_old_inputs(
-            keep=self._store.reader.input_keys(), older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS
-        )
+        used = self._store.reader.input_keys()
+        self._storage.remove_old_inputs(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)
+        self._store.input_owners.prune(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)
         for job_id in self._storage.output_jobs():
             try:
                 job = self._store.reader.get(job_id)
@@ -266,6 +289,8 @@ class JobService:
             self._admit(batch[0].params)
         for content in contents:
             self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` spares it
+        stored = [key for name in INPUTS if (key := getattr(batch[0].params, name))]
+        self._store.input_owners.record(batch[0].owner, stored)
         return [replace(new, params=replace(new.params, is_mock=mode.mock, mock_reason=None)) for new in batch]
 
     def _check_loras(self, params: GenerationParams) -> None:

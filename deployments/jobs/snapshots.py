@@ -40,12 +40,15 @@ class QueueSnapshot:
 
 
 class SnapshotReader:
-    """Reads snapshots. Each method is one short transaction that changes nothing."""
+    """Reads snapshots. Each method is one short transaction that changes nothing.
+
+    With an `owner`, the jobs of other owners do not exist for a method.
+    """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database, self._clock = database, clock
 
-    def current(self) -> Snapshot:
+    def current(self, *, owner: str | None = None) -> Snapshot:
         """Returns the recently ended jobs, the running jobs, and the next pending jobs, up to a number of each."""
         with self._database.reading_one_state() as connection:
             sequence = _last_sequence(connection)
@@ -53,28 +56,29 @@ class SnapshotReader:
                 events.c.sequence > sequence - _RECENT_EVENTS, events.c.created_at > self._clock() - RECENT_SECONDS
             )
             ended = [state for state in JobState if state.ended]
+            seen = select(jobs) if owner is None else select(jobs).where(jobs.c.owner == owner)
             queries = (
-                select(jobs).where(jobs.c.state.in_(ended), jobs.c.id.in_(recent)).order_by(jobs.c.number.desc()),
-                select(jobs).where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number),
+                seen.where(jobs.c.state.in_(ended), jobs.c.id.in_(recent)).order_by(jobs.c.number.desc()),
+                seen.where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number),
             )
             found = [job for query in queries for job in read_jobs(connection, query.limit(MAX_JOBS))]
-            return Snapshot(sequence=sequence, jobs=found + read_pending(connection, select(jobs), MAX_JOBS))
+            return Snapshot(sequence=sequence, jobs=found + read_pending(connection, seen, MAX_JOBS))
 
-    def job(self, job_id: str) -> Snapshot:
+    def job(self, job_id: str, *, owner: str | None = None) -> Snapshot:
         """Returns one job, in whatever state it is.
 
         Raises:
             JobNotFound: there is no job with this id.
         """
         with self._database.reading_one_state() as connection:
-            return Snapshot(sequence=_last_sequence(connection), jobs=[read_job(connection, job_id)])
+            return Snapshot(sequence=_last_sequence(connection), jobs=[read_job(connection, job_id, owner=owner)])
 
-    def queue(self) -> QueueSnapshot:
+    def queue(self, *, owner: str | None = None) -> QueueSnapshot:
         """Returns the state of the queue."""
         with self._database.reading_one_state() as connection:
             return QueueSnapshot(
                 sequence=_last_sequence(connection),
-                counts=read_counts(connection, hidden=False),
+                counts=read_counts(connection, hidden=False, owner=owner),
                 paused=read_paused(connection),
             )
 

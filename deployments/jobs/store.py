@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable
 
+from deployments.jobs.api_keys import ApiKeys
 from deployments.jobs.batches import JobBatches
 from deployments.jobs.database import Database
 from deployments.jobs.deliveries import Deliveries
 from deployments.jobs.downloads import Downloads
 from deployments.jobs.events import EventLog
+from deployments.jobs.input_owners import InputOwners
 from deployments.jobs.outbox import JobEnds, Outbox
 from deployments.jobs.queue import JobQueue
 from deployments.jobs.reading import JobReader
@@ -65,3 +67,7 @@ class JobStore:
         """Settings that change while the service runs."""
         self.deliveries = Deliveries(self.database, clock)
         """Webhooks to deliver, and those that were delivered or have failed."""
+        self.keys = ApiKeys(self.database, clock)
+        """API keys, with their owners and scopes."""
+        self.input_owners = InputOwners(self.database, clock)
+        """Owners of uploads and of other stored inputs."""

@@ -45,7 +45,7 @@ _NEXT_NUMBER = {
 
 
 class JobWriter:
-    """Writes jobs on behalf of clients."""
+    """Writes jobs on behalf of clients. With an `owner`, the jobs of other owners do not exist for a method."""
 
     def __init__(self, database: Database, events: EventLog, clock: Callable[[], float]) -> None:
         self._database, self._events, self._clock = database, events, clock
@@ -134,7 +134,7 @@ class JobWriter:
             ) from None
         return found
 
-    def request_cancel(self, job_id: str) -> Job:
+    def request_cancel(self, job_id: str, *, owner: str | None = None) -> Job:
         """Cancels a pending job at once, and asks the generator of a running job to stop it.
 
         Raises:
@@ -142,12 +142,12 @@ class JobWriter:
             JobEnded: the job has already ended.
         """
         with self._database.writing() as connection:
-            job = to_job(find_row(connection, job_id, lock=True))
+            job = to_job(find_row(connection, job_id, lock=True, owner=owner))
             if job.state.ended:
                 raise JobEnded(f"The job is already {job.state}.", suggestions=["There is nothing left to cancel."])
             return change_job(connection, self._events, job_id, cancelling_values(job, self._clock()))
 
-    def reorder(self, job_ids: Sequence[str]) -> None:
+    def reorder(self, job_ids: Sequence[str], *, owner: str | None = None) -> None:
         """Reorders pending jobs among the places that they hold now; all other jobs keep their places.
 
         Ids of jobs that are not pending are ignored. Priorities still come before this order.
@@ -155,13 +155,15 @@ class JobWriter:
         with self._database.writing() as connection:
             asked = [job_id for job_id in job_ids if is_storable(job_id)]
             query = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.id.in_(asked)).order_by(jobs.c.number)
+            if owner is not None:
+                query = query.where(jobs.c.owner == owner)
             found = {job.id: job for job in read_jobs(connection, query.with_for_update())}
             pending = [job_id for job_id in dict.fromkeys(job_ids) if job_id in found]
             for job_id, place in zip(pending, sorted(job.queue_order for job in found.values()), strict=True):
                 if found[job_id].queue_order != place:
                     change_job(connection, self._events, job_id, {"rank": place})
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, owner: str | None = None) -> Job:
         """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place.
 
         Raises:
@@ -169,7 +171,7 @@ class JobWriter:
             JobNotRetryable: the job has not ended, or it has a video.
         """
         with self._database.writing() as connection:
-            job = to_job(find_row(connection, job_id, lock=True))
+            job = to_job(find_row(connection, job_id, lock=True, owner=owner))
             if job.state not in (JobState.FAILED, JobState.CANCELLED):
                 raise JobNotRetryable(
                     f"The job is {job.state}: only a failed or cancelled job can be retried.",
@@ -192,7 +194,7 @@ class JobWriter:
             }
             return change_job(connection, self._events, job_id, values)
 
-    def delete(self, job_id: str, *, even_if_running: bool = True) -> None:
+    def delete(self, job_id: str, *, even_if_running: bool = True, owner: str | None = None) -> None:
         """Deletes a job. The generator of a running job notices the lost claim and stops.
 
         Its number is remembered, so that a listing that had reached the job can continue from there.
@@ -202,7 +204,7 @@ class JobWriter:
             JobRunning: the job is running, and `even_if_running` is false.
         """
         with self._database.writing() as connection:
-            row = find_row(connection, job_id, lock=True)
+            row = find_row(connection, job_id, lock=True, owner=owner)
             job = to_job(row)
             if job.state is JobState.PROCESSING and not even_if_running:
                 raise JobRunning(
@@ -212,7 +214,8 @@ class JobWriter:
             connection.execute(delete(jobs).where(jobs.c.number == job.number))
             self._events.append(connection, job, "deleted")
             count_change(connection, row, None)
-            connection.execute(insert(deleted_jobs).values(number=job.number, id=job.id, deleted_at=self._clock()))
+            place = {"number": job.number, "id": job.id, "owner": job.owner, "deleted_at": self._clock()}
+            connection.execute(insert(deleted_jobs).values(**place))
 
     def forget_deleted(self, *, older_than_seconds: float) -> None:
         """Forgets the places of jobs that were deleted longer ago than this."""

@@ -61,7 +61,9 @@ def render_page(name: str) -> str:
 
 def _render_http() -> Iterator[str]:
     """Renders the routes and the schemas of the OpenAPI document."""
-    parts = cast(Any, SimpleNamespace(store=None, settings=Settings()))
+    parts = cast(
+        Any, SimpleNamespace(store=SimpleNamespace(keys=None), settings=Settings(), needs_keys=True, links=None)
+    )
     document = _inline_choices(make_api(parts).openapi())
     yield from (
         "# HTTP reference",
@@ -93,6 +95,9 @@ def _render_http() -> Iterator[str]:
 
 def _render_route(path: str, method: str, operation: Schema) -> Iterator[str]:
     yield from ("", f"### {method.upper()} {path}", "", _flow(operation.get("description", operation["summary"])))
+    if "security" in operation:
+        [scope] = operation["security"][0].values()
+        yield from ("", f"Scope of the API key: `{scope[0]}`.")
     parameters = operation.get("parameters", [])
     if parameters:
         yield from ("", "| parameter | in | type | default | description |", "|---|---|---|---|---|")

@@ -10,6 +10,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from serve_app.api import operations
+from serve_app.api.access.authentication import Authentication
+from serve_app.api.access.callers import find_scope
+from serve_app.api.access.ring import KeyRing
 from serve_app.api.agents.server import AgentServer
 from serve_app.api.http.bodies import BodyLimit
 from serve_app.api.http.browsers import BrowserGuard
@@ -71,6 +74,8 @@ def make_api(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
+    ring = KeyRing(services.store.keys) if services.needs_keys else None
+    app.add_middleware(Authentication, ring=ring, links=services.links)
     app.state.feed = feed
     app.state.reports = reports
     app.add_middleware(
@@ -103,7 +108,7 @@ def make_api(services: Services) -> FastAPI:
     def root() -> RedirectResponse:
         return RedirectResponse(prefixed("/docs"))
 
-    complete_document(app)
+    complete_document(app, find_scope if services.needs_keys else None)
     return app
 
 

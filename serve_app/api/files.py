@@ -8,6 +8,7 @@ from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
+from serve_app.api.access.callers import Caller
 from serve_app.api.http.conditions import status_for
 from serve_app.api.schemas.links import filename
 from serve_app.api.services import Services
@@ -53,11 +54,14 @@ class _File(FileResponse):
             raise HTTPException(status, headers={"content-range": f"bytes */{exc.max_size}"}) from exc
 
 
-def output_file(serving: Services, request: Request, video_id: str, kind: str, *, attachment: bool = False) -> Response:
+def output_file(
+    serving: Services, caller: Caller, request: Request, video_id: str, kind: str, *, attachment: bool = False
+) -> Response:
     """Returns a file of a completed job, or the range of it that the request asks for.
 
     Args:
         serving: the services.
+        caller: the caller, who may see the job.
         request: the request, with its Range header and its conditions.
         video_id: the job's id.
         kind: `video`, `thumbnail` or `last_frame`.
@@ -69,7 +73,7 @@ def output_file(serving: Services, request: Request, video_id: str, kind: str, *
         NotFound: the job ended without a video.
         HTTPException: the file does not have the entity tag that `If-Match` names.
     """
-    job = serving.store.reader.completed(video_id)
+    job = serving.store.reader.completed(video_id, owner=caller.only)
     assert job.output is not None
     path = serving.storage.path(f"{job.output['folder']}/{job.output[kind]}")
     response = _File(

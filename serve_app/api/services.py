@@ -22,6 +22,7 @@ from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
 from deployments.webhooks.addresses import check_url
+from serve_app.api.access.links import LinkSigner
 from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
@@ -59,11 +60,19 @@ class Services:
     meter: SystemMeter
     dispatcher: DeploymentHandle[Any]
     downloader: DeploymentHandle[Any]
+    needs_keys: bool
+    """Whether requests need an API key."""
+    links: LinkSigner
     storage_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_STORAGE_THREADS))
 
     @classmethod
     def open(
-        cls, settings: Settings, dispatcher: DeploymentHandle[Any], downloader: DeploymentHandle[Any]
+        cls,
+        settings: Settings,
+        dispatcher: DeploymentHandle[Any],
+        downloader: DeploymentHandle[Any],
+        *,
+        needs_keys: bool = False,
     ) -> "Services":
         """Opens the database and the storage.
 
@@ -71,6 +80,7 @@ class Services:
             settings: settings with absolute paths.
             dispatcher: a handle of the dispatcher.
             downloader: a handle of the downloader.
+            needs_keys: whether requests need an API key.
         """
         assert settings.database_url is not None
         store = JobStore(settings.database_url, job_ends=job_ends(settings))
@@ -100,6 +110,8 @@ class Services:
             replicas=replicas,
             dispatcher=dispatcher,
             downloader=downloader,
+            needs_keys=needs_keys,
+            links=LinkSigner(store.settings),
         )
 
     async def read(self, read: Callable[[], Result], *, rows: int = 1) -> Result:

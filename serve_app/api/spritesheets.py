@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from serve_app.api.access.callers import Caller
 from serve_app.api.http.conditions import is_known
 from serve_app.api.services import Services
 from wan22_bridge.media.spritesheets import Spritesheet, make_spritesheet
@@ -34,7 +35,7 @@ SPRITESHEET_RESPONSE: dict[int | str, dict[str, Any]] = {
 """OpenAPI description of a response with a spritesheet."""
 
 
-def spritesheet(serving: Services, request: Request, video_id: str) -> Response:
+def spritesheet(serving: Services, caller: Caller, request: Request, video_id: str) -> Response:
     """Returns the spritesheet of a completed job: up to 25 frames of the video in a grid, as WebP.
 
     The sheet is made from the mp4 on demand, because few clients ask for it, and so that every video has one,
@@ -42,6 +43,7 @@ def spritesheet(serving: Services, request: Request, video_id: str) -> Response:
 
     Args:
         serving: the services.
+        caller: the caller, who may see the job.
         request: the request, with its If-None-Match header.
         video_id: the job's id.
 
@@ -51,7 +53,7 @@ def spritesheet(serving: Services, request: Request, video_id: str) -> Response:
         NotFound: the job ended without a video.
         StorageFailed: the mp4 can't be read.
     """
-    job = serving.store.reader.completed(video_id)
+    job = serving.store.reader.completed(video_id, owner=caller.only)
     assert job.output is not None
     key = f"{job.output['folder']}/{job.output['video']}"
     headers = {

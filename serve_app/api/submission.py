@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Concatenate
 
-from fastapi import Header
+from fastapi import Depends, Header
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job, Priority
+from serve_app.api.access.callers import Caller, Submitting
 from serve_app.api.fields.names import ALIASES, CONTAINERS, INPUTS, describe_aliases, find_field
 from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.http.bodies import Body
@@ -68,12 +69,21 @@ _MAY_HOLD_INPUTS = {*INPUTS, *(f"{name}_path" for name in INPUTS), *CONTAINERS} 
 }
 """Fields with inputs, or with further fields."""
 
-IdempotencyKey = Annotated[str | None, Header(max_length=255, pattern=STORABLE)]
+
+async def _own_key(
+    caller: Submitting, idempotency_key: Annotated[str | None, Header(max_length=255, pattern=STORABLE)] = None
+) -> str | None:
+    return caller.own_key(idempotency_key)
+
+
+IdempotencyKey = Annotated[str | None, Depends(_own_key)]
+"""Annotation of a route's argument that receives the `Idempotency-Key` of a request, as the database stores it."""
 
 
 async def run_submission(
-    call: Callable[Concatenate[Services, Body, Arguments], Result],
+    call: Callable[Concatenate[Services, Caller, Body, Arguments], Result],
     serving: Services,
+    caller: Caller,
     body: Body,
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
@@ -83,12 +93,13 @@ async def run_submission(
     Submissions without inputs need no storage, so a slow bucket does not delay them.
     """
     if body.files or any(find_field(name.rpartition(".")[2]) in _MAY_HOLD_INPUTS for name in body.fields):
-        return await serving.use_storage(call, serving, body, *args, **kwargs)
-    return await run_in_threadpool(call, serving, body, *args, **kwargs)
+        return await serving.use_storage(call, serving, caller, body, *args, **kwargs)
+    return await run_in_threadpool(call, serving, caller, body, *args, **kwargs)
 
 
 def submit_body(
     serving: Services,
+    caller: Caller,
     body: Body,
     idempotency_key: str | None,
     *,
@@ -100,8 +111,9 @@ def submit_body(
 
     Args:
         serving: the services.
+        caller: the owner of the new jobs.
         body: the fields and files.
-        idempotency_key: the header's value; None or empty if there is none.
+        idempotency_key: key of the request in its stored form; None if there is none.
         names: names for errors about fields that the client did not send, by the declared names. Errors name the others
             as the client did.
         replaced: the client's names of fields that the route moved, by the declared names.
@@ -137,13 +149,15 @@ def submit_body(
             priority=submitted.to_priority(),
             metadata=submitted.metadata,
             webhook_url=submitted.webhook_url,
-            idempotency_key=idempotency_key or None,
+            idempotency_key=idempotency_key,
+            owner=caller.owner,
+            only=caller.only,
             # The request itself holds `seconds`. Without it here, keys of earlier versions stay valid.
             body=submitted.model_dump(mode="json", exclude_defaults=True, exclude={"seconds"}),
         )
 
 
-def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Priority, int]:
+def resolve_body(serving: Services, caller: Caller, body: Body) -> tuple[GenerationParams, Priority, int]:
     """Returns the parameters, the priority and the number of the jobs that a body would submit. Nothing is stored.
 
     The parameters are those of the first job. The other jobs differ in their seeds only.
@@ -160,6 +174,7 @@ def resolve_body(serving: Services, body: Body) -> tuple[GenerationParams, Prior
             end_image=sent.files.get("end_image", submitted.end_image_path),
             video=sent.files.get("video", submitted.video_path),
             webhook_url=submitted.webhook_url,
+            only=caller.only,
         )
         return params, submitted.to_priority(), len(submitted.to_seeds())
 

@@ -25,13 +25,13 @@ _ENDED = ("completed", "failed", "cancelled")
 class Client:
     """The operations of one service, used as a context manager. Every method raises ClientError when it fails."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
         """Prepares a client. The first request opens the connection.
 
         Raises:
-            ClientError: `url` is not a URL.
+            ClientError: `url` is not a URL, or no key can have the form of `api_key`.
         """
-        self._service = Connection(url)
+        self._service = Connection(url, api_key)
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,11 @@
 """A connection of the command line to a service, and its errors."""
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,15 +34,18 @@ class ClientError(Exception):
 class Connection:
     """A connection to one service, used as a context manager."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
         """Prepares a connection. The first request opens it.
 
         Raises:
-            ClientError: `url` is not a URL.
+            ClientError: `url` is not a URL, or no key can have the form of `api_key`.
         """
         self.url = url
+        if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
+            raise ClientError("The API key holds characters that no key has, such as spaces.", invalid=True)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         try:
-            self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30, connect=5))
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(30, connect=5))
         except httpx.InvalidURL as exc:
             raise ClientError(f"{url} is not a URL: {exc}", invalid=True) from exc
 
@@ -110,6 +115,8 @@ class Connection:
             raise ClientError(
                 f"{self.url} answered with HTTP status {response.status_code}, but it is not a wan22 service."
             ) from None
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            suggestions = ["Give a valid key with --api-key or in WAN22_API_KEY. `wan22 keys create` makes one."]
         raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error)
 
 

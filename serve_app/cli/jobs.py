@@ -12,13 +12,13 @@ from serve_app.cli.batches import generate_batch
 from serve_app.cli.client import DEFAULT_URL, Client
 from serve_app.cli.connection import ClientError
 from serve_app.cli.following import follow_job
-from serve_app.cli.options import AsJson, Url
+from serve_app.cli.options import AsJson, Key, Url
 from serve_app.cli.output_file import UnusableOutput, check_folder, check_output
 from serve_app.cli.saving import report_saved, save_video
 from serve_app.cli.terminal import fail, print_json, print_rows, reporting_errors, say, warn
 from wan22_bridge.options import DEFAULT_STRENGTH, SchedulerName, StepCache
 
-_OWN_OPTIONS = {"output", "as_json", "url"}
+_OWN_OPTIONS = {"output", "as_json", "url", "api_key"}
 """Options of `generate` that are not fields of the request."""
 
 
@@ -133,6 +133,7 @@ def generate(
     ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    api_key: Key = None,
 ) -> None:
     """Generate a video: submit a job, show its progress and save the mp4. Ctrl-C cancels the job.
 
@@ -146,7 +147,7 @@ def generate(
     given = {name: value for name, value in context.params.items() if name not in _OWN_OPTIONS}
     inputs = {name: value for name, value in given.items() if isinstance(value, Path)}
     fields = {name: value for name, value in given.items() if name not in inputs and value not in (None, ())}
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         if len(paths) > 1:
             generate_batch(client, fields, inputs, paths, as_json=as_json)
             return
@@ -169,9 +170,10 @@ def jobs(
     ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    api_key: Key = None,
 ) -> None:
     """List the newest jobs."""
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         tasks = client.tasks(limit=limit, status=status)
     if as_json:
         print_json(tasks)
@@ -181,10 +183,12 @@ def jobs(
 
 
 def cancel(
-    job_id: Annotated[str, typer.Argument(help="The job's id; see `wan22 jobs`.")], url: Url = DEFAULT_URL
+    job_id: Annotated[str, typer.Argument(help="The job's id; see `wan22 jobs`.")],
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
 ) -> None:
     """Cancel a pending or running job."""
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         say(client.cancel(job_id))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from serve_app.cli.client import DEFAULT_URL, Client
-from serve_app.cli.options import AsJson, Url
+from serve_app.cli.options import AsJson, Key, Url
 from serve_app.cli.terminal import print_json, print_rows, reporting_errors, say
 from wan22_bridge.models.lora_names import LoraTarget
 
@@ -14,9 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="List, upload and delete the LoRAs 
 
 
 @app.command("list")
-def list_loras(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+def list_loras(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = None) -> None:
     """List the LoRAs, the models that they fit, and their trigger words."""
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         loras = client.loras()
     if as_json:
         print_json(loras)
@@ -41,10 +41,11 @@ def upload(
     replace: Annotated[bool, typer.Option("--replace", help="Replace a LoRA of the same name.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    api_key: Key = None,
 ) -> None:
     """Upload a LoRA. The service checks that it fits a Wan2.2 model. Two files of one name become a pair."""
     fields = {"name": name, "expert": expert, "replace": "true" if replace else None}
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         answer = client.upload_lora(file, {key: value for key, value in fields.items() if value is not None})
     if as_json:
         print_json(answer)
@@ -54,8 +55,10 @@ def upload(
 
 @app.command()
 def delete(
-    name: Annotated[str, typer.Argument(help="The LoRA's name; see `wan22 loras list`.")], url: Url = DEFAULT_URL
+    name: Annotated[str, typer.Argument(help="The LoRA's name; see `wan22 loras list`.")],
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
 ) -> None:
     """Delete a LoRA that no pending or running job uses."""
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         say(client.delete_lora(name))

@@ -12,6 +12,7 @@ from serve_app.cli.calibrate import calibrate
 from serve_app.cli.doctor import doctor
 from serve_app.cli.fit_preview import fit_preview
 from serve_app.cli.jobs import cancel, generate, jobs
+from serve_app.cli.keys import app as keys
 from serve_app.cli.loras import app as loras
 from serve_app.cli.models import app as models
 from serve_app.cli.outputs import app as outputs
@@ -63,6 +64,7 @@ app.command()(upload)
 app.add_typer(models, name="models")
 app.add_typer(loras, name="loras")
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(keys, name="keys")
 app.command()(plan)
 app.command()(doctor)
 app.command()(calibrate)

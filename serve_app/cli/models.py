@@ -5,7 +5,7 @@ import typer
 from serve_app.cli.client import DEFAULT_URL, Client
 from serve_app.cli.known_models import DEFAULT_CONFIG, Config, ModelsDir, measure_size, read_models
 from serve_app.cli.model_files import convert, pull, remove, verify
-from serve_app.cli.options import AsJson, Url
+from serve_app.cli.options import AsJson, Key, Url
 from serve_app.cli.terminal import print_json, print_rows, reporting_errors
 
 app = typer.Typer(no_args_is_help=True, help="List models; download, verify, convert and remove their files.")
@@ -44,9 +44,9 @@ def list_models(config: Config = DEFAULT_CONFIG, models_dir: ModelsDir = None, a
 
 
 @app.command()
-def served(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+def served(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = None) -> None:
     """List the models that a running service serves, with their defaults and presets."""
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         models = client.models()
     if as_json:
         print_json(models)

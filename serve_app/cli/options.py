@@ -8,6 +8,14 @@ import typer
 from wan22_bridge.catalogue import ModelSpec, load_catalogue
 
 Url = Annotated[str, typer.Option("--url", envvar="WAN22_URL", help="The URL of the running service.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="WAN22_API_KEY",
+        help="An API key of the service, where it needs one. The variable hides it from other users of the machine.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Size = Annotated[str | None, typer.Option(help="Width and height in pixels, such as 832x480. Default: the model's.")]
 Frames = Annotated[int | None, typer.Option(help="Number of frames, 4k+1. Default: the model's.")]

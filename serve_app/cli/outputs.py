@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from serve_app.cli.client import DEFAULT_URL, Client
-from serve_app.cli.options import AsJson, Url
+from serve_app.cli.options import AsJson, Key, Url
 from serve_app.cli.output_file import UnusableOutput, check_output, describe_failure, open_output
 from serve_app.cli.terminal import fail, print_json, print_rows, reporting_errors, say
 
@@ -21,9 +21,10 @@ def upload(
     ],
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    api_key: Key = None,
 ) -> None:
     """Upload an image or a video and print its id, for several requests with the same file."""
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         found = client.upload(file)
     if as_json:
         print_json(found)
@@ -36,9 +37,10 @@ def list_outputs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of videos to list.")] = 20,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    api_key: Key = None,
 ) -> None:
     """List the newest videos."""
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         videos = client.outputs(limit=limit)
     if as_json:
         print_json(videos)
@@ -64,10 +66,11 @@ def download(
         str | None, typer.Option("--output", "-o", metavar="FILE", help="File to save to. Default: ID.mp4.")
     ] = None,
     url: Url = DEFAULT_URL,
+    api_key: Key = None,
 ) -> None:
     """Download a video."""
     name = output or f"{video}.mp4"
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         try:
             path = check_output(name)
             with open_output(path) as file:
@@ -80,7 +83,7 @@ def download(
 
 
 @app.command()
-def delete(video: Video, url: Url = DEFAULT_URL) -> None:
+def delete(video: Video, url: Url = DEFAULT_URL, api_key: Key = None) -> None:
     """Delete a video and its job."""
-    with reporting_errors(), Client(url) as client:
+    with reporting_errors(), Client(url, api_key) as client:
         say(client.delete_output(video))

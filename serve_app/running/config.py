@@ -58,7 +58,7 @@ def load_config(path: Path, *, port: int | None, data_dir: Path | None) -> tuple
 def find_address(config: dict[str, Any]) -> tuple[str, int]:
     """Returns the host and the port that the service listens on."""
     options = config.get("http_options") or {}
-    return str(options.get("host", "127.0.0.1")), int(options.get("port", 8000))
+    return str(options.get("host", "0.0.0.0")), int(options.get("port", 8000))  # Ray Serve's defaults
 
 
 def find_url(config: dict[str, Any]) -> str:

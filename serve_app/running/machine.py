@@ -14,7 +14,8 @@ _BUCKET_SECONDS = 5
 def check_machine(config: dict[str, Any], settings: Settings) -> None:
     """Checks that the port is free, the folder and the bucket can be written to, and the database answers.
 
-    A secret of webhooks that the settings expect in the environment must be there.
+    A service that needs API keys must have one, and a secret of webhooks that the settings expect in the environment
+    must be there.
 
     Raises:
         ConfigurationError: a check failed; the message names the key in the config.
@@ -23,6 +24,7 @@ def check_machine(config: dict[str, Any], settings: Settings) -> None:
     _check_data_folder(settings)
     _check_bucket(settings)
     _check_database(settings)
+    _check_keys(find_address(config)[0], settings)
     _check_webhook_secret(settings)
 
 
@@ -71,6 +73,19 @@ def _check_database(settings: Settings) -> None:
     except (SQLAlchemyError, OSError) as exc:
         reason = str(exc).partition("\n")[0]
         raise ConfigurationError(f"database_url: cannot open the database: {reason}", param="database_url") from exc
+
+
+def _check_keys(host: str, settings: Settings) -> None:
+    from deployments.jobs.store import JobStore
+    from serve_app.api.access.first_key import require_first_key
+
+    if settings.needs_keys(host):
+        assert settings.database_url is not None
+        store = JobStore(settings.database_url)
+        try:
+            require_first_key(store.keys, host)
+        finally:
+            store.database.close()
 
 
 def _check_webhook_secret(settings: Settings) -> None:

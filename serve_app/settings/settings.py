@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,6 +59,10 @@ class Settings(Strict):
     max_running_jobs: int = Field(default=1, ge=1)
     """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
     `generator.num_gpus`."""
+    allow_anonymous: bool | None = None
+    """Whether requests need no API key. By default they need none if `http_options.host` is a loopback address, such as
+    127.0.0.1, and a key otherwise. `false` asks for keys on a loopback address too, for a service behind a reverse
+    proxy on the same machine. `true` lets everyone who reaches the port do everything."""
     ingress_replicas: int = Field(default=1, ge=1)
     """Number of processes that serve HTTP."""
     max_attempts: int = Field(default=3, ge=1)
@@ -124,6 +128,12 @@ class Settings(Strict):
             }
         )
 
+    def needs_keys(self, host: str | None) -> bool:
+        """Returns whether a service that listens on an address rejects requests without an API key."""
+        if self.allow_anonymous is None:
+            return not _is_loopback(host)
+        return not self.allow_anonymous
+
     def served_models(self) -> list[ModelSpec]:
         """Returns the models to serve: the catalogue's entries with the changes that `models` makes.
 
@@ -161,6 +171,13 @@ class Settings(Strict):
                     f"{key}: {model!r} is not among the served models: expected one of {', '.join(served)}.", param=key
                 )
         return list(served.values())
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:  # a name, which may stand for any address
+        return False
 
 
 def parse_settings(args: Mapping[str, Any]) -> Settings:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import Route
 
+from serve_app.api.agents.access import check_scope
 from serve_app.api.agents.tools import add_tools
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.live.feed import Feed
@@ -70,6 +71,8 @@ class _Server(MCPServer[Any]):
     ) -> CallToolResult | InputRequiredResult:
         """Calls a tool. An error of the service becomes a result with `isError` and the error's object."""
         try:
+            assert context is not None, "only requests over HTTP call tools"
+            check_scope(context, name, arguments)
             await self._check_names(name, arguments)
             return await super().call_tool(name, arguments, context)
         except Wan22Error as exc:

@@ -12,12 +12,14 @@ from starlette.requests import Request
 
 from deployments.jobs.job import Job, JobState
 from deployments.jobs.waiting import stream_keys
+from serve_app.api.access.links import DEFAULT_SECONDS, LinkedFile
+from serve_app.api.agents.access import caller_of
 from serve_app.api.agents.inputs import read_input
 from serve_app.api.agents.schemas import VideoJob, VideoJobs, VideoLink
 from serve_app.api.http.bodies import Body
+from serve_app.api.http.proxies import prefixed
 from serve_app.api.live.feed import Feed
 from serve_app.api.openai.bodies import submit_openai_body
-from serve_app.api.schemas.links import thumbnail_url, video_url
 from serve_app.api.schemas.openai import Model
 from serve_app.api.services import Services
 from serve_app.api.submission import run_submission
@@ -45,6 +47,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
 
     @server.tool(title="Make a video", annotations=ToolAnnotations(destructive_hint=False, open_world_hint=False))
     async def create_video(
+        context: Context[Any, Request],
         prompt: Annotated[str, Field(description="Text that describes the video, 1 to 2000 characters.")],
         model: Annotated[
             str,
@@ -102,14 +105,14 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
         }
         fields = dict(options or {}) | {name: value for name, value in given.items() if value is not None}
         names, files = await run_in_threadpool(_read_inputs, image=image, end_image=end_image, video=video)
-        body = Body(fields | names, files)
-        [job] = await run_submission(submit_openai_body, services, body, None, _INPUT_NAMES, only_one=True)
+        body, caller = Body(fields | names, files), caller_of(context)
+        [job] = await run_submission(submit_openai_body, services, caller, body, None, _INPUT_NAMES, only_one=True)
         return await run_in_threadpool(_describe, job)
 
     @server.tool(title="Read a video's status", annotations=_READS)
-    def get_video(video_id: VideoId) -> VideoJob:
+    def get_video(video_id: VideoId, context: Context[Any, Request]) -> VideoJob:
         """Returns a job's status and progress at once. Use wait_for_video to wait for its end."""
-        return _describe(store.reader.get(video_id))
+        return _describe(store.reader.get(video_id, owner=caller_of(context).only))
 
     @server.tool(title="Wait for a video", annotations=_READS)
     async def wait_for_video(
@@ -124,26 +127,28 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
         If the status is still pending or processing, call this again. Progress is reported meanwhile to clients that
         ask for it.
         """
-        async with feed.subscribe() as subscription:
-            job = await run_in_threadpool(store.reader.get, video_id)
+        owner = caller_of(context).only
+        async with feed.subscribe(owner) as subscription:
+            job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     while not job.state.ended and not subscription.lagging:
                         await context.report_progress(job.progress, 100, job.stage)
                         await subscription.next_event(stream_keys(job))
-                        job = await run_in_threadpool(store.reader.get, video_id)
+                        job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
         return await run_in_threadpool(_describe, job)
 
     @server.tool(
         title="Cancel a video",
         annotations=ToolAnnotations(destructive_hint=True, idempotent_hint=True, open_world_hint=False),
     )
-    def cancel_video(video_id: VideoId) -> VideoJob:
+    def cancel_video(video_id: VideoId, context: Context[Any, Request]) -> VideoJob:
         """Cancels a job: a pending job at once, a running job within one denoising step."""
-        return _describe(store.writer.request_cancel(video_id))
+        return _describe(store.writer.request_cancel(video_id, owner=caller_of(context).only))
 
     @server.tool(title="List videos", annotations=_READS)
     def list_videos(
+        context: Context[Any, Request],
         status: Annotated[
             Literal["pending", "processing", "completed", "failed", "cancelled"] | None,
             Field(description="Return only jobs with this status."),
@@ -153,7 +158,7 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
     ) -> VideoJobs:
         """Returns jobs, newest first, in all states unless `status` is given."""
         states = [JobState(status)] if status else []
-        found = store.reader.page(states=states, after=after, limit=limit + 1)
+        found = store.reader.page(states=states, after=after, limit=limit + 1, owner=caller_of(context).only)
         positions = store.queue.positions(found[:limit])
         page = [VideoJob.of(job, queue_position=positions.get(job.id)) for job in found[:limit]]
         return VideoJobs(videos=page, has_more=len(found) > limit)
@@ -165,16 +170,23 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
 
     @server.tool(title="Get a video's link", annotations=_READS)
     def get_video_link(video_id: VideoId, context: Context[Any, Request]) -> VideoLink:
-        """Returns the addresses of a completed video's mp4, thumbnail and last frame."""
-        job = services.store.reader.completed(video_id)
+        """Returns the addresses of a completed video's mp4, thumbnail and last frame.
+
+        If the service needs API keys, the addresses need none for an hour.
+        """
+        job = services.store.reader.completed(video_id, owner=caller_of(context).only)
         request = context.request_context.request
         base = str(request.base_url).rstrip("/") if request is not None else ""
-        video = base + video_url(job.id)
+
+        def address(file: LinkedFile) -> str:
+            path = f"/api/v1/outputs/{job.id}/{file}"
+            return base + prefixed(services.links.sign(path, DEFAULT_SECONDS)[0] if services.needs_keys else path)
+
         return VideoLink(
-            video_url=video,
-            download_url=video.removesuffix("/video") + "/download",
-            thumbnail_url=base + thumbnail_url(job.id),
-            last_frame_url=video.removesuffix("/video") + "/last_frame",
+            video_url=address("video"),
+            download_url=address("download"),
+            thumbnail_url=address("thumbnail"),
+            last_frame_url=address("last_frame"),
             is_mock=job.params.is_mock,
         )
 

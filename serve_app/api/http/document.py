@@ -4,12 +4,12 @@ A route declares its own body, its responses and a docstring. This module adds t
 descriptions of parameters, so that a new route has them too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import RouteContext, iter_route_contexts
 
 from serve_app.api.http.examples import PARAMETERS, make_example
 
@@ -40,7 +40,12 @@ _ERROR = {
 
 _RESPONSES: dict[int, tuple[str, str, str]] = {
     400: ("The request is invalid.", "invalid_request", "invalid_value"),
-    403: ("A web page of another origin sent the request.", "invalid_request", "origin_not_allowed"),
+    401: ("The request has no valid API key.", "authentication", "invalid_api_key"),
+    403: (
+        "The API key lacks the scope, or a web page of another origin sent the request.",
+        "permission",
+        "scope_missing",
+    ),
     404: ("The path, or a resource that the request names, does not exist.", "not_found", "not_found"),
     409: ("The state of the resource does not allow the operation.", "conflict", "conflict"),
     412: ("The file does not have the entity tag that `If-Match` names.", "invalid_request", "precondition_failed"),
@@ -53,8 +58,21 @@ _RESPONSES: dict[int, tuple[str, str, str]] = {
 """Description, type and code of the errors by their status."""
 
 
-def complete_document(app: FastAPI) -> None:
-    """Makes the application serve the completed document. Its routes may be added before or after the call."""
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, as `wan22 keys create` prints it."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
+"""The ways in which a request sends its key."""
+
+
+def complete_document(app: FastAPI, find_scope: Callable[[RouteContext], str | None] | None = None) -> None:
+    """Makes the application serve the completed document. Its routes may be added before or after the call.
+
+    Args:
+        app: the application.
+        find_scope: returns the scope that a route needs, or None for a route that needs no key. Without it, the
+            document mentions no keys.
+    """
     derive = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -62,6 +80,8 @@ def complete_document(app: FastAPI) -> None:
             document = derive()
             _share_definitions(document)
             _name_operations(document, app)
+            if find_scope is not None:
+                _declare_scopes(document, app, find_scope)
             for method, operation in _operations(document):
                 _add_errors(method, operation)
                 _describe_parameters(operation)
@@ -115,6 +135,17 @@ def _name_operations(document: dict[str, Any], app: FastAPI) -> None:
             used.add(operation["operationId"])
 
 
+def _declare_scopes(document: dict[str, Any], app: FastAPI, find_scope: Callable[[RouteContext], str | None]) -> None:
+    """Declares the ways to send a key, and for each operation the scope that the key needs."""
+    document["components"]["securitySchemes"] = _KEYS
+    for route in iter_route_contexts(app.routes):
+        scope = find_scope(route)
+        for method in route.methods or ():
+            operation = document["paths"].get(route.path_format, {}).get(method.lower())
+            if scope is not None and operation is not None:
+                operation["security"] = [{name: [scope]} for name in _KEYS]
+
+
 def _add_errors(method: str, operation: dict[str, Any]) -> None:
     """Declares the errors with which an operation may end."""
     responses = operation["responses"]
@@ -122,6 +153,8 @@ def _add_errors(method: str, operation: dict[str, Any]) -> None:
     parameters = operation.get("parameters", [])
     has_body = "requestBody" in operation
     statuses = [421, 500, 503]
+    if "security" in operation:
+        statuses += [401, 403]
     if method != "get":
         statuses += [403]
     if parameters or has_body:

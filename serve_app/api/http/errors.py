@@ -21,6 +21,8 @@ _STATUS = {
     "invalid_request": HTTPStatus.BAD_REQUEST,
     "not_found": HTTPStatus.NOT_FOUND,
     "conflict": HTTPStatus.CONFLICT,
+    "authentication": HTTPStatus.UNAUTHORIZED,
+    "permission": HTTPStatus.FORBIDDEN,
     "capacity": HTTPStatus.SERVICE_UNAVAILABLE,
     "model_loading": HTTPStatus.SERVICE_UNAVAILABLE,
 }

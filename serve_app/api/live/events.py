@@ -15,6 +15,7 @@ from deployments.jobs.events import describe
 from deployments.jobs.job import Event, Job, JobNotFound, JobState
 from deployments.jobs.store import JobStore
 from deployments.jobs.waiting import downloaded_model, stream_keys
+from serve_app.api.access.callers import Reading
 from serve_app.api.live.feed import Feed, Subscription
 from serve_app.api.live.messages import ALERTS, Narrator
 from serve_app.api.schemas.tasks import TaskInfo
@@ -35,7 +36,10 @@ def _feed(connection: HTTPConnection) -> Feed:
     responses={200: {"content": {"text/event-stream": {"schema": {"description": "Events with data in JSON."}}}}},
 )
 async def stream_task_events(
-    task_id: str, connection: HTTPConnection, last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None
+    task_id: str,
+    connection: HTTPConnection,
+    caller: Reading,
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None,
 ) -> StreamingResponse:
     """Streams a job's messages as Server-Sent Events until the job has ended.
 
@@ -43,22 +47,24 @@ async def stream_task_events(
     resumes after that event.
     """
     serving = await services(connection)
-    await run_in_threadpool(serving.store.reader.get, task_id)
+    await run_in_threadpool(serving.store.reader.get, task_id, owner=caller.only)
     return StreamingResponse(
-        _stream(serving, _feed(connection), task_id, last_event_id),
+        _stream(serving, _feed(connection), caller.only, task_id, last_event_id),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
 
 
-async def _stream(serving: Services, feed: Feed, task_id: str, last: int | None) -> AsyncIterator[str]:
+async def _stream(
+    serving: Services, feed: Feed, only: str | None, task_id: str, last: int | None
+) -> AsyncIterator[str]:
     """Yields a job's rendered messages.
 
     It reads the event log by sequence number whenever the feed has an event of the job, so that no event is missed or
     repeated.
     """
     store, narrator = serving.store, Narrator()
-    async with feed.subscribe() as subscription:
+    async with feed.subscribe(only) as subscription:
         snapshot = await run_in_threadpool(store.snapshots.job, task_id)
         keys = stream_keys(snapshot.jobs[0])
         if last is None:

@@ -35,6 +35,8 @@ class News:
     """Number of the event in the log; 0 for what is not in the log."""
     job_id: str = ""
     """Id of the event's job, or `waiting.download_key` of a download; empty for what concerns no single job."""
+    owner: str | None = None
+    """The only owner who may see it; None for all."""
 
     @classmethod
     def of(cls, topic: str, messages: Iterable[Message]) -> "News":
@@ -60,14 +62,17 @@ class Subscription:
         prefix: the prefix of the links in its messages, which the request that opened it tells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, only: str | None) -> None:
+        self._only = only
         self.topics: set[str] = set()
         self.lagging = False
         self.prefix = prefixed("")
         self._items: asyncio.Queue[News | StateRequest] = asyncio.Queue(_BACKLOG)
 
     def put(self, item: News | StateRequest) -> None:
-        """Adds an item, or sets `lagging` if there are too many unread ones."""
+        """Adds an item, or sets `lagging` if there are too many unread ones. Leaves out news about other owners."""
+        if isinstance(item, News) and self._only is not None and item.owner not in (None, self._only):
+            return
         try:
             self._items.put_nowait(item)
         except asyncio.QueueFull:
@@ -105,9 +110,13 @@ class Feed:
             task.cancel()
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[Subscription]:
-        """Returns a context with a subscription to all events that are committed from now on."""
-        subscription = Subscription()
+    async def subscribe(self, only: str | None) -> AsyncIterator[Subscription]:
+        """Returns a context with a subscription to the events that are committed from now on.
+
+        Args:
+            only: the only owner whose events the subscription gets; None for all.
+        """
+        subscription = Subscription(only)
         self._subscriptions.add(subscription)
         self._wanted.set()
         try:
@@ -181,12 +190,24 @@ class Feed:
 
     def _distribute(self, event: Event, expanded: Sequence[Event], narrators: dict[str, Narrator]) -> None:
         """Sends an event to all streams. Each prefix has a narrator, because the messages hold links."""
-        news: dict[str, News] = {}
+        of_owners: dict[str | None, list[Event]] = {}
+        for each in expanded:
+            of_owners.setdefault(each.owner, []).append(each)
+        if downloaded_model(event) is not None:
+            of_owners.setdefault(None, [])  # wakes the streams of all jobs that wait for the download
+        news: dict[str, list[News]] = {}
         for prefix in {subscription.prefix for subscription in self._subscriptions}:
+            narrator = narrators.setdefault(prefix, Narrator())
             with under_prefix(prefix):
-                narrator = narrators.setdefault(prefix, Narrator())
-                narrated = [told for each in expanded for told in narrator.narrate(each)]
-                messages = [(topic, encode(message)) for topic, message in narrated]
-            news[prefix] = News(messages=messages, sequence=event.sequence, job_id=event.job_id)
+                news[prefix] = [
+                    News(
+                        messages=[(topic, encode(told)) for each in events for topic, told in narrator.narrate(each)],
+                        sequence=event.sequence,
+                        job_id=event.job_id,
+                        owner=owner,
+                    )
+                    for owner, events in of_owners.items()
+                ]
         for subscription in self._subscriptions:
-            subscription.put(news[subscription.prefix])
+            for item in news[subscription.prefix]:
+                subscription.put(item)

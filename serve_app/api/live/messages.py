@@ -43,7 +43,7 @@ class Narrator:
     def narrate(self, event: Event) -> list[tuple[str, Message]]:
         """Returns the messages of an event, each with its topic."""
         if event.type == QUEUE_CHANGED:
-            return [(QUEUE, ("queue_update", event.data))]
+            return [(QUEUE, ("queue_update", {name: event.data[name] for name in event.data if name != "owner"}))]
         job_id, data, state = event.job_id, event.data, JobState(event.data["state"])
         if event.type == "deleted":
             self._stages.pop(job_id, None)

@@ -12,6 +12,8 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobNotFound
 from deployments.jobs.snapshots import SnapshotReader
+from serve_app.api.access.authentication import SUBPROTOCOL
+from serve_app.api.access.callers import Reading
 from serve_app.api.live.feed import Feed, News, StateRequest, Subscription
 from serve_app.api.live.messages import FIRST_TOPICS, PROGRESS, QUEUE, TOPICS, Message, encode, job_update, queue_state
 from serve_app.api.live.reports import Reports
@@ -24,18 +26,18 @@ _TRY_AGAIN_LATER = 1013
 
 @router.websocket("/ws")
 @router.websocket("/api/v1/ws")
-async def socket(websocket: WebSocket) -> None:
+async def socket(websocket: WebSocket, caller: Reading) -> None:
     """Sends messages `{type, data}`. A new socket gets the present state of the jobs and the queue, and its changes."""
-    await websocket.accept()
+    await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in websocket.scope["subprotocols"] else None)
     feed, reports = cast(Feed, websocket.app.state.feed), cast(Reports, websocket.app.state.reports)
     store = (await services(websocket)).store
-    async with feed.subscribe() as subscription:
+    async with feed.subscribe(caller.only) as subscription:
         client = _Client(feed, reports, subscription)
         await websocket.send_text(encode(("connection_established", {"connection_id": uuid.uuid4().hex})))
         for topic in FIRST_TOPICS:
             client.join(topic)
         tasks = [
-            asyncio.create_task(_send_news(websocket, subscription, store.snapshots)),
+            asyncio.create_task(_send_news(websocket, subscription, _States(store.snapshots, caller.only))),
             asyncio.create_task(_answer_client(websocket, client)),
         ]
         try:
@@ -50,13 +52,12 @@ async def socket(websocket: WebSocket) -> None:
             await asyncio.wait(tasks)
 
 
-async def _send_news(websocket: WebSocket, subscription: Subscription, snapshots: SnapshotReader) -> None:
+async def _send_news(websocket: WebSocket, subscription: Subscription, states: "_States") -> None:
     """Sends the unread items until the client has too many of them.
 
     A state is read when its turn comes. It holds at least all events that were sent before it, and the events that it
     holds already are not sent after it.
     """
-    states = _States(snapshots)
     while not subscription.lagging:
         item = await subscription.next()
         if isinstance(item, StateRequest):
@@ -72,8 +73,8 @@ async def _send_news(websocket: WebSocket, subscription: Subscription, snapshots
 class _States:
     """Reads states for one socket, and remembers which events they hold."""
 
-    def __init__(self, snapshots: SnapshotReader) -> None:
-        self._snapshots = snapshots
+    def __init__(self, snapshots: SnapshotReader, only: str | None) -> None:
+        self._snapshots, self._only = snapshots, only
         self._newest = 0
         self._known: dict[tuple[str, str], int] = {}
         """Number of the last event that the client knows, by topic and job; the whole queue has no job."""
@@ -101,11 +102,12 @@ class _States:
 
     def _read(self, request: StateRequest) -> list[Message]:
         if request.topic == QUEUE:
-            queue = self._snapshots.queue()
+            queue = self._snapshots.queue(owner=self._only)
             self._know({(QUEUE, ""): queue.sequence})
             return [queue_state(queue)]
         task_id = request.task_id
-        found = self._snapshots.current() if task_id is None else self._snapshots.job(task_id)
+        snapshots, owner = self._snapshots, self._only
+        found = snapshots.current(owner=owner) if task_id is None else snapshots.job(task_id, owner=owner)
         self._know({(PROGRESS, job.id): found.sequence for job in found.jobs})
         return [job_update(job) for job in found.jobs]
 

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from deployments.jobs.job import JobState, Priority
 from deployments.scheduling.costs import estimate_seconds, estimate_wait
+from serve_app.api.access.callers import Caller, Reading, Submitting
 from serve_app.api.files import describe_media
 from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.schemas.estimates import Estimate
@@ -36,18 +37,20 @@ _MAX_WAITED = 1000
         SUBMIT_SCHEMA | {"properties": SUBMIT_SCHEMA["properties"] | SUBMIT_FILES}, json=SUBMIT_SCHEMA
     ),
 )
-async def submit_task(request: Request, serving: Serving, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
+async def submit_task(
+    request: Request, serving: Serving, caller: Submitting, idempotency_key: IdempotencyKey
+) -> SubmitAnswer:
     """Submits a job. The job is stored durably before the response is sent.
 
     With `num_outputs` or `seeds`, submits several jobs as one batch: all of them or none. With an `Idempotency-Key`
     header, a repeated request returns the first request's job or batch.
     """
     body = await read_body(request)
-    return await run_submission(_submit, serving, body, idempotency_key)
+    return await run_submission(_submit, serving, caller, body, idempotency_key)
 
 
-def _submit(serving: Services, body: Body, idempotency_key: str | None) -> SubmitAnswer:
-    jobs = submit_body(serving, body, idempotency_key)
+def _submit(serving: Services, caller: Caller, body: Body, idempotency_key: str | None) -> SubmitAnswer:
+    jobs = submit_body(serving, caller, body, idempotency_key)
     return SubmitAnswer.of(jobs, estimated_seconds=_estimate_seconds(serving, jobs[0].params))
 
 
@@ -57,18 +60,18 @@ def _submit(serving: Services, body: Body, idempotency_key: str | None) -> Submi
         SUBMIT_SCHEMA | {"properties": SUBMIT_SCHEMA["properties"] | SUBMIT_FILES}, json=SUBMIT_SCHEMA
     ),
 )
-async def estimate_task(request: Request, serving: Serving) -> Estimate:
+async def estimate_task(request: Request, serving: Serving, caller: Submitting) -> Estimate:
     """Estimates a job from the fields of a submission, and stores nothing.
 
     The answer says how long the video takes, when it would start, how much memory it needs, and what would fit if it
     does not.
     """
     body = await read_body(request)
-    return await run_submission(_estimate, serving, body)
+    return await run_submission(_estimate, serving, caller, body)
 
 
-def _estimate(serving: Services, body: Body) -> Estimate:
-    params, priority, num_outputs = resolve_body(serving, body)
+def _estimate(serving: Services, caller: Caller, body: Body) -> Estimate:
+    params, priority, num_outputs = resolve_body(serving, caller, body)
     fit = serving.fitting.check(params)
     seconds = _estimate_seconds(serving, params)
     return Estimate(
@@ -112,19 +115,19 @@ def _estimate_seconds(serving: Services, params: GenerationParams) -> float | No
 
 
 @router.get("/{task_id}")
-async def read_task(task_id: str, serving: Serving) -> TaskInfo:
+async def read_task(task_id: str, serving: Serving, caller: Reading) -> TaskInfo:
     """Returns a job."""
-    job, position = await serving.read(lambda: serving.store.queue.find(task_id))
+    job, position = await serving.read(lambda: serving.store.queue.find(task_id, owner=caller.only))
     return TaskInfo.of(job, queue_position=position)
 
 
 @router.get("/{task_id}/preview", response_class=Response, responses=describe_media("image/webp"))
-async def read_preview(task_id: str, serving: Serving) -> Response:
+async def read_preview(task_id: str, serving: Serving, caller: Reading) -> Response:
     """Returns the newest live preview of a running job, an animated WebP.
 
     Responds 404 before the first preview, and once the job has ended.
     """
-    job = await serving.read(lambda: serving.store.reader.get(task_id))
+    job = await serving.read(lambda: serving.store.reader.get(task_id, owner=caller.only))
     is_running = job.state is JobState.PROCESSING
     content = await serving.use_storage(serving.storage.read_preview, job.id) if is_running else None
     if content is None:

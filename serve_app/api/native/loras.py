@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from deployments.jobs.lora_library import LoraDescription
 from deployments.system_stats import list_gpus
+from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ, Reading
 from serve_app.api.http.bodies import check_names
 from serve_app.api.lora_effects import describe_effect, estimate_memory
 from serve_app.api.schemas.loras import (
@@ -54,16 +55,13 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
 }
 
 
-@router.get("/list")
+@router.get("/list", dependencies=[NEEDS_READ])
 def list_loras(serving: Serving) -> LoraList:
     """Returns all LoRAs in the folder of LoRAs, and the built-in ones. Files that can't be read are left out."""
     return LoraList.of(serving.loras.describe_all())
 
 
-@router.post(
-    "/upload",
-    openapi_extra=describe_form(_UPLOAD_SCHEMA),
-)
+@router.post("/upload", dependencies=[NEEDS_ADMIN], openapi_extra=describe_form(_UPLOAD_SCHEMA))
 async def upload_lora(request: Request, serving: Serving) -> LoraUpload:
     """Stores a LoRA, after its header was checked: the file must hold a LoRA that fits a Wan2.2 model."""
     try:
@@ -85,27 +83,27 @@ async def upload_lora(request: Request, serving: Serving) -> LoraUpload:
 
 
 @router.get("/{name}/status")
-def read_lora_status(name: str, serving: Serving) -> LoraStatus:
+def read_lora_status(name: str, serving: Serving, caller: Reading) -> LoraStatus:
     """Returns a LoRA, and the pending and running jobs that use it."""
     info = LoraInfo.of(serving.loras.describe(name))
-    jobs = [job.id for job in serving.store.reader.using_lora(name)]
+    jobs = [job.id for job in serving.store.reader.using_lora(name, owner=caller.only)]
     return LoraStatus(**info.model_dump(), exists=True, jobs=jobs)
 
 
-@router.delete("/{name}")
+@router.delete("/{name}", dependencies=[NEEDS_ADMIN])
 def delete_lora(name: str, serving: Serving) -> Message:
     """Deletes a LoRA's files. Responds 409 while a pending or running job uses the LoRA."""
     serving.loras.remove(name)
     return Message(message="Deleted.")
 
 
-@router.post("/{name}/preview")
+@router.post("/{name}/preview", dependencies=[NEEDS_READ])
 def preview_lora(name: str, serving: Serving, use: LoraPreviewRequest | None = None) -> LoraPreview:
     """Describes what a LoRA would change in a job with a model and strengths. No model runs, and nothing is stored."""
     return describe_effect(serving, serving.loras.describe(name), use or LoraPreviewRequest())
 
 
-@router.get("/{name}/memory-impact")
+@router.get("/{name}/memory-impact", dependencies=[NEEDS_READ])
 def read_lora_memory_impact(name: str, serving: Serving) -> LoraMemoryImpact:
     """Estimates the memory that a LoRA needs beside a model, and compares it with the free memory of the GPUs."""
     return estimate_memory(serving.loras.describe(name), list_gpus(serving.replicas.all()))

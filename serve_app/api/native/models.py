@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from deployments.downloader import Presence
+from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ
 from serve_app.api.downloading import ask, look, read_statuses
 from serve_app.api.schemas.models import (
     DownloadAnswer,
@@ -22,21 +23,21 @@ from wan22_bridge.requests import choose_model
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
 
-@router.get("/status")
+@router.get("/status", dependencies=[NEEDS_READ])
 async def list_model_statuses(serving: Serving) -> dict[str, ModelStatus]:
     """Returns the status of all served models, by id."""
     return await read_statuses(serving, serving.served)
 
 
-@router.get("/status/{model_type}")
+@router.get("/status/{model_type}", dependencies=[NEEDS_READ])
 async def read_model_status(model_type: str, serving: Serving) -> ModelStatus:
     """Returns the status of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
     return (await read_statuses(serving, [spec]))[spec.id]
 
 
-@router.get("/summary")
-@router.get("/integration/status", operation_id="read_integration_status")
+@router.get("/summary", dependencies=[NEEDS_READ])
+@router.get("/integration/status", operation_id="read_integration_status", dependencies=[NEEDS_READ])
 async def summarize_models(serving: Serving) -> Summary:
     """Returns how many models are available and loaded, and which replica has which model loaded."""
     found, replicas = await look(serving)
@@ -51,7 +52,7 @@ async def summarize_models(serving: Serving) -> Summary:
     )
 
 
-@router.post("/download")
+@router.post("/download", dependencies=[NEEDS_ADMIN])
 async def download_model(request: DownloadRequest, serving: Serving) -> DownloadAnswer:
     """Starts the download of a model, so that the first job need not wait for it."""
     spec = _find(serving, request.model_type)
@@ -62,7 +63,7 @@ async def download_model(request: DownloadRequest, serving: Serving) -> Download
     return DownloadAnswer(message=f"{spec.id} is being downloaded.", model_type=spec.type, status="downloading")
 
 
-@router.post("/download/{model_type}/cancel")
+@router.post("/download/{model_type}/cancel", dependencies=[NEEDS_ADMIN])
 async def cancel_model_download(model_type: str, serving: Serving) -> DownloadAnswer:
     """Stops the download of a model. The next download resumes from the data that has arrived."""
     spec = _find(serving, model_type)
@@ -73,14 +74,14 @@ async def cancel_model_download(model_type: str, serving: Serving) -> DownloadAn
     )
 
 
-@router.get("/download/progress")
+@router.get("/download/progress", dependencies=[NEEDS_READ])
 async def list_download_progresses(serving: Serving) -> dict[str, DownloadProgress]:
     """Returns the download progress of all served models, by id."""
     found, _ = await look(serving)
     return {spec.id: DownloadProgress.of(spec, found[spec.id]) for spec in serving.served}
 
 
-@router.get("/download/progress/{model_type}")
+@router.get("/download/progress/{model_type}", dependencies=[NEEDS_READ])
 async def read_download_progress(model_type: str, serving: Serving) -> DownloadProgress:
     """Returns the download progress of a served model, which is named by its id or type."""
     spec = _find(serving, model_type)
@@ -88,7 +89,7 @@ async def read_download_progress(model_type: str, serving: Serving) -> DownloadP
     return DownloadProgress.of(spec, found[spec.id])
 
 
-@router.post("/verify/{model_type}")
+@router.post("/verify/{model_type}", dependencies=[NEEDS_ADMIN])
 async def verify_model(model_type: str, serving: Serving) -> Verification:
     """Checks a model's files by their hashes, and downloads missing and corrupted files again.
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from deployments.jobs.optimization_defaults import OptimizationDefaults
+from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ
 from serve_app.api.schemas.optimization import OptimizationBody, OptimizationChange, OptimizationStatus
 from serve_app.api.services import Serving
 from wan22_bridge.errors import InvalidRequest
@@ -10,13 +11,13 @@ from wan22_bridge.errors import InvalidRequest
 router = APIRouter(prefix="/api/v1/system/optimization", tags=["system"])
 
 
-@router.get("")
+@router.get("", dependencies=[NEEDS_READ])
 def read_optimization(serving: Serving) -> OptimizationBody:
     """Returns the stored defaults of optimizations. They apply to requests that leave the values open."""
     return OptimizationBody.of(OptimizationDefaults.read(serving.store.settings))
 
 
-@router.post("")
+@router.post("", dependencies=[NEEDS_ADMIN])
 def change_optimization(change: OptimizationChange, serving: Serving) -> OptimizationBody:
     """Changes the stored defaults of requests that are submitted from now on, and returns all of them.
 
@@ -36,7 +37,7 @@ def change_optimization(change: OptimizationChange, serving: Serving) -> Optimiz
     return OptimizationBody.of(OptimizationDefaults.change(serving.store.settings, apply))
 
 
-@router.get("/status")
+@router.get("/status", dependencies=[NEEDS_READ])
 def read_optimization_status(serving: Serving) -> OptimizationStatus:
     """Returns the stored defaults, and the optimizations with which each replica has its models loaded."""
     return OptimizationStatus.of(OptimizationDefaults.read(serving.store.settings), serving.replicas.all())

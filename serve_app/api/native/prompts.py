@@ -4,6 +4,7 @@ import os
 
 from fastapi import APIRouter
 
+from serve_app.api.access.callers import NEEDS_READ, NEEDS_SUBMIT
 from serve_app.api.schemas.prompts import (
     Enhanced,
     EnhanceRequest,
@@ -32,7 +33,7 @@ from wan22_bridge.requests import require_prompt
 router = APIRouter(prefix="/api/v1/prompt", tags=["prompts"])
 
 
-@router.post("/enhance")
+@router.post("/enhance", dependencies=[NEEDS_SUBMIT])
 async def enhance_prompt(request: EnhanceRequest, serving: Serving) -> Enhanced:
     """Adds to a prompt what it lacks. Nothing that it says is changed by the rules.
 
@@ -46,7 +47,7 @@ async def enhance_prompt(request: EnhanceRequest, serving: Serving) -> Enhanced:
     return Enhanced.of(await enhance_by_chat(request.prompt, options.to_options(), _endpoint(settings)), "model")
 
 
-@router.post("/preview")
+@router.post("/preview", dependencies=[NEEDS_READ])
 def preview_prompt(request: PreviewRequest) -> PromptPreview:
     """Checks a prompt, and shows what the rules would add. It asks no language model, so a form may call it often."""
     check = _check(request.prompt)
@@ -66,13 +67,13 @@ def preview_prompt(request: PreviewRequest) -> PromptPreview:
     )
 
 
-@router.post("/validate")
+@router.post("/validate", dependencies=[NEEDS_READ])
 def validate_prompt(request: PromptRequest) -> PromptCheck:
     """Checks whether a submission accepts a prompt, and says what the prompt does not mention yet."""
     return _check(request.prompt)
 
 
-@router.get("/styles")
+@router.get("/styles", dependencies=[NEEDS_READ])
 def list_styles() -> StyleList:
     """Returns the styles that the rules recognize and can add."""
     styles = [StyleInfo.of(style) for style in load_guide().styles]

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from deployments.jobs.job import JobState
+from serve_app.api.access.callers import NEEDS_ADMIN, Caller, Reading, Submitting
 from serve_app.api.http.conditions import is_known
 from serve_app.api.schemas.tasks import (
     ClearAnswer,
@@ -28,17 +29,20 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 @router.get("")
 async def read_queue(
-    serving: Serving, limit: Limit = 100, after: str | None = None, status: JobState | None = None
+    serving: Serving,
+    caller: Reading,
+    limit: Limit = 100,
+    after: str | None = None,
+    status: JobState | None = None,
 ) -> QueueAnswer:
     """Returns the number of jobs in each state, and a page of jobs, newest first. Cleared jobs are left out.
 
     `after` is the id of the last job of the previous page. The page continues there even if that job was deleted.
     """
-    return await serving.read(lambda: _read_page(serving, status, after, limit), rows=limit)
-
-
-def _read_page(serving: Services, state: JobState | None, after: str | None, limit: int) -> QueueAnswer:
-    return QueueAnswer.of(serving.store.queue.page(state=state, after=after, limit=limit))
+    page = serving.store.queue.page
+    return await serving.read(
+        lambda: QueueAnswer.of(page(state=status, after=after, limit=limit, owner=caller.only)), rows=limit
+    )
 
 
 @router.get(
@@ -48,6 +52,7 @@ def _read_page(serving: Services, state: JobState | None, after: str | None, lim
 )
 async def poll_queue(
     serving: Serving,
+    caller: Reading,
     response: Response,
     active_only: bool = True,
     limit: Limit = 100,
@@ -58,40 +63,41 @@ async def poll_queue(
     With `active_only=false`, returns the newest jobs in every state, as `GET /queue` does. A client that sends the
     `ETag` of its last response as `If-None-Match` gets 304 without a body until a job or the queue changes.
     """
-    return await serving.read(lambda: _poll(serving, response, active_only, limit, if_none_match), rows=limit)
+    return await serving.read(lambda: _poll(serving, caller, response, active_only, limit, if_none_match), rows=limit)
 
 
 def _poll(
-    serving: Services, response: Response, active_only: bool, limit: int, if_none_match: str | None
+    serving: Services, caller: Caller, response: Response, active_only: bool, limit: int, if_none_match: str | None
 ) -> PollAnswer | Response:
     # The tag is read first: a change in between makes it too old, and the next poll gets a body once more.
-    headers = {"etag": f'W/"{serving.store.events.last_sequence()}"', "cache-control": "no-cache"}
+    version = "-".join([str(serving.store.events.last_sequence()), *([caller.key_id] if caller.key_id else [])])
+    headers = {"etag": f'W/"{version}"', "cache-control": "private, no-cache"}
     if is_known(headers["etag"], if_none_match):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     response.headers.update(headers)
     queue = serving.store.queue
-    page = queue.active(limit=limit) if active_only else queue.page(limit=limit)
+    page = (queue.active if active_only else queue.page)(limit=limit, owner=caller.only)
     return PollAnswer.of(page, timestamp=time.time())
 
 
 @router.post("/reorder")
-def reorder_queue(order: ReorderRequest, serving: Serving) -> Message:
+def reorder_queue(order: ReorderRequest, serving: Serving, caller: Submitting) -> Message:
     """Changes the order of pending jobs. They exchange their places; all other jobs keep theirs."""
-    serving.store.writer.reorder(order.task_ids)
+    serving.store.writer.reorder(order.task_ids, owner=caller.only)
     return Message(message="Reordered.")
 
 
 @router.post("/clear")
-def clear_queue(serving: Serving) -> ClearAnswer:
+def clear_queue(serving: Serving, caller: Submitting) -> ClearAnswer:
     """Removes all ended jobs from the queue's listings.
 
     It deletes nothing: `GET /generation/{id}`, `/outputs` and `/v1/videos` still have the jobs and their videos.
     """
-    count = serving.store.queue.clear()
+    count = serving.store.queue.clear(owner=caller.only)
     return ClearAnswer(message=f"Ended jobs removed from the list: {count}. Their videos stay.", cleared=count)
 
 
-@router.post("/pause")
+@router.post("/pause", dependencies=[NEEDS_ADMIN])
 def pause_queue(serving: Serving) -> PauseAnswer:
     """Pauses the queue: running jobs continue, and no other job begins until `POST /queue/resume`.
 
@@ -101,7 +107,7 @@ def pause_queue(serving: Serving) -> PauseAnswer:
     return PauseAnswer(paused=True)
 
 
-@router.post("/resume")
+@router.post("/resume", dependencies=[NEEDS_ADMIN])
 def resume_queue(serving: Serving) -> PauseAnswer:
     """Resumes a paused queue. Does nothing if the queue is not paused."""
     serving.store.queue.set_paused(False)
@@ -109,22 +115,22 @@ def resume_queue(serving: Serving) -> PauseAnswer:
 
 
 @router.post("/{task_id}/cancel")
-def cancel_task(task_id: str, serving: Serving) -> Message:
+def cancel_task(task_id: str, serving: Serving, caller: Submitting) -> Message:
     """Cancels a job: a pending job at once, a running job within one denoising step."""
-    job = serving.store.writer.request_cancel(task_id)
+    job = serving.store.writer.request_cancel(task_id, owner=caller.only)
     return Message(message="Cancelled." if job.state.ended else "Cancelling: the job stops within one denoising step.")
 
 
 @router.post("/{task_id}/retry")
-async def retry_task(task_id: str, serving: Serving) -> TaskInfo:
+async def retry_task(task_id: str, serving: Serving, caller: Submitting) -> TaskInfo:
     """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place."""
-    await serving.use_storage(serving.jobs.retry, task_id)
-    job, position = await serving.read(lambda: serving.store.queue.find(task_id))
+    await serving.use_storage(serving.jobs.retry, task_id, owner=caller.only)
+    job, position = await serving.read(lambda: serving.store.queue.find(task_id, owner=caller.only))
     return TaskInfo.of(job, queue_position=position)
 
 
 @router.delete("/{task_id}")
-async def delete_task(task_id: str, serving: Serving) -> Message:
+async def delete_task(task_id: str, serving: Serving, caller: Submitting) -> Message:
     """Deletes a job and its video. Responds 409 while the job runs."""
-    await serving.use_storage(serving.jobs.delete, task_id, even_if_running=False)
+    await serving.use_storage(serving.jobs.delete, task_id, even_if_running=False, owner=caller.only)
     return Message(message="Deleted.")

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from deployments.jobs.job import JobState
 from deployments.jobs.replica_registry import ReplicaInfo
 from deployments.system_stats import list_gpus, percent
+from serve_app.api.access.callers import NEEDS_READ
 from serve_app.api.health import DATABASE_UNAVAILABLE, Problem, find_problems
 from serve_app.api.schemas.system import (
     GeneratorHardware,
@@ -36,7 +37,7 @@ _MAX_HOURS = 168
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-@router.get("/health")
+@router.get("/health", dependencies=[NEEDS_READ])
 async def report_health(serving: Serving) -> HealthBody:
     """Returns the health of the service: `healthy`, `degraded` or `unhealthy`.
 
@@ -46,13 +47,13 @@ async def report_health(serving: Serving) -> HealthBody:
     return await run_in_threadpool(_describe_health, serving, problems)
 
 
-@router.get("/stats")
+@router.get("/stats", dependencies=[NEEDS_READ])
 def read_stats(serving: Serving) -> StatsBody:
     """Returns the present use of the CPU, the RAM and the GPUs, and which replica has which model loaded."""
     return StatsBody.of(serving.meter.read())
 
 
-@router.get("/stats/history")
+@router.get("/stats/history", dependencies=[NEEDS_READ])
 def read_stats_history(
     serving: Serving, hours: Annotated[float, Query(gt=0, le=_MAX_HOURS, allow_inf_nan=False)] = 24
 ) -> HistoryBody:
@@ -60,7 +61,7 @@ def read_stats_history(
     return HistoryBody.of(hours, serving.store.stats.read(hours))
 
 
-@router.get("/hardware/profile")
+@router.get("/hardware/profile", dependencies=[NEEDS_READ])
 def read_hardware(serving: Serving) -> HardwareBody:
     """Returns the hardware of the machine, and of the generators that run now."""
     memory, threads, replicas = read_ram(), count_cores(), serving.replicas.all()
@@ -78,7 +79,7 @@ def read_hardware(serving: Serving) -> HardwareBody:
     )
 
 
-@router.get("/ports")
+@router.get("/ports", dependencies=[NEEDS_READ])
 async def read_ports(request: Request) -> PortsBody:
     """Returns the port of the API and of the web page, which are the same."""
     port = _find_port(request)

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from serve_app.api.access.callers import Submitting
 from serve_app.api.http.bodies import check_names, read_body
 from serve_app.api.schemas.uploads import Upload
 from serve_app.api.services import Serving
@@ -21,7 +22,7 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
 
 
 @router.post("/uploads", openapi_extra=describe_form(_UPLOAD_SCHEMA))
-async def upload_file(request: Request, serving: Serving) -> Upload:
+async def upload_file(request: Request, serving: Serving, caller: Submitting) -> Upload:
     """Stores an image or a video for later requests. An upload that no job uses is removed after a day."""
     body = await read_body(request)
     check_names([*body.fields, *body.files], _UPLOAD_SCHEMA["properties"])
@@ -33,4 +34,5 @@ async def upload_file(request: Request, serving: Serving) -> Upload:
             param="file",
             suggestions=["Send the image or video as file in multipart/form-data."],
         )
-    return Upload.of(await serving.use_storage(serving.jobs.upload, data), size_bytes=len(data))
+    upload = await serving.use_storage(serving.jobs.upload, data, owner=caller.owner)
+    return Upload.of(upload, size_bytes=len(data))

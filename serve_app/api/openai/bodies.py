@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from deployments.jobs.job import Job
+from serve_app.api.access.callers import Caller
 from serve_app.api.fields.names import ALIASES
 from serve_app.api.http.bodies import Body
 from serve_app.api.services import Services
@@ -67,6 +68,7 @@ ONE_VIDEO_BODY = describe_fields(_INPUT, without=("num_outputs", "seeds"))
 
 def submit_openai_body(
     serving: Services,
+    caller: Caller,
     body: Body,
     idempotency_key: str | None,
     input_names: Mapping[str, str] = MappingProxyType({}),
@@ -77,8 +79,9 @@ def submit_openai_body(
 
     Args:
         serving: the services.
+        caller: the owner of the new jobs.
         body: the fields and files.
-        idempotency_key: the header's value; None or empty if there is none.
+        idempotency_key: key of the request in its stored form; None if there is none.
         input_names: the client's names of inputs that the route moved, by the native API's.
         only_one: whether to reject a body that asks for several videos.
 
@@ -88,4 +91,6 @@ def submit_openai_body(
     Raises:
         Wan22Error: the same errors as `submit_body`.
     """
-    return submit_body(serving, body, idempotency_key, names=_OPENAI_NAMES, replaced=input_names, only_one=only_one)
+    return submit_body(
+        serving, caller, body, idempotency_key, names=_OPENAI_NAMES, replaced=input_names, only_one=only_one
+    )

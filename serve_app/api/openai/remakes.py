@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from deployments.jobs.job import Job
+from serve_app.api.access.callers import Caller, Submitting
 from serve_app.api.fields.texts import is_nothing, prune
 from serve_app.api.http.bodies import Body, read_body
 from serve_app.api.http.errors import invalid_fields
@@ -33,19 +34,20 @@ def _describe(purpose: str) -> dict[str, object]:
 
 @router.post("/edits", openapi_extra=_describe("Input of video-to-video"))
 async def edit_video(
-    request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
+    request: Request, response: Response, serving: Serving, caller: Submitting, idempotency_key: IdempotencyKey
 ) -> NewVideo:
     """Submits a video-to-video job for `video` and `prompt`, with every other field of the native API.
 
     `strength` sets how much of the video is changed.
     """
     body = await read_body(request)
-    return describe_new_jobs(await serving.use_storage(_submit, serving, body, idempotency_key, _EDITED), response)
+    jobs = await serving.use_storage(_submit, serving, caller, body, idempotency_key, _EDITED)
+    return describe_new_jobs(jobs, response)
 
 
 @router.post("/extensions", openapi_extra=_describe("Video to continue"))
 async def extend_video(
-    request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
+    request: Request, response: Response, serving: Serving, caller: Submitting, idempotency_key: IdempotencyKey
 ) -> NewVideo:
     """Submits a job that continues `video` from its last frame for `seconds`.
 
@@ -53,10 +55,11 @@ async def extend_video(
     the continuation; the job reports the length of the new video.
     """
     body = await read_body(request)
-    return describe_new_jobs(await serving.use_storage(_submit, serving, body, idempotency_key, _EXTENDED), response)
+    jobs = await serving.use_storage(_submit, serving, caller, body, idempotency_key, _EXTENDED)
+    return describe_new_jobs(jobs, response)
 
 
-def _submit(serving: Services, body: Body, idempotency_key: str | None, name: str) -> list[Job]:
+def _submit(serving: Services, caller: Caller, body: Body, idempotency_key: str | None, name: str) -> list[Job]:
     """Submits a body whose `video` is the native API's field `name`."""
     fields, files = dict(body.fields), dict(body.files)
     for other in _NOT_ACCEPTED:
@@ -74,12 +77,12 @@ def _submit(serving: Services, body: Body, idempotency_key: str | None, name: st
         require_video(files["video"], param="video")
         files[name] = files.pop("video")
     else:
-        fields[f"{name}_path"] = _read_reference(serving, reference)
+        fields[f"{name}_path"] = _read_reference(serving, caller, reference)
     names = {name: "video", f"{name}_path": "video"}
-    return submit_openai_body(serving, Body(fields, files), idempotency_key, names)
+    return submit_openai_body(serving, caller, Body(fields, files), idempotency_key, names)
 
 
-def _read_reference(serving: Services, reference: object) -> str:
+def _read_reference(serving: Services, caller: Caller, reference: object) -> str:
     """Returns the id of the job whose video a `video` object names."""
     if reference is None:
         raise InvalidRequest(
@@ -97,7 +100,7 @@ def _read_reference(serving: Services, reference: object) -> str:
             suggestions=["Send the video as a file in multipart/form-data, or the id of its job as video[id]."],
         )
     try:
-        return serving.store.reader.get(video_id).id
+        return serving.store.reader.get(video_id, owner=caller.only).id
     except NotFound as exc:
         exc.param = "video"
         raise
@@ -105,7 +108,12 @@ def _read_reference(serving: Services, reference: object) -> str:
 
 @router.post("/{video_id}/remix", openapi_extra=describe_body(Remix.model_json_schema()))
 async def remix_video(
-    video_id: str, request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
+    video_id: str,
+    request: Request,
+    response: Response,
+    serving: Serving,
+    caller: Submitting,
+    idempotency_key: IdempotencyKey,
 ) -> Video:
     """Submits a job with another prompt, and the seed, the inputs and the parameters of a completed job."""
     body = await read_body(request)
@@ -118,6 +126,8 @@ async def remix_video(
         video_id,
         remix.prompt,
         webhook_url=None if is_nothing(remix.webhook_url) else remix.webhook_url,
-        idempotency_key=idempotency_key or None,
+        idempotency_key=idempotency_key,
+        owner=caller.owner,
+        only=caller.only,
     )
     return describe_job(job, response)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from deployments.jobs.job import Job
+from serve_app.api.access.callers import NEEDS_READ, Reading, Submitting
 from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.bodies import read_body
 from serve_app.api.openai.bodies import VIDEO_BODY, submit_openai_body
@@ -24,7 +25,7 @@ _POLL_MS = (250, 5000)
 
 @router.post("/videos", openapi_extra=VIDEO_BODY)
 async def create_video(
-    request: Request, response: Response, serving: Serving, idempotency_key: IdempotencyKey = None
+    request: Request, response: Response, serving: Serving, caller: Submitting, idempotency_key: IdempotencyKey
 ) -> NewVideo:
     """Submits a job: `prompt`, `model`, `seconds`, `size`, `input_reference`, and every field of the native API.
 
@@ -32,19 +33,20 @@ async def create_video(
     first of them. `GET /api/v1/batches/{batch_id}` reads the batch.
     """
     body = await read_body(request)
-    jobs = await run_submission(submit_openai_body, serving, body, idempotency_key)
+    jobs = await run_submission(submit_openai_body, serving, caller, body, idempotency_key)
     return describe_new_jobs(jobs, response)
 
 
 @router.get("/videos")
 def list_videos(
     serving: Serving,
+    caller: Reading,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:
     """Returns a page of jobs, by default newest first."""
-    found = serving.store.reader.page(after=after, limit=limit + 1, newest_first=order == "desc")
+    found = serving.store.reader.page(after=after, limit=limit + 1, newest_first=order == "desc", owner=caller.only)
     page = found[:limit]
     return VideoList(
         data=[Video.of(job) for job in page],
@@ -55,15 +57,16 @@ def list_videos(
 
 
 @router.get("/videos/{video_id}")
-async def read_video(video_id: str, response: Response, serving: Serving) -> Video:
+async def read_video(video_id: str, response: Response, serving: Serving, caller: Reading) -> Video:
     """Returns a job. The header `openai-poll-after-ms` suggests when to poll again, until the job has ended."""
-    return describe_job(await serving.read(lambda: serving.store.reader.get(video_id)), response)
+    job = await serving.read(lambda: serving.store.reader.get(video_id, owner=caller.only))
+    return describe_job(job, response)
 
 
 @router.delete("/videos/{video_id}")
-async def delete_video(video_id: str, serving: Serving) -> VideoDeleted:
+async def delete_video(video_id: str, serving: Serving, caller: Submitting) -> VideoDeleted:
     """Deletes a job and its video. A running job is stopped."""
-    await serving.use_storage(serving.jobs.delete, video_id)
+    await serving.use_storage(serving.jobs.delete, video_id, owner=caller.only)
     return VideoDeleted(id=video_id)
 
 
@@ -76,27 +79,28 @@ async def read_video_content(
     video_id: str,
     request: Request,
     serving: Serving,
+    caller: Reading,
     variant: Literal["video", "thumbnail", "spritesheet"] = "video",
 ) -> Response:
     """Returns the mp4 or its thumbnail, or a range of it, or the video's spritesheet as `/outputs/{id}/spritesheet`."""
     if variant == "spritesheet":
-        return await serving.use_storage(spritesheet, serving, request, video_id)
-    return await serving.use_storage(output_file, serving, request, video_id, variant)
+        return await serving.use_storage(spritesheet, serving, caller, request, video_id)
+    return await serving.use_storage(output_file, serving, caller, request, video_id, variant)
 
 
-@router.get("/models")
+@router.get("/models", dependencies=[NEEDS_READ])
 def list_models(serving: Serving) -> ModelList:
     """Returns all served models."""
     return ModelList(data=[Model.of(spec) for spec in serving.served])
 
 
-@router.get("/model_info")
+@router.get("/model_info", dependencies=[NEEDS_READ])
 def read_model_info(serving: Serving) -> ModelInfo:
     """Returns the first served model, as SGLang's clients ask for it."""
     return ModelInfo.of(serving.served)
 
 
-@router.get("/models/{model_id}")
+@router.get("/models/{model_id}", dependencies=[NEEDS_READ])
 def read_model(model_id: str, serving: Serving) -> Model:
     """Returns a served model."""
     for spec in serving.served:

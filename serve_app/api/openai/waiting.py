@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job, JobState
+from serve_app.api.access.callers import Submitting
 from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.bodies import read_body
 from serve_app.api.http.errors import respond_to_error
@@ -44,7 +45,8 @@ class VideoFailed(Wan22Error):
 async def create_and_wait(
     request: Request,
     serving: Serving,
-    idempotency_key: IdempotencyKey = None,
+    caller: Submitting,
+    idempotency_key: IdempotencyKey,
     timeout_seconds: Annotated[float, Query(gt=0, le=_MAX_SECONDS)] = _DEFAULT_SECONDS,
 ) -> Response:
     """Submits a job as `POST /v1/videos` does, waits until it ends, and returns the mp4. It makes one video only.
@@ -53,11 +55,11 @@ async def create_and_wait(
     disconnect and after the time limit, and `GET /v1/videos/{video_id}` reads it.
     """
     body = await read_body(request)
-    [job] = await run_submission(submit_openai_body, serving, body, idempotency_key, only_one=True)
+    [job] = await run_submission(submit_openai_body, serving, caller, body, idempotency_key, only_one=True)
     headers = {"x-video-id": job.id}
     try:
         await _wait(serving, job, timeout_seconds)
-        response = await serving.use_storage(output_file, serving, request, job.id, "video")
+        response = await serving.use_storage(output_file, serving, caller, request, job.id, "video")
     except Wan22Error as exc:
         # A client that sent the request again would make a second job.
         return respond_to_error(exc, headers | {"x-should-retry": "false"})

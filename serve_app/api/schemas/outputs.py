@@ -10,6 +10,16 @@ from serve_app.api.schemas.links import filename, thumbnail_url, to_datetime, vi
 from wan22_bridge.options import WholeAsInt
 
 
+class OutputLink(BaseModel):
+    """A signed link to a file of a video."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    url: str
+    """Address of the file, which needs no key. Everyone who has it can read the file."""
+    expires_at: datetime
+
+
 class VideoMetadata(BaseModel):
     """A completed video."""
 

@@ -36,6 +36,8 @@ class TaskInfo(BaseModel):
     """Id of the job whose video or parameters this job uses. That job may have been deleted."""
     batch_id: str | None
     """Id of the batch, if the job's request made several jobs."""
+    owner: str | None
+    """Owner of the API key that submitted the job; null for a job without a key."""
     resolution: str
     """WIDTHxHEIGHT in pixels."""
     lora_path: str | None
@@ -113,6 +115,7 @@ class TaskInfo(BaseModel):
             video_path=upload_id(params.video) if params.video else None,
             source_task_id=job.source_job_id,
             batch_id=job.batch_id,
+            owner=job.owner or None,
             resolution=f"{params.width}x{params.height}",
             lora_path=params.loras[0].name if params.loras else None,
             lora_strength=params.loras[0].high_noise_strength if params.loras else 1.0,

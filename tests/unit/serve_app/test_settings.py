@@ -23,6 +23,29 @@ def test_parallel_degree_is_a_constraint_on_plans() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("host", "by_default"),
+    [
+        ("127.0.0.1", False),
+        ("127.1.2.3", False),
+        ("::1", False),
+        ("localhost", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("10.0.0.1", True),
+        ("192.168.0.5", True),
+        ("gpu.example", True),
+        ("localhost.example", True),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_keys_are_needed_except_on_a_loopback_address(host: str | None, by_default: bool) -> None:
+    assert parse_settings({}).needs_keys(host) is by_default
+    assert parse_settings({"allow_anonymous": True}).needs_keys(host) is False
+    assert parse_settings({"allow_anonymous": False}).needs_keys(host) is True
+
+
 _SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
 

@@ -18,7 +18,7 @@ from tests.jobs import make_job
 def older(store: JobStore) -> JobStore:
     """A database from before the maintained counts, with jobs."""
     for priority in (Priority.NORMAL, Priority.NORMAL, Priority.HIGH):
-        store.writer.submit(make_job(priority=priority))
+        store.writer.submit(make_job(priority=priority, owner="alice" if priority else ""))
     done = store.writer.submit(make_job()).id
     store.runner.claim(done, lease_seconds=10)
     output = {"folder": "x", "file_size_bytes": 12}
@@ -41,6 +41,8 @@ def test_jobs_of_an_older_version_are_counted_and_have_their_places(older: JobSt
     assert older.queue.page().positions == {high.id: 1, first.id: 2, second.id: 3}
     assert (older.reader.count()[JobState.PENDING], older.reader.count()[JobState.COMPLETED]) == (3, 1)
     assert older.reader.output_bytes() == 12
+    assert older.reader.count(owner="alice") == dict.fromkeys(JobState, 0) | {JobState.PENDING: 1}
+    assert older.reader.output_bytes(owner="") == 12
     assert [job.queue_order for job in (first, second, high, done)] == [1, 2, 3, 4]
     with older.database.reading() as connection:
         assert connection.execute(text("SELECT hidden FROM jobs")).scalars().all() == [False] * 4

@@ -54,6 +54,13 @@ def _check_counts(store: JobStore) -> None:
     for state in JobState:
         assert store.reader.count_by_model(state) == Counter(row.model for row in rows if row.state == state)
     assert store.reader.output_bytes() == sum((row.output or {}).get("file_size_bytes", 0) for row in rows)
+    for owner in {row.owner for row in rows}:
+        own = [row for row in rows if row.owner == owner]
+        states = Counter(row.state for row in own if not row.hidden)
+        assert store.queue.page(owner=owner).counts == dict.fromkeys(JobState, 0) | states
+        assert store.reader.count(owner=owner) == dict.fromkeys(JobState, 0) | Counter(row.state for row in own)
+        size_bytes = sum((row.output or {}).get("file_size_bytes", 0) for row in own)
+        assert store.reader.output_bytes(owner=owner) == size_bytes
     assert store.queue.positions(all_jobs) == {job_id: position for position, job_id in enumerate(pending, 1)}
     assert [job.id for job in store.reader.next_pending(["tiny-t2v", "tiny-i2v"], limit=1000)] == pending
     assert empty == []
@@ -64,7 +71,8 @@ def test_the_counts_stay_right_through_every_change(store: JobStore) -> None:
 
     def submit() -> None:
         params = make_params(model=chance.choice(["tiny-t2v", "tiny-i2v"]))
-        store.writer.submit(make_job(params=params, priority=chance.choice(list(Priority))))
+        owner = chance.choice(["", "alice", "bob"])
+        store.writer.submit(make_job(params=params, priority=chance.choice(list(Priority)), owner=owner))
 
     def changes_of(job: Job, others: list[str]) -> list[Callable[[], object]]:
         """Returns the changes that are possible in the job's state. Those that occur twice are more likely."""
@@ -81,8 +89,8 @@ def test_the_counts_stay_right_through_every_change(store: JobStore) -> None:
             release = partial(runner.release, job.id, token)
             return [complete, complete, partial(runner.fail, job.id, token, _ERROR), release, cancel, delete]
         if job.state is JobState.COMPLETED:
-            return [delete, store.queue.clear, submit, submit]
-        return [delete, store.queue.clear, partial(store.writer.retry, job.id)]
+            return [delete, store.queue.clear, partial(store.queue.clear, owner="alice"), submit, submit]
+        return [delete, store.queue.clear, partial(store.queue.clear, owner="bob"), partial(store.writer.retry, job.id)]
 
     seen: set[JobState] = set()
     for _ in range(200):

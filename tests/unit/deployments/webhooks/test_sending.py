@@ -33,6 +33,7 @@ def _delivery(url: str) -> Delivery:
         number=1,
         id="msg_1",
         job_id="video_1",
+        owner="",
         url=url,
         receiver="",
         trusted=False,

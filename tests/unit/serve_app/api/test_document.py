@@ -2,19 +2,17 @@
 
 import re
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from serve_app.api.application import make_api
-from serve_app.settings import Settings
+from tests.http_api import make_bare_api
 
 Node = dict[str, Any]
 
-DOCUMENT: Node = make_api(cast(Any, SimpleNamespace(store=None, settings=Settings()))).openapi()
+DOCUMENT: Node = make_bare_api().openapi()
 OPERATIONS = [
     (f"{method} {path}", operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 ]

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from serve_app.api.application import make_api
-from serve_app.settings import Settings
-from tests.http_api import open_api
+from tests.http_api import make_bare_api, open_api
 
-DOCUMENT = make_api(cast(Any, SimpleNamespace(store=None, settings=Settings()))).openapi()
+DOCUMENT = make_bare_api().openapi()
 OPERATIONS = [
     (method.upper(), path)
     for path, item in DOCUMENT["paths"].items()

@@ -238,7 +238,12 @@ def test_all_sockets_share_each_encoded_message_and_a_slow_one_delays_none(servi
 
     async def run() -> None:
         feed = Feed(services.store)
-        async with feed.running(), feed.subscribe() as slow, feed.subscribe() as one, feed.subscribe() as other:
+        async with (
+            feed.running(),
+            feed.subscribe(None) as slow,
+            feed.subscribe(None) as one,
+            feed.subscribe(None) as other,
+        ):
             for subscription in (slow, one, other):
                 feed.join(subscription, "alerts")
             reading = asyncio.gather(read(one), read(other))

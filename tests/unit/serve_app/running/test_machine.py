@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments.jobs.api_keys import Scope
+from deployments.jobs.store import JobStore
 from serve_app.running.config import load_config
 from serve_app.running.machine import check_machine
 from serve_app.settings import Settings
@@ -15,9 +17,12 @@ from tests.service import ROOT
 from wan22_bridge.errors import ConfigurationError
 
 
-def _load(folder: Path, *, port: int = 0, data_dir: Path | None = None, **args: Any) -> tuple[dict[str, Any], Settings]:
-    """Loads the project's config with changed `args:`."""
+def _load(
+    folder: Path, *, port: int = 0, data_dir: Path | None = None, host: str | None = "127.0.0.1", **args: Any
+) -> tuple[dict[str, Any], Settings]:
+    """Loads the project's config with changed `args:`, and with another host or none."""
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config["http_options"] = {"host": host} if host else {}
     config["applications"][0]["args"] |= args
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -58,3 +63,25 @@ def test_a_missing_secret_of_webhooks_is_named(tmp_path: Path) -> None:
     loaded = _load(tmp_path, webhooks={"secret_env": "WAN22_NO_SUCH_VARIABLE"})
     with pytest.raises(ConfigurationError, match=r"webhooks\.secret_env: .* WAN22_NO_SUCH_VARIABLE holds no secret"):
         check_machine(*loaded)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", None], ids=str)
+def test_a_service_that_others_can_reach_needs_a_first_key(host: str | None, tmp_path: Path) -> None:
+    loaded = _load(tmp_path, host=host)
+    expected = r"http_options\.host: a service that listens on 0\.0\.0\.0 needs API keys.*wan22 keys create --owner"
+    with pytest.raises(ConfigurationError, match=expected):
+        check_machine(*loaded)
+    check_machine(*_load(tmp_path, host=host, allow_anonymous=True))
+    store = JobStore(str(loaded[1].database_url))
+    key, _ = store.keys.create("alice", [Scope.READ])
+    check_machine(*loaded)
+    store.keys.revoke(key.id)
+    store.database.close()
+    with pytest.raises(ConfigurationError, match="has no valid one"):
+        check_machine(*loaded)
+
+
+def test_a_service_on_loopback_needs_no_key_unless_the_settings_ask_for_keys(tmp_path: Path) -> None:
+    check_machine(*_load(tmp_path))
+    with pytest.raises(ConfigurationError, match="a service that listens on 127"):
+        check_machine(*_load(tmp_path, allow_anonymous=False))

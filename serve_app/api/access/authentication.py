@@ -1,0 +1,151 @@
+"""Authentication of every request, before its body is read and before any route sees it."""
+
+import re
+import time
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette._utils import get_route_path
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from deployments.jobs.api_keys import ApiKey
+from serve_app.api.access.callers import POLICY_VIOLATION, Caller, Unauthenticated
+from serve_app.api.access.links import LinkSigner, is_signed
+from serve_app.api.access.ring import REFRESH_SECONDS, KeyRing
+from serve_app.api.http.errors import respond_to_error
+from wan22_bridge.errors import NotReady, Wan22Error
+
+PUBLIC = re.compile(
+    r"/|/healthz|/readyz|/health|/openapi\.json|/docs(/oauth2-redirect)?|/redoc|/static-offline-docs/.*"
+)
+"""Paths that need no key: health checks, and the documentation, which is the same for every service."""
+SUBPROTOCOL = "wan22"
+"""Subprotocol that a WebSocket gets if it offers it, as browsers that offer any expect."""
+_KEY_SUBPROTOCOL = "wan22-key."
+"""Beginning of a subprotocol that holds a key, because scripts in browsers can send no headers with a WebSocket."""
+
+
+class _Revoked(OSError):
+    """The key of an open connection is no longer valid. Starlette treats an OSError as the end of the connection."""
+
+
+class Authentication:
+    """ASGI middleware that finds the caller of each request, and responds 401 to requests without a valid key.
+
+    A signed link takes the place of a key for the one file that it names.
+
+    Responses that take long, such as streams and WebSockets, end once their key is no longer valid.
+    """
+
+    def __init__(self, app: ASGIApp, ring: KeyRing | None, links: LinkSigner) -> None:
+        """Stores the keys.
+
+        Args:
+            app: the application.
+            ring: the valid keys; None where keys are off, so that everyone may do everything.
+            links: verifies signed links.
+        """
+        self._app, self._ring, self._links = app, ring, links
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application with the caller in the request's state, or responds with an error."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+        elif self._ring is None:
+            await self._app(_with_caller(scope, Caller()), receive, send)
+        elif PUBLIC.fullmatch(get_route_path(scope) or "/"):
+            await self._app(scope, receive, send)
+        else:
+            await self._authenticate(self._ring, scope, receive, send)
+
+    async def _authenticate(self, ring: KeyRing, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        try:
+            has_link = await self._has_link(connection)
+            key = None if has_link else await ring.find(read_key(connection))
+        except SQLAlchemyError:
+            error: Wan22Error = NotReady("The database can't be reached.", code="database_unavailable")
+            await _refuse(error, scope, receive, send)
+            return
+        if has_link:
+            await self._app(_with_caller(scope, Caller.of_link()), receive, send)
+        elif key is not None:
+            await self._run_while_valid(ring, key, scope, receive, send)
+        else:
+            # The same for every reason, so that nobody learns which keys exist.
+            suggestions = ["Send the key as Authorization: Bearer KEY, or as X-API-Key: KEY."]
+            await _refuse(Unauthenticated(suggestions=suggestions), scope, receive, send)
+
+    async def _has_link(self, connection: HTTPConnection) -> bool:
+        path, query = get_route_path(connection.scope), connection.query_params
+        return is_signed(path, query) and await run_in_threadpool(self._links.verifies, path, query)
+
+    async def _run_while_valid(self, ring: KeyRing, key: ApiKey, scope: Scope, receive: Receive, send: Send) -> None:
+        guard = _Guard(ring, key, scope["type"] == "websocket", send)
+        try:
+            await self._app(_with_caller(scope, Caller.of(key)), receive, guard.send)
+        except Exception:
+            if not guard.is_closed:
+                raise
+
+
+class _Guard:
+    """Sends the messages of a connection while its key is valid."""
+
+    def __init__(self, ring: KeyRing, key: ApiKey, is_websocket: bool, send: Send) -> None:
+        self._ring, self._key, self._is_websocket, self._send = ring, key, is_websocket, send
+        self._checked_at = time.monotonic()
+        self.is_closed = False
+
+    async def send(self, message: Message) -> None:
+        """Sends a message.
+
+        Raises:
+            _Revoked: the key is no longer valid.
+        """
+        if time.monotonic() >= self._checked_at + REFRESH_SECONDS and not self.is_closed:
+            await self._check()
+        if self.is_closed:
+            raise _Revoked
+        await self._send(message)
+
+    async def _check(self) -> None:
+        self._checked_at = time.monotonic()
+        try:
+            self.is_closed = not await self._ring.holds(self._key)
+        except SQLAlchemyError:
+            return  # the next message repeats the check
+        if self.is_closed and self._is_websocket:
+            await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "The API key has ended."})
+
+
+def read_key(connection: HTTPConnection) -> str:
+    """Returns the text of the key that a request sends; empty if it sends none.
+
+    X-API-Key comes first, because a proxy in front of the service may use Authorization for itself.
+    """
+    if "x-api-key" in connection.headers:
+        return connection.headers["x-api-key"].strip()
+    scheme, _, token = connection.headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    for offered in connection.scope.get("subprotocols", ()):
+        if offered.startswith(_KEY_SUBPROTOCOL):
+            return str(offered.removeprefix(_KEY_SUBPROTOCOL))
+    return ""
+
+
+def _with_caller(scope: Scope, caller: Caller) -> Scope:
+    return {**scope, "state": {**scope.get("state", {}), "caller": caller}}
+
+
+async def _refuse(error: Wan22Error, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()  # the server expects that the request to connect is read
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await WebSocketClose(POLICY_VIOLATION, error.message)(scope, receive, send)
+            return
+    headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
+    await respond_to_error(error, headers)(scope, receive, send)

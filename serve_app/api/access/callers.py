@@ -1,0 +1,146 @@
+"""Callers: the owner and the scopes of a request, and the dependency with which each route declares its scope."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import RouteContext
+from starlette.exceptions import WebSocketException
+from starlette.requests import HTTPConnection
+
+from deployments.jobs.api_keys import ApiKey, Scope
+from wan22_bridge.errors import Wan22Error
+
+logger = logging.getLogger("ray.serve")
+
+POLICY_VIOLATION = 1008
+"""Code with which a WebSocket is closed, or refused, whose key is not valid or lacks a scope."""
+
+
+class Unauthenticated(Wan22Error):
+    """This service needs a valid API key."""
+
+    category = "authentication"
+    default_code = "invalid_api_key"
+
+
+class Forbidden(Wan22Error):
+    """The API key lacks a scope."""
+
+    category = "permission"
+    default_code = "scope_missing"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """The sender of a request. Without arguments, one who may do everything: everyone, where keys are off."""
+
+    owner: str = ""
+    """Owner of the jobs and inputs that the request makes."""
+    scopes: frozenset[Scope] = frozenset(Scope)
+    key_id: str | None = None
+    has_link: bool = False
+    """Whether the caller has a signed link to the file that the request names, in place of a key."""
+
+    @classmethod
+    def of(cls, key: ApiKey) -> "Caller":
+        """Returns the caller who has sent a valid key."""
+        return cls(owner=key.owner, scopes=key.scopes, key_id=key.id)
+
+    @classmethod
+    def of_link(cls) -> "Caller":
+        """Returns the caller who has sent a signed link. The caller may read whatever that request names."""
+        return cls(scopes=frozenset({Scope.READ}), has_link=True)
+
+    @property
+    def only(self) -> str | None:
+        """The only owner whose jobs exist for the caller; None for one who sees all jobs."""
+        return None if Scope.ADMIN in self.scopes or self.has_link else self.owner
+
+    def require(self, scope: Scope, *, action: str, target: str) -> None:
+        """Checks that the caller has a scope. Writes what an administrator changes into the audit log.
+
+        Args:
+            scope: the scope.
+            action: name of the operation.
+            target: path of the request, or id of what the operation changes.
+
+        Raises:
+            Forbidden: the caller lacks the scope.
+        """
+        is_admin = Scope.ADMIN in self.scopes
+        if scope not in self.scopes and not is_admin:
+            raise Forbidden(
+                f"The API key lacks the scope {scope}.",
+                suggestions=[f"Use a key with the scope {scope}. The operator creates keys with `wan22 keys create`."],
+            )
+        if is_admin and self.key_id is not None and scope is not Scope.READ:
+            extra = {"action": "admin_action", "operation": action, "target": target}
+            logger.info(
+                "Admin action %s on %r by the key %s of %s",
+                action,
+                target,
+                self.key_id,
+                self.owner,
+                extra=extra | {"key_id": self.key_id, "owner": self.owner},
+            )
+
+    def own_key(self, idempotency_key: str | None) -> str | None:
+        """Returns the form in which an idempotency key is stored, so that equal keys of two owners differ."""
+        if not idempotency_key or not self.owner:
+            return idempotency_key or None
+        return hashlib.sha256(f"{self.owner}\x00{idempotency_key}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Requires:
+    """Dependency of a route: lets a caller pass who has the scope, and returns the caller."""
+
+    scope: Scope
+
+    async def __call__(self, connection: HTTPConnection) -> Caller:
+        """Returns the caller whom `Authentication` has found.
+
+        Raises:
+            Forbidden: the caller lacks the scope.
+            WebSocketException: the same, where the request opens a WebSocket.
+        """
+        scope = connection.scope
+        caller = cast(Caller, scope["state"]["caller"])
+        try:
+            caller.require(self.scope, action=scope["endpoint"].__name__, target=scope["path"])
+        except Forbidden as exc:
+            if scope["type"] == "websocket":
+                raise WebSocketException(POLICY_VIOLATION, exc.message) from exc
+            raise
+        return caller
+
+
+def find_scope(route: RouteContext) -> Scope | None:
+    """Returns the scope that a route declares, or None for a route without one."""
+    declared = [call.scope for call in _dependencies(getattr(route, "dependant", None)) if isinstance(call, Requires)]
+    return declared[0] if declared else None
+
+
+def _dependencies(dependant: Dependant | None) -> Iterator[object]:
+    for inner in dependant.dependencies if dependant is not None else ():
+        yield inner.call
+        yield from _dependencies(inner)
+
+
+Reading = Annotated[Caller, Depends(Requires(Scope.READ))]
+"""Annotation of a route's argument that receives the caller, and that declares the scope `read`."""
+Submitting = Annotated[Caller, Depends(Requires(Scope.SUBMIT))]
+"""The same for the scope `submit`."""
+Administering = Annotated[Caller, Depends(Requires(Scope.ADMIN))]
+"""The same for the scope `admin`."""
+NEEDS_READ = Depends(Requires(Scope.READ))
+"""Declares the scope `read` for a route that has no use for the caller."""
+NEEDS_SUBMIT = Depends(Requires(Scope.SUBMIT))
+"""The same for the scope `submit`."""
+NEEDS_ADMIN = Depends(Requires(Scope.ADMIN))
+"""The same for the scope `admin`."""

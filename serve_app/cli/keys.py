@@ -1,0 +1,152 @@
+"""`wan22 keys`: creates, lists and ends API keys, directly in the service's database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from deployments.jobs.api_keys import Scope
+from serve_app.cli.known_models import DEFAULT_CONFIG
+from serve_app.cli.options import AsJson
+from serve_app.cli.terminal import fail, print_json, print_rows, reporting_errors, say, warn
+
+if TYPE_CHECKING:
+    from deployments.jobs.api_keys import ApiKey, ApiKeys
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Create, list, rotate and revoke API keys. The commands open the database, so they need no running service.",
+)
+
+_KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id; see `wan22 keys list`.")]
+_Config = Annotated[Path, typer.Option(help="The Serve config of the service, which names the database.")]
+_DataDir = Annotated[Path | None, typer.Option(help="Overrides the config's data_dir.")]
+_DatabaseUrl = Annotated[str | None, typer.Option(help="URL of the database. Replaces the config.")]
+_DAY_SECONDS = 24 * 3600.0
+
+
+@app.command()
+def create(
+    owner: Annotated[str, typer.Option(help="Name of the owner of the jobs that are submitted with the key.")],
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="A scope of the key; may be repeated. Default: read and submit.")
+    ] = None,
+    expires_days: Annotated[
+        float | None, typer.Option(min=0.001, max=36500, help="Lifetime in days. Default: the key does not expire.")
+    ] = None,
+    config: _Config = DEFAULT_CONFIG,
+    data_dir: _DataDir = None,
+    database_url: _DatabaseUrl = None,
+) -> None:
+    """Create a key and print it. It can't be printed again.
+
+    The scope `read` reads the owner's jobs, `submit` makes and changes them, and `admin` may do everything.
+    """
+    lifetime = None if expires_days is None else expires_days * _DAY_SECONDS
+    with _open_keys(config, data_dir, database_url) as keys:
+        _print_new(*keys.create(owner, scope or [Scope.READ, Scope.SUBMIT], lifetime_seconds=lifetime))
+
+
+@app.command("list")
+def list_keys(
+    as_json: AsJson = False,
+    config: _Config = DEFAULT_CONFIG,
+    data_dir: _DataDir = None,
+    database_url: _DatabaseUrl = None,
+) -> None:
+    """List all keys, without their secrets."""
+    with _open_keys(config, data_dir, database_url) as keys:
+        rows = [_describe(key) for key in keys.all()]
+    if as_json:
+        print_json(rows)
+        return
+    header = ("id", "owner", "scopes", "status", "created_at", "expires_at", "last_used_at")
+    cells = [[row[name] or "-" if name != "scopes" else ",".join(row[name]) for name in header] for row in rows]
+    print_rows(("key", "owner", "scopes", "status", "created", "expires", "last used"), cells)
+
+
+@app.command()
+def revoke(
+    key_id: _KeyId, config: _Config = DEFAULT_CONFIG, data_dir: _DataDir = None, database_url: _DatabaseUrl = None
+) -> None:
+    """End a key. A running service rejects it within seconds."""
+    with _open_keys(config, data_dir, database_url) as keys:
+        key = keys.revoke(key_id)
+    say(f"The key {key.id} of {key.owner} is revoked.")
+
+
+@app.command()
+def rotate(
+    key_id: _KeyId,
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=8760, help="Time for which the old key stays valid, in hours.")
+    ] = 24,
+    config: _Config = DEFAULT_CONFIG,
+    data_dir: _DataDir = None,
+    database_url: _DatabaseUrl = None,
+) -> None:
+    """Replace a key by a new one with the same owner, scopes and lifetime, and print the new one."""
+    with _open_keys(config, data_dir, database_url) as keys:
+        _print_new(*keys.rotate(key_id, overlap_seconds=overlap_hours * 3600))
+        warn(f"The key {key_id} stays valid for {overlap_hours:g} hours at most.")
+
+
+@contextmanager
+def _open_keys(config: Path, data_dir: Path | None, database_url: str | None) -> "Iterator[ApiKeys]":
+    """Opens the keys in a database. An error ends the command."""
+    from deployments.jobs.store import JobStore
+
+    with reporting_errors():
+        url = database_url or _find_database(config, data_dir)
+        try:
+            store = JobStore(url)
+        except (SQLAlchemyError, OSError) as exc:
+            fail(
+                f"Cannot open the database: {str(exc).partition(chr(10))[0]}",
+                suggestions=["Name the service's config with --config, and its data folder with --data-dir."],
+            )
+        try:
+            yield store.keys
+        finally:
+            store.database.close()
+
+
+def _find_database(config: Path, data_dir: Path | None) -> str:
+    """Returns the URL of a service's database. The default config can be absent."""
+    from serve_app.running.config import load_config
+    from serve_app.settings import parse_settings
+
+    if config == DEFAULT_CONFIG and not config.exists():
+        settings = parse_settings({} if data_dir is None else {"data_dir": data_dir}).with_absolute_paths()
+    else:
+        _, settings = load_config(config, port=None, data_dir=data_dir)
+    assert settings.database_url is not None
+    return settings.database_url
+
+
+def _print_new(key: "ApiKey", text: str) -> None:
+    """Prints a key alone to standard output, so that a script can take it, and its description to standard error."""
+    end = "does not expire" if key.expires_at is None else f"expires at {_format(key.expires_at)}"
+    warn(f"Key {key.id} of {key.owner}, scopes {', '.join(sorted(key.scopes))}; it {end}. Store it now:")
+    say(text)
+
+
+def _describe(key: "ApiKey") -> dict[str, Any]:
+    now = datetime.now(UTC).timestamp()
+    return {
+        "id": key.id,
+        "owner": key.owner,
+        "scopes": [scope.value for scope in Scope if scope in key.scopes],
+        "status": "revoked" if key.revoked_at is not None else "valid" if key.is_valid(now) else "expired",
+        "created_at": _format(key.created_at),
+        "expires_at": None if key.expires_at is None else _format(key.expires_at),
+        "last_used_at": None if key.last_used_at is None else _format(key.last_used_at),
+    }
+
+
+def _format(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
