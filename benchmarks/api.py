@@ -1,7 +1,10 @@
-"""Measures the cost of the API's answers, against an empty FastAPI handler on the same Ray Serve instance.
+"""Measures the cost of the API's answers, against an empty FastAPI handler.
 
-CPU times are those of Serve's proxy and of all replicas, less what the idle service uses. They do not depend much on
-what else the machine does, as wall times would.
+The empty handler runs twice: on plain Ray Serve, which `serve run` starts with Serve's own HTTP proxy and which the
+targets compare with; and beside the service, behind the same HAProxy.
+
+CPU times are those of the HTTP proxies and of all replicas, less what the idle processes use. They do not depend much
+on what else the machine does, as wall times would.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.support.polling import polling
 from benchmarks.support.reporting import Row, parse_arguments, report
-from benchmarks.support.running import RunningService, running_service
+from benchmarks.support.running import RunningService, running_bare_application, running_service
 from benchmarks.support.sockets import follow_with_sockets
 from benchmarks.support.stored_jobs import store_copies
 from deployments.jobs.job import JobState
@@ -37,7 +40,8 @@ SMALL: dict[str, Any] = {"prompt": "a red circle", "model_type": "tiny-t2v", "nu
 LONG: dict[str, Any] = SMALL | {"num_frames": 33, "resolution": "128x128", "steps": 40, "seed": 1}
 MOCK: dict[str, Any] = SMALL | {"num_frames": 81, "resolution": "832x480"}
 TARGETS = {"read a job": 1.5, f"read a queue page of {PAGE}": 2.0, "submit": 4.0}
-EMPTY = "empty handler"
+EMPTY, PLAIN = "empty handler", "empty handler on plain Ray Serve"
+_COUNTED = ("ray::ProxyActor", "ray::HAProxyManager", "ray::ServeReplica")
 _EMPTY_APPLICATION = {
     "name": "empty",
     "route_prefix": "/empty",
@@ -60,7 +64,8 @@ def main() -> None:
         rows = _measure_mock(bench)
         rows += _measure_polling(bench, generations)
         rows += _measure_sockets(bench)
-        rows += _measure_answers(bench, first["id"])
+        plain = stack.enter_context(running_bare_application(folder, "empty_application"))
+        rows += _measure_answers(bench, first["id"], plain)
     report(rows, arguments.json)
 
 
@@ -83,57 +88,64 @@ class _Bench:
         assert task["status"] == "completed", task["error"]
         return task
 
-    def cpu_milliseconds(self, actions: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-        """Returns the CPU milliseconds of each action, the median of the rounds. The actions alternate."""
-        for action in actions.values():
+    def cpu_milliseconds(self, actions: Mapping[str, tuple[RunningService, Callable[[], object]]]) -> dict[str, float]:
+        """Returns the CPU milliseconds of each action, the median of the rounds. The actions alternate.
+
+        Args:
+            actions: what is measured, and on which service.
+        """
+        for _, action in actions.values():
             for _ in range(10):
                 action()
-        idle = self._idle_share()
+        idle = {service.url: _idle_share(service) for service, _ in actions.values()}
         measured: dict[str, list[float]] = {name: [] for name in actions}
         for _ in range(self._rounds):
-            for name, action in actions.items():
-                cpu, began = self._cpu_seconds(), time.monotonic()
+            for name, (service, action) in actions.items():
+                cpu, began = _cpu_seconds(service), time.monotonic()
                 for _ in range(self._requests):
                     action()
-                used = self._cpu_seconds() - cpu - idle * (time.monotonic() - began)
+                used = _cpu_seconds(service) - cpu - idle[service.url] * (time.monotonic() - began)
                 measured[name].append(1000 * used / self._requests)
         return {name: statistics.median(values) for name, values in measured.items()}
 
-    def _idle_share(self) -> float:
-        """Returns the CPU seconds that the idle processes use in a second."""
-        time.sleep(3)
-        cpu, began = self._cpu_seconds(), time.monotonic()
-        time.sleep(5)
-        return (self._cpu_seconds() - cpu) / (time.monotonic() - began)
 
-    def _cpu_seconds(self) -> float:
-        """Returns the CPU time of the proxy and of all replicas so far."""
-        total = 0.0
-        for process in self.service.processes():
-            try:
-                if process.cmdline()[0].startswith(("ray::ProxyActor", "ray::ServeReplica")):
-                    times = process.cpu_times()
-                    total += times.user + times.system
-            except (psutil.Error, IndexError):
-                continue
-        return total
+def _idle_share(service: RunningService) -> float:
+    """Returns the CPU seconds that the processes of an idle service use in a second."""
+    time.sleep(3)
+    cpu, began = _cpu_seconds(service), time.monotonic()
+    time.sleep(5)
+    return (_cpu_seconds(service) - cpu) / (time.monotonic() - began)
 
 
-def _measure_answers(bench: _Bench, template: str) -> list[Row]:
-    """Compares the answers with the empty handler, and with very many jobs in the store.
+def _cpu_seconds(service: RunningService) -> float:
+    """Returns the CPU time of the HTTP proxies and of all replicas so far."""
+    total = 0.0
+    for process in service.processes():
+        try:
+            if process.name() == "haproxy" or process.cmdline()[0].startswith(_COUNTED):
+                times = process.cpu_times()
+                total += times.user + times.system
+        except (psutil.Error, IndexError):
+            continue
+    return total
+
+
+def _measure_answers(bench: _Bench, template: str, plain: RunningService) -> list[Row]:
+    """Compares the answers with the empty handlers, and with very many jobs in the store.
 
     The queue is paused, so that no job begins meanwhile.
     """
     bench.ask("POST", "/api/v1/queue/pause")
     waiting = [bench.ask("POST", "/api/v1/generation/submit", json=SMALL)["task_id"] for _ in range(PAGE)]
-    few = bench.cpu_milliseconds(_actions(bench, waiting))
-    rows = [Row(f"{EMPTY}: CPU time", few[EMPTY], "ms")]
+    few = bench.cpu_milliseconds(_actions(bench, waiting, plain))
+    rows = [Row(f"{name}: CPU time", few[name], "ms") for name in (PLAIN, EMPTY)]
     for name, target in TARGETS.items():
         rows.append(Row(f"{name}: CPU time", few[name], "ms"))
-        rows.append(Row(f"{name} / {EMPTY}, CPU time", few[name] / few[EMPTY], "×", target))
+        rows.append(Row(f"{name} / {PLAIN}, CPU time", few[name] / few[PLAIN], "×", target))
+        rows.append(Row(f"{name} / {EMPTY} behind the same HAProxy, CPU time", few[name] / few[EMPTY], "×"))
     for state, copied in ((JobState.PENDING, waiting[0]), (JobState.COMPLETED, template)):
         copies = store_copies(bench.store, copied, STORED_JOBS, state)
-        many = bench.cpu_milliseconds(_actions(bench, copies))
+        many = bench.cpu_milliseconds(_actions(bench, copies, plain))
         # The ratio of ratios takes out what has changed in the machine between the two measurements.
         change = few[EMPTY] / many[EMPTY]
         for name in TARGETS:
@@ -142,15 +154,19 @@ def _measure_answers(bench: _Bench, template: str) -> list[Row]:
     return rows
 
 
-def _actions(bench: _Bench, task_ids: list[str]) -> dict[str, Callable[[], object]]:
+def _actions(
+    bench: _Bench, task_ids: list[str], plain: RunningService
+) -> dict[str, tuple[RunningService, Callable[[], object]]]:
     read_id = task_ids[len(task_ids) // 2]
     read, page, submit = TARGETS
-    return {
+    actions: dict[str, Callable[[], object]] = {
         EMPTY: lambda: bench.ask("GET", "/empty/"),
         read: lambda: bench.ask("GET", f"/api/v1/generation/{read_id}"),
         page: lambda: bench.ask("GET", "/api/v1/queue", params={"limit": PAGE}),
         submit: lambda: bench.ask("POST", "/api/v1/generation/submit", json=SMALL),
     }
+    measured = {name: (bench.service, action) for name, action in actions.items()}
+    return {PLAIN: (plain, lambda: bench.ask("GET", plain.url + "/")), **measured}
 
 
 def _measure_mock(bench: _Bench) -> list[Row]:

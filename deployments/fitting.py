@@ -49,8 +49,8 @@ class _Known:
     """The results for the present machines."""
 
     machines: tuple[HardwareProfile, ...]
-    compatible: dict[str, bool] = field(default_factory=dict)
-    """Whether a model's smallest official size fits a machine, by the model's id."""
+    smallest: dict[str, Fit] = field(default_factory=dict)
+    """How the smallest official size of a model fits a machine, by the model's id."""
 
 
 class Fitting:
@@ -125,26 +125,23 @@ class Fitting:
         if len(errors) == len(self._served):
             raise errors[0]
 
-    def is_compatible(self, spec: ModelSpec) -> bool:
-        """Returns whether a model's smallest official size fits a known GPU; true on a CPU, or if none is known."""
+    def fit_smallest(self, spec: ModelSpec) -> Fit:
+        """Plans the smallest official size of a model for the known GPUs. On CPUs `fits` is None, as for no machine."""
         machines = self._machines()
         if not _are_gpus(machines):
-            return True
+            return Fit(fits=None)
         # The free space of the disk differs at each start of a replica. It is left out, so that not each start makes
         # new plans.
         kinds = tuple(dict.fromkeys(replace(machine, disk_free_bytes=0) for machine in machines))
         known = self._known
         if known.machines != kinds:
             known = self._known = _Known(machines=kinds)
-        if spec.id not in known.compatible:  # live streams ask every few seconds
-            known.compatible[spec.id] = self._fits_smallest(spec, machines)
-        return known.compatible[spec.id]
-
-    def _fits_smallest(self, spec: ModelSpec, machines: list[HardwareProfile]) -> bool:
-        width, height = min(spec.sizes, key=lambda size: size[0] * size[1])
-        has_image = spec.image is ImageInput.REQUIRED
-        shape = RequestShape(width=width, height=height, num_frames=spec.num_frames, image=has_image)
-        return self._check(spec, shape, machines).fits is not False
+        if spec.id not in known.smallest:  # live streams ask every few seconds
+            width, height = min(spec.sizes, key=lambda size: size[0] * size[1])
+            has_image = spec.image is ImageInput.REQUIRED
+            shape = RequestShape(width=width, height=height, num_frames=spec.num_frames, image=has_image)
+            known.smallest[spec.id] = self._check(spec, shape, machines)
+        return known.smallest[spec.id]
 
     def _machines(self) -> list[HardwareProfile]:
         """Returns the different machines of the generators as if nothing ran on them.

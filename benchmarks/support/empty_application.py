@@ -1,4 +1,4 @@
-"""The baseline of api.py: a FastAPI handler that does nothing, on the same Ray Serve instance as the service."""
+"""The baseline of api.py: a FastAPI handler that does nothing."""
 
 from fastapi import FastAPI
 from ray import serve

@@ -59,28 +59,24 @@ def running_service(folder: Path, others: Sequence[Mapping[str, Any]] = (), /, *
 
 
 @contextmanager
-def running_bare_application(folder: Path) -> Iterator[RunningService]:
-    """Runs `serve run` with a trivial application while the context is open.
+def running_bare_application(folder: Path, application: str = "bare_application") -> Iterator[RunningService]:
+    """Runs `serve run`, without this project's settings of Ray, with a trivial application while the context is open.
 
     Args:
         folder: the place of its config.
+        application: name of the module of `benchmarks.support` that has the application.
     """
     port = _free_port()
     config = {
         "proxy_location": "EveryNode",
         "http_options": {"host": "127.0.0.1", "port": port},
-        "applications": [
-            {"name": "bare", "route_prefix": "/", "import_path": "benchmarks.support.bare_application:app"}
-        ],
+        "applications": [{"name": "bare", "route_prefix": "/", "import_path": f"benchmarks.support.{application}:app"}],
     }
     path = folder / "bare_config.yaml"
     path.write_text(yaml.safe_dump(config))
     command = [_program("serve"), "run", str(path)]
-    # The settings that `wan22 serve` makes for Ray.
-    environment = _python_path() | {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    }
+    # On a busy machine Serve's proxy takes longer to start than Serve's default of 5 s.
+    environment = _python_path() | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
     with _running(command, f"http://127.0.0.1:{port}", "/", folder, environment) as service:
         yield service
 

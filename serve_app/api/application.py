@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from serve_app.api import operations
 from serve_app.api.agents.server import AgentServer
 from serve_app.api.http.bodies import BodyLimit
+from serve_app.api.http.browsers import BrowserGuard
 from serve_app.api.http.document import complete_document
 from serve_app.api.http.errors import add_error_handlers
 from serve_app.api.http.methods import Methods
@@ -68,7 +69,6 @@ def make_api(services: Services) -> FastAPI:
         description="Wan2.2 video generation: a native API, and an API that is compatible with OpenAI's clients.",
         lifespan=lifespan,
         redirect_slashes=False,
-        strict_content_type=False,
     )
     app.state.services = services
     app.state.feed = feed
@@ -118,4 +118,5 @@ def _add_manners(app: FastAPI, settings: Settings) -> None:
             allow_headers=["*"],
             expose_headers=_READABLE_HEADERS,
         )
+    app.add_middleware(BrowserGuard, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origins)
     app.add_middleware(ReverseProxies, trusted=settings.trusted_proxies, root_path=settings.root_path)

@@ -37,10 +37,8 @@ async def read_statuses(serving: Services, specs: Sequence[ModelSpec]) -> dict[s
     """
     found, replicas = await look(serving)
     # In a thread, because the first check of a GPU imports torch.
-    fitting = await run_in_threadpool(lambda: {spec.id: serving.fitting.is_compatible(spec) for spec in specs})
-    return {
-        spec.id: ModelStatus.of(spec, found[spec.id], replicas, hardware_compatible=fitting[spec.id]) for spec in specs
-    }
+    fitting = await run_in_threadpool(lambda: {spec.id: serving.fitting.fit_smallest(spec) for spec in specs})
+    return {spec.id: ModelStatus.of(spec, found[spec.id], replicas, fitting[spec.id]) for spec in specs}
 
 
 async def ask(answer: Any, *, seconds: float | None = _ANSWER_SECONDS) -> Any:

@@ -74,6 +74,10 @@ class Settings(Strict):
     cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = Field(default=[])
     """Origins of web pages on other hosts that may call the API from a browser, such as `https://studio.example`. `*`
     stands for all origins. By default none."""
+    allowed_hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$")]] = Field(default=[])
+    """Host names by which browsers reach the service, such as `videos.example`. IP addresses, names without a dot and
+    names that only a local network can have (such as `server.local`) are always allowed. The requests of
+    `trusted_proxies` may name any host."""
     root_path: Annotated[str, Field(pattern=r"^((/[A-Za-z0-9._~-]+)+)?$")] = ""
     """Prefix that a reverse proxy removes from the path of each request, such as `/wan22`. Links and redirects begin
     with it."""

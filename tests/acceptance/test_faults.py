@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import torch
@@ -200,3 +201,31 @@ def test_a_job_continues_without_the_controller_and_while_the_database_is_locked
     task = service.wait_for(task_id, "completed", "failed")
     assert (task["status"], task["attempt"]) == ("completed", 1)
     assert service.wait_for(waiting, "completed", "failed")["status"] == "completed"
+
+
+@pytest.mark.parametrize("name", ["HAProxyManager", "haproxy"])
+def test_the_service_answers_again_after_the_death_of_its_http_proxy(service: Service, name: str) -> None:
+    task_id = service.submit(**LONG | {"steps": 40})
+    [proxy] = [found for found in service.processes() if _program(found).endswith(name)]
+
+    proxy.kill()
+
+    wait_until(lambda: _answers(service), seconds=120)
+    task = service.wait_for(task_id, "completed", "failed")
+    assert (task["status"], task["attempt"]) == ("completed", 1)
+
+
+def _program(process: psutil.Process) -> str:
+    """Returns the first word of a process's command; Ray puts the name of an actor there."""
+    try:
+        return "".join(process.cmdline()[:1])
+    except psutil.Error:
+        return ""
+
+
+def _answers(service: Service) -> bool:
+    try:
+        with service.client() as client:
+            return client.get("/readyz").is_success
+    except httpx.TransportError:
+        return False

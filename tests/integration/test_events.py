@@ -47,6 +47,12 @@ def _read_until_completed(socket: ClientConnection, task_id: str) -> list[dict[s
             return messages
 
 
+def test_messages_are_not_compressed_for_each_socket(socket: ClientConnection) -> None:
+    assert socket.request is not None
+    assert "permessage-deflate" in socket.request.headers["sec-websocket-extensions"]
+    assert socket.protocol.extensions == []
+
+
 def test_a_socket_reports_a_job_from_submission_to_completion(service: Service, socket: ClientConnection) -> None:
     task_id = service.submit(steps=4)
     messages = _read_until_completed(socket, task_id)

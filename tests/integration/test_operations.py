@@ -1,8 +1,13 @@
 """Health checks, documentation and the list of models."""
 
+import json
 import re
 
 import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.service import PROXY, Service
 
@@ -35,6 +40,28 @@ def test_the_models_report_their_inputs(service: Service) -> None:
     assert list(models) == ["tiny-t2v", "tiny-i2v", "tiny-ti2v"]
     assert models["tiny-i2v"]["image"] == "required"
     assert models["tiny-i2v"]["end_image"] is True
+
+
+def test_a_client_cannot_choose_its_address(service: Service) -> None:
+    """HAProxy tells the service the address of each client in a header, of which a client may send one as well."""
+    forwarded = {"x-forwarded-prefix": "/wan22", "x-wan22-client": PROXY}
+    with httpx.Client(base_url=service.url, headers=forwarded, timeout=60) as client:
+        assert client.get("/").headers["location"] == "/docs"
+
+
+def test_a_page_of_another_site_gets_no_socket_and_changes_nothing(service: Service) -> None:
+    origin = "https://evil.example"
+    with service.client() as client:
+        answer = client.post("/api/v1/queue/pause", headers={"origin": origin})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "origin_not_allowed")
+        rebound = client.get("/v1/videos", headers={"host": "evil.example"})
+        assert (rebound.status_code, rebound.json()["error"]["code"]) == (421, "host_not_allowed")
+        assert client.get("/api/v1/queue").json()["paused"] is False
+    url = service.url.replace("http", "ws") + "/ws"
+    with pytest.raises(InvalidStatus, match="403"), connect(url, origin=Origin(origin)):
+        pass
+    with connect(url, origin=Origin(service.url)) as socket:
+        assert json.loads(socket.recv(10))["type"] == "connection_established"
 
 
 def test_only_a_trusted_proxy_sets_the_prefix_of_links(service: Service) -> None:

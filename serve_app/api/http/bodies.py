@@ -78,7 +78,7 @@ async def read_body(request: Request) -> Body:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in ("multipart/form-data", "application/x-www-form-urlencoded"):
         return await _read_form(request)
-    if content_type in ("application/json", ""):
+    if content_type in ("application/json", ""):  # "" only without a body
         return Body(await _read_json(request), {})
     raise InvalidRequest(
         f"The content type {content_type[:80]!r} is not supported.",

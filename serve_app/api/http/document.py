@@ -40,11 +40,13 @@ _ERROR = {
 
 _RESPONSES: dict[int, tuple[str, str, str]] = {
     400: ("The request is invalid.", "invalid_request", "invalid_value"),
+    403: ("A web page of another origin sent the request.", "invalid_request", "origin_not_allowed"),
     404: ("The path, or a resource that the request names, does not exist.", "not_found", "not_found"),
     409: ("The state of the resource does not allow the operation.", "conflict", "conflict"),
     412: ("The file does not have the entity tag that `If-Match` names.", "invalid_request", "precondition_failed"),
     413: ("The body is over the size limit.", "invalid_request", "payload_too_large"),
     416: ("The file has none of the bytes that `Range` names.", "invalid_request", "range_not_satisfiable"),
+    421: ("The request names a host that is not the service's.", "invalid_request", "host_not_allowed"),
     500: ("The service failed unexpectedly.", "internal", "internal_error"),
     503: ("The service is temporarily unavailable.", "capacity", "not_ready"),
 }
@@ -60,8 +62,8 @@ def complete_document(app: FastAPI) -> None:
             document = derive()
             _share_definitions(document)
             _name_operations(document, app)
-            for operation in _operations(document):
-                _add_errors(operation)
+            for method, operation in _operations(document):
+                _add_errors(method, operation)
                 _describe_parameters(operation)
                 _add_examples(operation, document)
             _add_components(document)
@@ -71,9 +73,9 @@ def complete_document(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
-def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for item in document["paths"].values():
-        yield from (operation for method, operation in item.items() if method in _METHODS)
+        yield from ((method, operation) for method, operation in item.items() if method in _METHODS)
 
 
 def _share_definitions(document: dict[str, Any]) -> None:
@@ -113,13 +115,15 @@ def _name_operations(document: dict[str, Any], app: FastAPI) -> None:
             used.add(operation["operationId"])
 
 
-def _add_errors(operation: dict[str, Any]) -> None:
+def _add_errors(method: str, operation: dict[str, Any]) -> None:
     """Declares the errors with which an operation may end."""
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI's own status of invalid requests; this API responds 400
     parameters = operation.get("parameters", [])
     has_body = "requestBody" in operation
-    statuses = [500, 503]
+    statuses = [421, 500, 503]
+    if method != "get":
+        statuses += [403]
     if parameters or has_body:
         statuses += [400, 404]
     if has_body or any(parameter["in"] == "path" for parameter in parameters):

@@ -26,6 +26,8 @@ _STATUS = {
 }
 _STATUS_OF_CODE = {
     "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "host_not_allowed": HTTPStatus.MISDIRECTED_REQUEST,
+    "origin_not_allowed": HTTPStatus.FORBIDDEN,
     "video_timeout": HTTPStatus.GATEWAY_TIMEOUT,
 }
 _CODE_OF_STATUS = {

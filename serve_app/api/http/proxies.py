@@ -9,8 +9,13 @@ from ipaddress import ip_address, ip_network
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from serve_app.haproxy.client_address import read_client
+
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+FROM_PROXY = "wan22_from_proxy"
+"""Key of a scope whose request came from a trusted proxy."""
 
 _prefix: ContextVar[str] = ContextVar("prefix", default="")
 
@@ -37,8 +42,9 @@ def under_prefix(prefix: str) -> Iterator[None]:
 class ReverseProxies:
     """ASGI middleware that undoes what reverse proxies do to a request.
 
-    Requests of trusted proxies have the client's host, scheme, address and path prefix in their `X-Forwarded-Host`,
-    `-Proto`, `-For` and `-Prefix` headers. Such headers of other clients are ignored.
+    The service's own HAProxy sends the address of each request's sender in a header. Requests of trusted proxies have
+    the client's host, scheme, address and path prefix in their `X-Forwarded-Host`, `-Proto`, `-For` and `-Prefix`
+    headers. Such headers of other clients are ignored.
     """
 
     def __init__(self, app: ASGIApp, trusted: Sequence[str], root_path: str) -> None:
@@ -62,7 +68,10 @@ class ReverseProxies:
             return
         scope, root_path = dict(scope), self._root_path
         app = self._app
+        if client := read_client(scope["headers"]):
+            scope["client"] = (client, 0)
         if self._is_trusted(scope):
+            scope[FROM_PROXY] = True
             app = self._with_client  # type: ignore[assignment]
             if _HOST.fullmatch(host := _last(scope, b"x-forwarded-host")):
                 others = [(name, value) for name, value in scope["headers"] if name != b"host"]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, StrictBool
 
 from deployments.downloader import Availability, Presence
+from deployments.fitting import Fit
 from deployments.jobs.replica_registry import LoadedInfo, ReplicaInfo
 from wan22_bridge.catalogue import ModelSpec
 
@@ -75,17 +76,16 @@ class ModelStatus(BaseModel):
     """Whether the smallest official size of the model fits one of the known GPUs. True on a CPU, and while no replica
     has reported its hardware."""
     estimated_vram_usage_mb: float | None
-    """GPU memory that the loaded weights take between jobs."""
+    """Estimated peak of the GPU's memory for the smallest official size, on the largest known GPU that it fits; null
+    on a CPU, and while no replica has reported its hardware."""
     error_message: str | None
     """Error with which the last download failed, or the way to repair a corrupted model."""
     replicas: list[Holder]
     """Replicas that have the model loaded."""
 
     @classmethod
-    def of(
-        cls, spec: ModelSpec, found: Availability, replicas: list[ReplicaInfo], *, hardware_compatible: bool
-    ) -> "ModelStatus":
-        """Describes a model, from its files and the replicas that have it loaded."""
+    def of(cls, spec: ModelSpec, found: Availability, replicas: list[ReplicaInfo], smallest: Fit) -> "ModelStatus":
+        """Describes a model, from its files, the replicas that have it loaded, and the fit of its smallest size."""
         holders = [(replica, model) for replica in replicas for model in replica.models if model.model == spec.id]
         is_there, is_coming = found.presence is Presence.AVAILABLE, found.presence is Presence.DOWNLOADING
         loaded: LoadedInfo | None = holders[0][1] if holders else None
@@ -105,8 +105,8 @@ class ModelStatus(BaseModel):
             download_speed_mbps=found.bytes_per_second / 1e6 if is_coming else None,
             download_eta_seconds=found.eta_seconds,
             optimization_applied=bool(loaded and loaded.plan),
-            hardware_compatible=hardware_compatible,
-            estimated_vram_usage_mb=loaded.vram_mb if loaded else None,
+            hardware_compatible=smallest.fits is not False,
+            estimated_vram_usage_mb=None if smallest.peak_bytes is None else smallest.peak_bytes / 1e6,
             error_message=_describe_error(spec, found),
             replicas=[
                 Holder(

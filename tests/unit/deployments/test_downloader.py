@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deployments.downloader import Downloader, Presence
+from deployments.fitting import Fit
 from serve_app.api.schemas.models import ModelStatus
 from serve_app.settings import parse_settings
 from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
@@ -111,7 +112,7 @@ def test_the_status_of_a_corrupted_model_says_how_to_repair_it(hub: HubServer, t
         return (await downloader.availability())[SPEC.id]
 
     spec: ModelSpec = SPEC
-    status = ModelStatus.of(spec, asyncio.run(run()), [], hardware_compatible=True)
+    status = ModelStatus.of(spec, asyncio.run(run()), [], Fit(fits=None))
     assert (status.status, status.is_valid, status.is_cached, status.integrity_verified) == (
         "corrupted",
         False,

@@ -74,7 +74,7 @@ def test_an_operation_describes_itself_and_its_parameters(operation: Node) -> No
 
 @each_operation
 def test_an_operation_declares_its_errors_with_the_common_body(operation: Node) -> None:
-    expected = {"500", "503"}
+    expected = {"421", "500", "503"}
     if "requestBody" in operation or operation.get("parameters"):
         expected |= {"400", "404"}
     if "requestBody" in operation:

