@@ -1,13 +1,16 @@
 """The FastAPI application, assembled from its routes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
+from types import ModuleType
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from serve_app.api import operations
 from serve_app.api.agents.server import AgentServer
@@ -94,8 +97,7 @@ def make_api(services: Services) -> FastAPI:
         prompts,
         webhooks,
     )
-    for module in (*native, videos, remakes, waiting, events, sockets, operations):
-        app.include_router(module.router)
+    app.router.routes.extend(_join(*native, videos, remakes, waiting, events, sockets, operations))
 
     agents.mount(app)
 
@@ -105,6 +107,19 @@ def make_api(services: Services) -> FastAPI:
 
     complete_document(app)
     return app
+
+
+@cache
+def _join(*modules: ModuleType) -> Sequence[BaseRoute]:
+    """Returns the routes of several modules. All applications of a process share them, with their parsed signatures.
+
+    FastAPI parses the signatures of all routes, which takes longer than the rest of an application, once for each
+    inclusion of a router.
+    """
+    joined = APIRouter()
+    for module in modules:
+        joined.include_router(module.router)
+    return joined.routes
 
 
 def _add_manners(app: FastAPI, settings: Settings) -> None:
