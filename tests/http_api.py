@@ -12,8 +12,20 @@ from fastapi.testclient import TestClient
 
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
-from serve_app.settings import parse_settings
+from serve_app.settings import Settings, parse_settings
+from tests.databases import FILE_NAME, write_database
 from tests.service import free_port, wait_until
+
+
+def open_services(settings: Settings) -> Services:
+    """Opens services without a dispatcher and without a downloader: jobs stay pending.
+
+    The services start with an empty database in the data folder, if that has none yet and the settings name no other.
+    """
+    if not (settings.data_dir / FILE_NAME).exists():
+        write_database(settings.data_dir)
+    nothing = cast(Any, None)
+    return Services.open(settings, dispatcher=nothing, downloader=nothing)
 
 
 @contextmanager
@@ -40,6 +52,4 @@ def serving_api(folder: Path, **args: Any) -> Iterator[str]:
 
 def _make(folder: Path, args: dict[str, Any]) -> FastAPI:
     settings = parse_settings({"data_dir": folder / "data"} | args).with_absolute_paths()
-    settings.data_dir.mkdir(exist_ok=True)
-    nothing = cast(Any, None)
-    return make_api(Services.open(settings, dispatcher=nothing, downloader=nothing))
+    return make_api(open_services(settings))
