@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from deployments.replica_ports import keep_replica_port_local
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import DownloadFailed, ModelMissing, Wan22Error
 from wan22_bridge.fetching import (
@@ -63,6 +64,7 @@ class Downloader:
     """Finds, creates or downloads the folders of models. Each service has one downloader."""
 
     def __init__(self, models_dir: Path, served: Sequence[ModelSpec], cast: bool) -> None:
+        keep_replica_port_local()
         self._models_dir = models_dir
         self._served = {spec.id: spec for spec in served}
         self._cast = cast

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from deployments.replica_ports import keep_replica_port_local
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.settings import Settings
@@ -21,6 +22,7 @@ class Ingress:
     def __init__(
         self, settings: Settings, dispatcher: DeploymentHandle[Any], downloader: DeploymentHandle[Any]
     ) -> None:
+        keep_replica_port_local()
         self._settings = settings
         self._dispatcher = dispatcher
         self._downloader = downloader

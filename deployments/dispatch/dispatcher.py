@@ -20,6 +20,7 @@ from deployments.dispatch.recording import StatsRecorder
 from deployments.dispatch.relays import Relays
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
+from deployments.replica_ports import keep_replica_port_local
 from deployments.scheduling.slots import Slots
 from deployments.storage.opening import open_storage
 from deployments.webhooks.deliverer import Deliverer
@@ -55,6 +56,7 @@ class Dispatcher:
         generators: Mapping[ModelType, DeploymentHandle[Any]],
         downloader: DeploymentHandle[Any],
     ) -> None:
+        keep_replica_port_local()
         store, storage = JobStore(store_url, job_ends=config.job_ends), open_storage(data_dir, storage_url)
         slots = Slots(config.slots, models=config.loaded_models, shared=config.shared)
         metrics = QueueMetrics()

@@ -22,6 +22,7 @@ from deployments.jobs.optimization_defaults import explain_defaults
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.store import JobStore
 from deployments.messages import Advanced, Begun, Failed, Message
+from deployments.replica_ports import keep_replica_port_local
 from deployments.storage.opening import open_storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import GenerationFailed, Wan22Error
@@ -76,6 +77,7 @@ class Generator:
         downloader: DeploymentHandle[Any],
         config: GeneratorConfig,
     ) -> None:
+        keep_replica_port_local()
         self._store = JobStore(store_url, migrate=False)
         self._config = config
         self._storage = open_storage(data_dir, storage_url)

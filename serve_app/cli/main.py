@@ -38,17 +38,20 @@ def serve(
     interruption = Interruption()
     interruption.listen()
     # These imports and the checks take seconds, and Ctrl-C can come at any time.
-    from serve_app.running.config import load_config
-    from serve_app.running.machine import check_machine
-    from serve_app.running.service import run
-    from wan22_bridge.errors import ConfigurationError
+    from serve_app.running.environment import ray_environment
 
-    try:
-        checked, settings = load_config(config, port=port, data_dir=data_dir)
-        check_machine(checked, settings)
-    except ConfigurationError as exc:
-        fail(exc.message, code=2)
-    raise typer.Exit(run(checked, interruption, verbose=verbose, say=say, say_error=show_error))
+    with ray_environment():
+        from serve_app.running.config import load_config
+        from serve_app.running.machine import check_machine
+        from serve_app.running.service import run
+        from wan22_bridge.errors import ConfigurationError
+
+        try:
+            checked, settings = load_config(config, port=port, data_dir=data_dir)
+            check_machine(checked, settings)
+        except ConfigurationError as exc:
+            fail(exc.message, code=2)
+        raise typer.Exit(run(checked, interruption, verbose=verbose, say=say, say_error=show_error))
 
 
 app.command()(generate)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import tempfile
 import time
 import urllib.error
@@ -13,27 +12,13 @@ from typing import Any
 
 import yaml
 
-from serve_app.haproxy.environment import haproxy_environment
 from serve_app.running.config import find_url
 from serve_app.running.dashboard import describe_dashboard
 from serve_app.running.interruption import Interruption
 from serve_app.running.stopping import stop_ray, stop_serve
-from serve_app.settings import GENERATOR_STARTS
 
 _READY_SECONDS = 300.0
 """Maximum time from the deployment of the application until it is ready."""
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # On a busy machine Serve's proxy takes longer to start than Serve's default of 5 s.
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    # A proxy that fails three checks is replaced. Serve checks each 10 s by default, and no client is served meanwhile.
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
-    # Serve takes the smaller of this number, 3 by default, and the deployment's own.
-    "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": str(GENERATOR_STARTS),
-    # Serve's HTTP server trusts the X-Forwarded headers of all local clients by default, and replaces their addresses.
-    # The API needs the addresses to decide by its setting trusted_proxies.
-    "FORWARDED_ALLOW_IPS": "",
-}
 
 
 class _StartFailed(Exception):
@@ -60,20 +45,16 @@ def run(
     Returns:
         The exit status: 0 after a signal, 1 if the application could not start.
     """
-    # The path of a socket has at most 107 characters, and the system's folder for temporary files may be far below.
-    with tempfile.TemporaryDirectory(prefix="wan22-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        for name, value in (_ENVIRONMENT | haproxy_environment(Path(folder))).items():
-            os.environ.setdefault(name, value)
-        try:
-            _start(config, verbose, interruption, say)
-            interruption.wait()
-        except _StartFailed as exc:
-            say_error(str(exc))
-            return 1
-        finally:
-            interruption.ignore()
-            stop_serve()
-            stop_ray()
+    try:
+        _start(config, verbose, interruption, say)
+        interruption.wait()
+    except _StartFailed as exc:
+        say_error(str(exc))
+        return 1
+    finally:
+        interruption.ignore()
+        stop_serve()
+        stop_ray()
     say("Stopped.")
     return 0
 
@@ -103,7 +84,7 @@ def _start_ray(verbose: bool, interruption: Interruption) -> str:
 
     try:
         context = ray.init(
-            namespace="serve", log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR
+            "local", namespace="serve", log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR
         )
     except SystemExit:  # raised by the handler of SIGTERM that ray.init installs
         interruption.request()

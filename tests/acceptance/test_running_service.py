@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import httpx
+import psutil
 
 from tests.service import WAN22, Service
 
@@ -37,3 +38,16 @@ def test_the_dashboard_opens_with_the_printed_url_and_token_and_not_without(serv
 def _cookie(login: httpx.Response) -> str:
     """Returns the cookie that the dashboard's form gets."""
     return str(login.headers["Set-Cookie"]).partition(";")[0]
+
+
+def test_no_process_listens_on_the_network(service: Service) -> None:
+    """The default host is 127.0.0.1, and Ray's own ports are not for others either."""
+    listening = [
+        (process.name(), *connection.laddr)
+        for process in service.processes()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert service.port in [port for _, _, port in listening]
+    assert len(listening) > 10, "Ray has many ports"
+    assert [found for found in listening if found[1] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == []

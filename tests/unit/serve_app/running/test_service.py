@@ -25,8 +25,6 @@ def test_a_failed_start_is_reported(error: BaseException, message: str, monkeypa
     monkeypatch.setattr(service, "stop_serve", lambda: None)
     monkeypatch.setattr(service, "stop_ray", lambda: None)
     monkeypatch.setattr(Interruption, "ignore", lambda _: None)
-    for name in service._ENVIRONMENT:
-        monkeypatch.setenv(name, "")
     said: list[str] = []
     assert service.run({}, Interruption(), verbose=False, say=lambda _: None, say_error=said.append) == 1
     assert said == [message]
