@@ -5,7 +5,7 @@ Tracing one transformer block is enough, because a pass through all blocks takes
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 import torch
@@ -37,8 +37,8 @@ class FootprintMeter:
         self._dtypes = {name: _dtype(dtype) for name, dtype in dtypes.items()}
         self.measure: Callable[[RequestShape], Footprint] = lru_cache(maxsize=64)(self._measure)
         """Measures the footprint for a request shape."""
-        self._encoding_bytes: Callable[[int, int, int], int] = cache(self._trace_encoder)
-        self._decoding_bytes: Callable[[int, int, int], int] = cache(self._trace_decoder)
+        self._encoding_bytes: Callable[[int, int, int], int] = lru_cache(maxsize=256)(self._trace_encoder)
+        self._decoding_bytes: Callable[[int, int, int], int] = lru_cache(maxsize=256)(self._trace_decoder)
         self._weights: dict[str, ComponentBytes] | None = None
         self._encode_text_bytes = 0
 
