@@ -1,5 +1,6 @@
 """Fixtures for all kinds of tests, and their distribution over the processes of a parallel run."""
 
+import gc
 import os
 import signal
 from contextlib import ExitStack
@@ -62,6 +63,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/unit/" not in item.nodeid:
             item.add_marker(pytest.mark.timeout(_SERVICE_SECONDS))
+
+
+def pytest_collection_finish() -> None:
+    """Excludes what exists now from garbage collections.
+
+    The imported modules hold half a million objects for the whole run. Each full collection would visit them, and
+    pytest makes several at its end.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:

@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
-from serve_app.settings import parse_settings
+from serve_app.settings import Settings, parse_settings
+from tests.databases import FILE_NAME, write_database
 from tests.service import free_port, wait_until
 
 
@@ -23,6 +24,18 @@ def make_bare_api(*, needs_keys: bool = False) -> FastAPI:
     return make_api(
         cast(Any, SimpleNamespace(store=store, settings=parse_settings({}), needs_keys=needs_keys, links=None))
     )
+
+
+def open_services(settings: Settings) -> Services:
+    """Opens services without a dispatcher and without a downloader: jobs stay pending.
+
+    The services start with an empty database in the data folder, if that has none yet and the settings name no other.
+    """
+    if not (settings.data_dir / FILE_NAME).exists():
+        write_database(settings.data_dir)
+    nothing = cast(Any, None)
+    needs_keys = settings.needs_keys("127.0.0.1")
+    return Services.open(settings, dispatcher=nothing, downloader=nothing, needs_keys=needs_keys)
 
 
 @contextmanager
@@ -49,7 +62,4 @@ def serving_api(folder: Path, **args: Any) -> Iterator[str]:
 
 def _make(folder: Path, args: dict[str, Any]) -> FastAPI:
     settings = parse_settings({"data_dir": folder / "data"} | args).with_absolute_paths()
-    settings.data_dir.mkdir(exist_ok=True)
-    nothing = cast(Any, None)
-    needs_keys = settings.needs_keys("127.0.0.1")
-    return make_api(Services.open(settings, dispatcher=nothing, downloader=nothing, needs_keys=needs_keys))
+    return make_api(open_services(settings))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ class ModelSpec:
         return self.type is not ModelType.I2V
 
 
-def load_catalogue() -> dict[str, ModelSpec]:
+@cache
+def load_catalogue() -> Mapping[str, ModelSpec]:
     """Loads every model of this version's catalogue, by id."""
     data = yaml.safe_load(configs.models_file().read_text("utf-8"))
     return {model_id: _parse_spec(model_id, entry) for model_id, entry in data["models"].items()}

@@ -1,13 +1,16 @@
 """The FastAPI application, assembled from its routes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
+from types import ModuleType
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from serve_app.api import operations
 from serve_app.api.access.authentication import Authentication
@@ -39,7 +42,6 @@ from serve_app.api.native import (
 )
 from serve_app.api.openai import remakes, videos, waiting
 from serve_app.api.services import Services
-from serve_app.settings import Settings
 
 _READABLE_HEADERS = (
     "accept-ranges",
@@ -83,7 +85,7 @@ def make_api(services: Services) -> FastAPI:
         max_bytes=int(services.settings.max_upload_mb * 1e6),
         max_bytes_of_path={loras.UPLOAD_PATH: int(services.settings.max_lora_upload_mb * 1e6)},
     )
-    _add_manners(app, services.settings)
+    _add_manners(app, services)
     add_error_handlers(app)
     native = (
         generation,
@@ -99,8 +101,7 @@ def make_api(services: Services) -> FastAPI:
         prompts,
         webhooks,
     )
-    for module in (*native, videos, remakes, waiting, events, sockets, operations):
-        app.include_router(module.router)
+    app.router.routes.extend(_join(*native, videos, remakes, waiting, events, sockets, operations))
 
     agents.mount(app)
 
@@ -112,8 +113,22 @@ def make_api(services: Services) -> FastAPI:
     return app
 
 
-def _add_manners(app: FastAPI, settings: Settings) -> None:
+@cache
+def _join(*modules: ModuleType) -> Sequence[BaseRoute]:
+    """Returns the routes of several modules. All applications of a process share them, with their parsed signatures.
+
+    FastAPI parses the signatures of all routes, which takes longer than the rest of an application, once for each
+    inclusion of a router.
+    """
+    joined = APIRouter()
+    for module in modules:
+        joined.include_router(module.router)
+    return joined.routes
+
+
+def _add_manners(app: FastAPI, services: Services) -> None:
     """Adds the middleware that every route shares. The middleware that is added last sees a request first."""
+    settings = services.settings
     app.add_middleware(Methods, routes=app.routes)
     if settings.cors_origins:
         app.add_middleware(
@@ -123,5 +138,7 @@ def _add_manners(app: FastAPI, settings: Settings) -> None:
             allow_headers=["*"],
             expose_headers=_READABLE_HEADERS,
         )
-    app.add_middleware(BrowserGuard, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origins)
+    # A page that another site has rebound to this service has no key.
+    hosts = None if services.needs_keys else settings.allowed_hosts
+    app.add_middleware(BrowserGuard, allowed_hosts=hosts, origins=settings.cors_origins)
     app.add_middleware(ReverseProxies, trusted=settings.trusted_proxies, root_path=settings.root_path)

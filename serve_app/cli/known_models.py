@@ -1,5 +1,6 @@
 """The models that `wan22 models` knows: those of the catalogue and those of the Serve config."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,7 @@ _DEFAULT_FOLDER = Path("data/models")
 class KnownModels:
     """Models and where their files are."""
 
-    specs: "dict[str, ModelSpec]"
+    specs: "Mapping[str, ModelSpec]"
     """The models by id."""
     folder: Path
     """The folder that holds a folder for each fetched model."""
@@ -64,7 +65,7 @@ def read_models(config: Path, models_dir: Path | None) -> KnownModels:
     _, settings = load_config(config, port=None, data_dir=None)
     served = {spec.id: spec for spec in settings.served_models()}
     return KnownModels(
-        specs=catalogue | served,
+        specs={**catalogue, **served},
         folder=models_dir or settings.models_dir,
         served=frozenset(served),
         cast_to_bf16=settings.cast_to_bf16,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,14 @@ def find_architecture(spec: ModelSpec, folder: Path | None = None) -> Architectu
         return _read_parts(spec, {name: folder / name for name in names})
     if spec.source_kind is SourceKind.BUILTIN:
         return _read_parts(spec, find_parts(spec.source_ref))
-    return Architecture(**yaml.safe_load(configs.architectures_file().read_text("utf-8"))["architectures"][spec.type])
+    return _published()[spec.type]
+
+
+@cache
+def _published() -> Mapping[str, Architecture]:
+    """Returns the architectures of the published models, by their types."""
+    data = yaml.safe_load(configs.architectures_file().read_text("utf-8"))["architectures"]
+    return {name: Architecture(**entry) for name, entry in data.items()}
 
 
 def _read_parts(spec: ModelSpec, parts: Mapping[str, Path]) -> Architecture:

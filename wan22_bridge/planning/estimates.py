@@ -85,6 +85,20 @@ def add_run(footprint: Footprint, shape: RequestShape) -> Footprint:
     )
 
 
+def without_size(footprint: Footprint) -> Footprint:
+    """Returns the part of a footprint that a video of any size has: the weights, and the activations for the text."""
+    return replace(
+        footprint,
+        encode_image_bytes=dict.fromkeys(footprint.encode_image_bytes, 0),
+        denoise_bytes=0,
+        embed_bytes=0,
+        decode_bytes=dict.fromkeys(footprint.decode_bytes, 0),
+        frames_bytes=0,
+        tokens=0,
+        cache_bytes=0,
+    )
+
+
 def _run_bytes(plan: OptimizationPlan, footprint: Footprint) -> int:
     """Returns the bytes of a pass's activations, of the step cache and of the LoRAs."""
     activations = (2 if plan.batched_guidance else 1) * _denoise_bytes(plan, footprint)

@@ -5,7 +5,7 @@ Tracing one transformer block is enough, because a pass through all blocks takes
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 import torch
@@ -37,6 +37,8 @@ class FootprintMeter:
         self._dtypes = {name: _dtype(dtype) for name, dtype in dtypes.items()}
         self.measure: Callable[[RequestShape], Footprint] = lru_cache(maxsize=64)(self._measure)
         """Measures the footprint for a request shape."""
+        self._encoding_bytes: Callable[[int, int, int], int] = lru_cache(maxsize=256)(self._trace_encoder)
+        self._decoding_bytes: Callable[[int, int, int], int] = lru_cache(maxsize=256)(self._trace_decoder)
         self._weights: dict[str, ComponentBytes] | None = None
         self._encode_text_bytes = 0
 
@@ -44,7 +46,6 @@ class FootprintMeter:
         if self._weights is None:
             self._weights = self._weigh()
             self._encode_text_bytes = self._trace_text_encoder()
-        vae = _cast(self.architecture.build_vae(), self._dtypes["vae"])
         latent_THW = _latent_shape(self.architecture, shape)
         weights = self._weights
         return Footprint(
@@ -54,12 +55,10 @@ class FootprintMeter:
             text_encoder=weights["text_encoder"],
             vae=weights["vae"],
             encode_text_bytes=self._encode_text_bytes,
-            encode_image_bytes=_by_tile(shape, lambda tile: self._trace_encoder(vae, shape, tile))
-            if shape.image
-            else {},
+            encode_image_bytes=self._encode_image_bytes(shape) if shape.image else {},
             denoise_bytes=self._trace_expert(latent_THW),
             embed_bytes=self._trace_embedding(latent_THW),
-            decode_bytes=_by_tile(shape, lambda tile: self._trace_decoder(vae, latent_THW, tile)),
+            decode_bytes=self._decode_bytes(latent_THW),
             frames_bytes=_TILED_COPIES * 3 * 4 * shape.width * shape.height * shape.num_frames,
             tokens=_tokens(self.architecture, latent_THW),
             token_bytes=self._token_bytes(),
@@ -113,31 +112,43 @@ class FootprintMeter:
             [*_tensors(expert), latents],
         )
 
-    def _trace_encoder(self, vae: AutoencoderKLWan, shape: RequestShape, tile: int | None) -> int:
-        """Traces the encoding of the conditioning video.
+    @cached_property
+    def _vae(self) -> AutoencoderKLWan:
+        return _cast(self.architecture.build_vae(), self._dtypes["vae"])
+
+    def _encode_image_bytes(self, shape: RequestShape) -> dict[int | None, int]:
+        """Returns the bytes of the encoding of the conditioning video, by the tile's side.
 
         TI2V encodes one frame. Other models encode a whole video, which is gray where no input image is given.
         """
         frames = 1 if self.architecture.expand_timesteps else shape.num_frames
         traced = min(frames, 1 + TEMPORAL_STRIDE * (_TRACED_LATENT_FRAMES - 1))
-        height, width = (side if tile is None else min(side, tile) for side in (shape.height, shape.width))
-        video = torch.empty(1, 3, traced, height, width, device="meta", dtype=vae.dtype)
-        whole_video: int = 3 * frames * shape.height * shape.width * vae.dtype.itemsize
-        return whole_video + trace_peak_bytes(
-            lambda: vae._encode(video), [*_tensors(vae), video], convolutions_copy=self._on_cpu
-        )
+        whole_video = 3 * frames * shape.height * shape.width * self._dtypes["vae"].itemsize
+        return {
+            tile: whole_video + self._encoding_bytes(traced, *_clip(shape.height, shape.width, tile))
+            for tile in (None, *TILES)
+        }
 
-    def _trace_decoder(self, vae: AutoencoderKLWan, latent_THW: tuple[int, int, int], tile: int | None) -> int:
+    def _decode_bytes(self, latent_THW: tuple[int, int, int]) -> dict[int | None, int]:
+        """Returns the bytes of the decoding of a video, by the tile's side."""
         frames, height, width = latent_THW
-        if tile is not None:
-            side = tile // vae.config.scale_factor_spatial
-            height, width = min(height, side), min(width, side)
+        scale = int(self.architecture.vae["scale_factor_spatial"])
+        sides: dict[int | None, int | None] = {None: None} | {tile: tile // scale for tile in TILES}
         traced = min(frames, _TRACED_LATENT_FRAMES)
-        latents = torch.empty(1, vae.config.z_dim, traced, height, width, device="meta", dtype=vae.dtype)
+        return {tile: self._decoding_bytes(traced, *_clip(height, width, side)) for tile, side in sides.items()}
+
+    def _trace_encoder(self, frames: int, height: int, width: int) -> int:
+        vae = self._vae
+        video = torch.empty(1, 3, frames, height, width, device="meta", dtype=vae.dtype)
+        return trace_peak_bytes(lambda: vae._encode(video), [*_tensors(vae), video], convolutions_copy=self._on_cpu)
+
+    def _trace_decoder(self, latent_frames: int, height: int, width: int) -> int:
+        vae = self._vae
+        latents = torch.empty(1, vae.config.z_dim, latent_frames, height, width, device="meta", dtype=vae.dtype)
 
         def decode() -> None:
             vae.clear_cache()
-            for index in range(traced):
+            for index in range(latent_frames):
                 vae._conv_idx = [0]
                 z = vae.post_quant_conv(latents[:, :, index : index + 1])
                 vae.decoder(z, feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=index == 0)
@@ -146,10 +157,9 @@ class FootprintMeter:
         return trace_peak_bytes(decode, [*_tensors(vae), latents], convolutions_copy=self._on_cpu)
 
 
-def _by_tile(shape: RequestShape, trace: Callable[[int | None], int]) -> dict[int | None, int]:
-    """Traces whole frames and each tile size. A tile that holds a whole frame takes as much as the whole frame."""
-    whole = trace(None)
-    return {None: whole} | {tile: trace(tile) if tile < max(shape.width, shape.height) else whole for tile in TILES}
+def _clip(height: int, width: int, side: int | None) -> tuple[int, int]:
+    """Returns the height and the width of a square tile with a side, or of the whole frame where that is smaller."""
+    return (height, width) if side is None else (min(height, side), min(width, side))
 
 
 def _dtype(name: str) -> torch.dtype:

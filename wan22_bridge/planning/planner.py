@@ -7,7 +7,7 @@ from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ConfigurationError, InvalidRequest, OutOfMemory
 from wan22_bridge.options import StepCache
 from wan22_bridge.planning.ceilings import Ceilings
-from wan22_bridge.planning.estimates import add_run, estimate_memory, fits
+from wan22_bridge.planning.estimates import add_run, estimate_memory, fits, without_size
 from wan22_bridge.planning.explanations import describe_free, describe_need, explain
 from wan22_bridge.planning.limits import allows, limit_hardware, merge_quantization, suggest_without
 from wan22_bridge.planning.rungs import list_degrees, list_rungs, list_smaller_decoding
@@ -215,13 +215,20 @@ class Planner:
     def _fits_somehow(self, shape: RequestShape) -> bool:
         return self._first_fitting(self._footprint(shape), shape.limits) is not None
 
+    def _weights_fit(self, shape: RequestShape) -> bool:
+        """Returns whether there is memory for the weights alone, without which no smaller request can fit.
+
+        Measuring smaller requests takes seconds.
+        """
+        return self._first_fitting(without_size(self._footprint(shape)), shape.limits) is not None
+
     def _suggest_smaller(self, shape: RequestShape) -> list[str]:
         without_cache = replace(shape, step_cache=StepCache.NONE)
         if shape != without_cache and self._fits_somehow(without_cache):
             return [
                 f"Omit the step cache {shape.step_cache}, or use first_block or magcache, which take the least memory."
             ]
-        for smaller in list_smaller(self._spec, shape):
+        for smaller in list_smaller(self._spec, shape) if self._weights_fit(shape) else ():
             if self._fits_somehow(smaller):
                 fitting = f"{smaller.width}x{smaller.height} with {smaller.num_frames} frames fits."
                 return [fitting, *suggest_without(shape.limits)]

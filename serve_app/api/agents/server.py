@@ -3,8 +3,9 @@
 It keeps no sessions, so that each request may reach another replica of the ingress.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +14,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.types import CallToolResult, InputRequiredResult, TextContent
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, Tool
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import Route
@@ -36,6 +37,7 @@ class AgentServer:
 
     def __init__(self, services: Services, feed: Feed) -> None:
         server = _Server(
+            lambda: add_tools(server, services, feed),
             "wan22-serve",
             title="Wan2.2 video generation",
             instructions=_INSTRUCTIONS,
@@ -43,7 +45,6 @@ class AgentServer:
             log_level="WARNING",
             subscriptions=False,
         )
-        add_tools(server, services, feed)
         server.streamable_http_app(
             stateless_http=True,
             # Any page that can reach the other routes can reach this one: a check of the host would protect nothing.
@@ -64,7 +65,20 @@ class AgentServer:
 
 
 class _Server(MCPServer[Any]):
-    """Reports the service's errors as results of the tools, in the words of the HTTP API."""
+    """Reports the service's errors as results of the tools, in the words of the HTTP API.
+
+    The tools are added at the first request, because `mcp` takes as long to read their signatures as the rest of the
+    application takes to be assembled, and few services have agents as clients.
+    """
+
+    def __init__(self, add_tools: Callable[[], None], name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._add_tools = cache(add_tools)
+
+    async def list_tools(self) -> list[Tool]:
+        """Returns all tools. Calls of tools come here, too."""
+        self._add_tools()
+        return await super().list_tools()
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None

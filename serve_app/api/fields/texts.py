@@ -9,6 +9,8 @@ from wan22_bridge.errors import InvalidRequest
 _NOTHING = ("", "null", "undefined", "None")
 """Texts for a value that is not there, in forms that JavaScript and Python fill."""
 _NO = ("false", "off", "no", "0")
+MAX_PYTHON_CHARACTERS = 10_000
+"""Maximum length of a text in Python's notation. A megabyte takes Python seconds, in which nothing else runs."""
 
 
 def is_nothing(value: Any, *, keep_empty_text: bool = False) -> bool:
@@ -29,7 +31,7 @@ def is_no(value: Any) -> bool:
 
 
 def parse_text(text: str, param: str, *kinds: type) -> Any:
-    """Returns the value of a text in JSON, or in Python's notation, which some benchmarks send.
+    """Returns the value of a text in JSON, or of a short text in Python's notation, which some benchmarks send.
 
     Args:
         text: the text.
@@ -39,7 +41,7 @@ def parse_text(text: str, param: str, *kinds: type) -> Any:
     Raises:
         InvalidRequest: the text does not hold such a value.
     """
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (json.loads, ast.literal_eval) if len(text) <= MAX_PYTHON_CHARACTERS else (json.loads,):
         try:
             value = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):

@@ -38,16 +38,17 @@ class BrowserGuard:
     and bodies without a content type, which browsers send to other origins without asking.
     """
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str], origins: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str] | None, origins: Sequence[str]) -> None:
         """Stores the configuration.
 
         Args:
             app: the application.
-            allowed_hosts: further host names of the service.
+            allowed_hosts: further host names of the service; None for all names.
             origins: origins whose pages may call the service; `*` for all.
         """
         self._app = app
-        self._hosts = {socket.gethostname().lower(), *(host.lower() for host in allowed_hosts)}
+        self._checks_hosts = allowed_hosts is not None
+        self._hosts = {socket.gethostname().lower(), *(host.lower() for host in allowed_hosts or ())}
         self._origins = set(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +71,7 @@ class BrowserGuard:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if "*" not in self._origins:
-            if host and not scope.get(FROM_PROXY) and not self._is_own(host):
+            if self._checks_hosts and host and not scope.get(FROM_PROXY) and not self._is_own(host):
                 raise InvalidRequest(
                     f"The host name {host[:120]!r} is not this service's.",
                     code="host_not_allowed",

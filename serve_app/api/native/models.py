@@ -116,7 +116,7 @@ async def verify_model(model_type: str, serving: Serving) -> Verification:
     )
 
 
-@router.post("/verify/{model_type}/cancel")
+@router.post("/verify/{model_type}/cancel", dependencies=[NEEDS_ADMIN])
 async def cancel_model_verification(model_type: str, serving: Serving) -> VerificationCancelled:
     """Stops the check of a model's files. The requests that wait for it respond with 409."""
     spec = _find(serving, model_type)

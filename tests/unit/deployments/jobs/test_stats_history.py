@@ -1,8 +1,11 @@
 """The history of the machine's use, on SQLite and on PostgreSQL."""
 
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+from sqlalchemy import insert
+
+from deployments.jobs.schema import stats_history
 from deployments.jobs.stats_history import MAX_POINTS, RETENTION_SECONDS, Use
 from deployments.jobs.store import JobStore
 from tests.unit.conftest import Clock
@@ -12,7 +15,11 @@ USE = Use(cpu_percent=50.0, ram_used_gb=4.0, ram_total_gb=16.0, gpu_percent=0.0,
 
 def _add(store: JobStore, clock: Clock, *, minute: int, cpu_percent: float = 50.0, node: str = "here") -> bool:
     clock.now = minute * 60.0 + 7
-    return store.stats.add(node, replace(USE, cpu_percent=cpu_percent))
+    return store.stats.add(node, _use(cpu_percent))
+
+
+def _use(cpu_percent: float) -> Use:
+    return replace(USE, cpu_percent=cpu_percent)
 
 
 def test_an_empty_history_has_no_points(store: JobStore) -> None:
@@ -51,8 +58,11 @@ def test_dispatchers_that_write_at_once_leave_one_row(store: JobStore, clock: Cl
 def test_a_week_is_averaged_into_few_points_and_older_rows_are_removed(store: JobStore, clock: Clock) -> None:
     week = RETENTION_SECONDS // 60
     first = 1_000_000
-    for minute in range(first, first + week + 200, 7):
-        _add(store, clock, minute=minute, cpu_percent=float(minute % 2))
+    *earlier, last = range(first, first + week + 200, 7)
+    with store.database.writing() as connection:
+        rows = [{"minute": minute, "node": "here", **asdict(_use(float(minute % 2)))} for minute in earlier]
+        connection.execute(insert(stats_history), rows)
+    _add(store, clock, minute=last, cpu_percent=float(last % 2))
     period = store.stats.read(168)
     assert len(period.points) <= MAX_POINTS + 1
     assert period.interval_seconds == 21 * 60

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,15 +9,13 @@ from fastapi.testclient import TestClient
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.settings import Settings
+from tests.http_api import open_services
 
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
     """Services over a database of their own, without a dispatcher: jobs stay pending."""
-    settings = Settings(data_dir=tmp_path / "data").with_absolute_paths()
-    settings.data_dir.mkdir()
-    nobody = cast(Any, None)
-    opened = Services.open(settings, dispatcher=nobody, downloader=nobody)
+    opened = open_services(Settings(data_dir=tmp_path / "data").with_absolute_paths())
     yield opened
     opened.store.database.close()
 

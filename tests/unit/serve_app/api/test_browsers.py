@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from serve_app.api.application import make_api
-from serve_app.api.services import Services
 from serve_app.settings import Settings, parse_settings
+from tests.http_api import open_services
 from tests.rejections import check_rejection
 from wan22_bridge.errors import ConfigurationError
 
@@ -21,9 +21,7 @@ _PAUSE, _EVIL = "/api/v1/queue/pause", "https://evil.example"
 
 @contextmanager
 def _api(folder: Path, *, address: str = "127.0.0.1", **args: Any) -> Iterator[TestClient]:
-    settings = Settings(data_dir=folder / "data", **args).with_absolute_paths()
-    settings.data_dir.mkdir(exist_ok=True)
-    services = Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
+    services = open_services(Settings(data_dir=folder / "data", **args).with_absolute_paths())
     with TestClient(make_api(services), base_url="http://127.0.0.1:8000", client=(address, 50_000)) as client:
         yield client
 
@@ -55,6 +53,12 @@ def test_other_names_are_served_if_the_settings_list_them(tmp_path: Path) -> Non
     with _api(tmp_path, allowed_hosts=["videos.example"]) as client:
         assert client.post(_PAUSE, headers={"host": "Videos.example:8000"}).is_success
         assert client.post(_PAUSE, headers={"host": "other.example"}).status_code == 421
+
+
+def test_every_name_is_served_where_keys_are_needed(tmp_path: Path) -> None:
+    with _api(tmp_path, allow_anonymous=False) as client:
+        assert client.get("/healthz", headers={"host": "videos.example"}).is_success
+        check_rejection(client.get("/v1/videos", headers={"host": "videos.example"}), 401, "invalid_api_key")
 
 
 @pytest.mark.parametrize("host", ["http://a.example", "a.example:80", "*", "", "a..example", 7])

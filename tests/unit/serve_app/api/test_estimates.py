@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,6 +18,7 @@ from deployments.jobs.replica_registry import ReplicaInfo
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.settings import parse_settings
+from tests.http_api import open_services
 from tests.rejections import check_rejection
 from wan22_bridge.options import QuantizationLevel
 from wan22_bridge.planning.planner import Planner
@@ -47,9 +48,7 @@ print("torch" in sys.modules)
 def services(tmp_path: Path) -> Iterator[Services]:
     models = [{"id": name} for name in ("tiny-t2v", "wan2.2-t2v-a14b")]
     settings = parse_settings({"data_dir": tmp_path / "data", "models": models}).with_absolute_paths()
-    settings.data_dir.mkdir()
-    nobody = cast(Any, None)
-    opened = Services.open(settings, dispatcher=nobody, downloader=nobody)
+    opened = open_services(settings)
     yield opened
     opened.store.database.close()
 

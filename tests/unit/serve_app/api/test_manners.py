@@ -14,8 +14,8 @@ from serve_app.api.application import make_api
 from serve_app.api.http.conditions import is_expected, is_known, status_for
 from serve_app.api.http.proxies import ReverseProxies
 from serve_app.api.schemas.links import video_url
-from serve_app.api.services import Services
 from serve_app.settings import Settings, parse_settings
+from tests.http_api import open_services
 from tests.rejections import check_rejection
 from wan22_bridge.errors import ConfigurationError
 
@@ -33,9 +33,7 @@ _ETAG, _MODIFIED = '"abc"', "Sun, 01 Mar 2026 12:00:00 GMT"
 def _api(folder: Path, *, address: str = _STRANGER, **args: Any) -> Iterator[TestClient]:
     """Yields a client of an application without generators."""
     settings = Settings(data_dir=folder / "data", **args).with_absolute_paths()
-    settings.data_dir.mkdir(exist_ok=True)
-    services = Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
-    with TestClient(make_api(services), client=(address, 50_000), follow_redirects=False) as client:
+    with TestClient(make_api(open_services(settings)), client=(address, 50_000), follow_redirects=False) as client:
         yield client
 
 

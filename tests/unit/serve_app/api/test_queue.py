@@ -12,6 +12,7 @@ from serve_app.api.application import make_api
 from serve_app.api.live.messages import Narrator
 from serve_app.api.services import Services
 from serve_app.settings import Settings
+from tests.http_api import open_services
 from tests.loras import write_lora
 
 _ERROR = {"type": "generation", "code": "broken", "message": "It broke.", "suggestions": []}
@@ -19,8 +20,7 @@ _ERROR = {"type": "generation", "code": "broken", "message": "It broke.", "sugge
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    settings = Settings(data_dir=tmp_path).with_absolute_paths()
-    return Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
+    return open_services(Settings(data_dir=tmp_path).with_absolute_paths())
 
 
 @pytest.fixture

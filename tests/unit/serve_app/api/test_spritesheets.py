@@ -13,14 +13,14 @@ from deployments.jobs.job import Job
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.settings import Settings
+from tests.http_api import open_services
 from tests.jobs import make_job
 from wan22_bridge.media.writer import VideoWriter
 
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    settings = Settings(data_dir=tmp_path).with_absolute_paths()
-    return Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
+    return open_services(Settings(data_dir=tmp_path).with_absolute_paths())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from deployments.webhooks.signing import is_secret
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.settings import parse_settings
-from tests.http_api import open_api
+from tests.http_api import open_api, open_services
 from tests.rejections import check_rejection
 from tests.videos import mp4
 
@@ -75,7 +75,7 @@ def test_a_webhook_holds_the_job_as_the_api_describes_it(client: TestClient, ser
 
 def test_paths_in_a_payload_have_the_proxys_prefix(tmp_path: Path) -> None:
     settings = parse_settings({"data_dir": tmp_path, "root_path": "/wan22"}).with_absolute_paths()
-    services = Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
+    services = open_services(settings)
     with TestClient(make_api(services)) as client:
         task_id = _submit(client)
         _complete(services, task_id)

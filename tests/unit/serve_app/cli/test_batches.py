@@ -15,6 +15,7 @@ from deployments.storage.keys import output_key
 from serve_app.api.services import Services
 from serve_app.cli.main import app
 from serve_app.settings import Settings
+from tests.http_api import open_services
 from tests.pictures import png
 from tests.service import wait_until
 
@@ -23,9 +24,7 @@ from tests.service import wait_until
 def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    settings = Settings(data_dir=tmp_path / "data").with_absolute_paths()
-    settings.data_dir.mkdir()
-    return Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
+    return open_services(Settings(data_dir=tmp_path / "data").with_absolute_paths())
 
 
 def run(url: str, *arguments: str) -> Result:

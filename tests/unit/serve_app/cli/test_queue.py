@@ -9,13 +9,13 @@ from typer.testing import CliRunner, Result
 from serve_app.api.services import Services
 from serve_app.cli.main import app
 from serve_app.settings import Settings
+from tests.http_api import open_services
 from tests.jobs import make_job, make_params
 
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    settings = Settings(data_dir=tmp_path).with_absolute_paths()
-    return Services.open(settings, dispatcher=None, downloader=None)  # type: ignore[arg-type]
+    return open_services(Settings(data_dir=tmp_path).with_absolute_paths())
 
 
 def _run(url: str, *arguments: str) -> Result:

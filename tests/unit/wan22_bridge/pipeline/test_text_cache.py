@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,7 +53,8 @@ def test_a_stopped_run_restores_the_text_modules(load: LoadModel, tmp_path: Path
 
 
 def test_a_long_video_does_not_reuse_text_projections(load: LoadModel, tmp_path: Path) -> None:
-    model, params = load("tiny-t2v"), make_params(steps=1, width=512, height=512, num_frames=17)
+    size: dict[str, Any] = {"width": 512, "height": 448, "num_frames": 17}
+    model, params = load("tiny-t2v"), make_params(steps=1, guidance_scale=1.0, guidance_scale_2=1.0, **size)
     steps = Denoising(model, params, prepare_conditioning(model, params, TextCache(), tmp_path)).steps()
     next(steps)
     assert "forward" not in vars(model.text.transformer.blocks[0].attn2.to_k)

@@ -274,6 +274,20 @@ def test_too_little_ram_has_an_error_code_of_its_own() -> None:
     assert raised.value.code == "ram_insufficient"
 
 
+def test_no_smaller_request_is_measured_where_the_weights_alone_do_not_fit() -> None:
+    measured: list[RequestShape] = []
+
+    def measure(shape: RequestShape) -> Footprint:
+        measured.append(shape)
+        return meter(T2V).measure(shape)
+
+    with pytest.raises(OutOfMemory) as raised:
+        Planner(load_catalogue()[T2V], machine(80, 8), measure).choose(shape_of(T2V, 480))
+
+    assert raised.value.suggestions == ["Use a machine with more memory, or a smaller model."]
+    assert set(measured) == {shape_of(T2V, 480)}
+
+
 def test_configured_quantization_is_used_even_if_unquantized_weights_fit() -> None:
     plan = planner(T2V, machine(80, 256), Quantization.FP8).choose(shape_of(T2V, 480))
 
