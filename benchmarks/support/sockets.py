@@ -31,7 +31,8 @@ async def follow_with_sockets(url: str, fields: Mapping[str, Any], count: int) -
                 url.replace("http://", "ws://") + "/ws", open_timeout=_WAIT_SECONDS, ping_interval=None
             )
         async with socket:
-            await socket.recv()
+            while json.loads(await socket.recv())["type"] != "queue_update":  # the last part of the present state
+                continue
             ready[index].set()
             async for text in socket:
                 received = time.time()
