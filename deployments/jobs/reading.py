@@ -15,6 +15,9 @@ from wan22_bridge.types import INPUTS, GenerationParams
 
 _COUNTS = select(job_counts.c.state, func.sum(job_counts.c.jobs)).group_by(job_counts.c.state)
 _LISTED_COUNTS = _COUNTS.where(job_counts.c.hidden.is_(False))
+_PENDING_MODELS = (
+    select(job_counts.c.model).where(job_counts.c.state == JobState.PENDING, job_counts.c.jobs > 0).distinct()
+)
 _RUN_TIMES = 50
 """Number of completed jobs from which run times are estimated."""
 _newest = jobs.c.number.desc()
@@ -117,7 +120,9 @@ class JobReader:
     def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
         """Returns the first pending jobs of some models, by priority and then by queue order."""
         with self._database.reading() as connection:
-            return read_pending(connection, select(jobs).where(jobs.c.model.in_(models)), limit)
+            # The search for a model that has no pending jobs would read the whole queue.
+            present = set(connection.execute(_PENDING_MODELS).scalars()).intersection(models)
+            return read_pending(connection, select(jobs).where(jobs.c.model.in_(present)), limit) if present else []
 
     def run_times(self, model: str) -> list[tuple[GenerationParams, float]]:
         """Returns the newest completed jobs of a model, newest first, each with its run time in seconds.
