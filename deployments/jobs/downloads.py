@@ -3,6 +3,7 @@
 Each method is one short transaction.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,11 @@ from deployments.jobs.job import Job, JobState
 from deployments.jobs.rows import change_job, ended_values, mock_values, read_jobs
 from deployments.jobs.schema import jobs, model_downloads
 from wan22_bridge.types import Progress
+
+_CHANGED_AT_ONCE = 100
+"""Number of jobs that one transaction changes."""
+_PAUSE_SECONDS = 0.01
+"""Pause between two transactions, in which other writers have their turn."""
 
 
 class Downloads:
@@ -45,9 +51,14 @@ class Downloads:
         self._change_pending(model, lambda job: mock_values(job, reason))
 
     def _change_pending(self, model: str, values: Callable[[Job], Mapping[str, Any]]) -> None:
-        pending = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.model == model)
-        with self._database.writing() as connection:
-            waiting = read_jobs(connection, pending.with_for_update(skip_locked=True))
-            connection.execute(delete(model_downloads).where(model_downloads.c.model == model))
-            for job in waiting:
-                change_job(connection, self._events, job.id, values(job))
+        """Changes the pending jobs of a model in short transactions, because other writers of SQLite wait for each."""
+        pending = select(jobs).where(jobs.c.state == JobState.PENDING, jobs.c.model == model).limit(_CHANGED_AT_ONCE)
+        while True:
+            with self._database.writing() as connection:
+                waiting = read_jobs(connection, pending.with_for_update(skip_locked=True))
+                for job in waiting:
+                    change_job(connection, self._events, job.id, values(job))
+                if len(waiting) < _CHANGED_AT_ONCE:
+                    connection.execute(delete(model_downloads).where(model_downloads.c.model == model))
+                    return
+            time.sleep(_PAUSE_SECONDS)

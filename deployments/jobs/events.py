@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Delete, delete, func, insert, select
+from sqlalchemy import Connection, Delete, bindparam, delete, func, insert, select
 
 from deployments.jobs.database import Database
 from deployments.jobs.job import Event, Job
@@ -22,6 +22,7 @@ _LOCK = 0x77616E3232
 
 _INSERT = insert(events)
 _LAST = select(func.max(events.c.sequence))
+_FIRST = select(func.min(events.c.sequence)).where(events.c.sequence >= bindparam("start"))
 _PRUNED_AT_ONCE = 1000
 """Largest number of events that one transaction deletes."""
 _PRUNE_PAUSE_SECONDS = 0.05
@@ -119,21 +120,25 @@ class EventLog:
         It deletes them from the oldest on, in short transactions with pauses, because every other writer of SQLite
         waits for a transaction that writes.
         """
-        before, total = self._clock() - older_than_seconds, 0
+        before, total, start = self._clock() - older_than_seconds, 0, 0
         while True:
             with self._database.writing() as connection:
-                deleted = connection.execute(delete_first(_PRUNED_AT_ONCE, before)).rowcount
+                first = connection.execute(_FIRST, {"start": start}).scalar_one()
+                if first is None:
+                    return total
+                start = first + _PRUNED_AT_ONCE
+                deleted = connection.execute(delete_between(first, start, before)).rowcount
             total += deleted
             if not deleted:
                 return total
             time.sleep(_PRUNE_PAUSE_SECONDS)
 
 
-def delete_first(count: int, before: float) -> Delete:
-    """Returns the statement that deletes, among about so many first events, those from before a time.
+def delete_between(first: int, end: int, before: float) -> Delete:
+    """Returns the statement that deletes, among the events from a number up to another, those from before a time.
 
-    The primary key finds them, because the events are in the order of their times. A further index on the times would
-    make each new event more expensive.
+    The primary key finds them, because the events are nearly in the order of their times. A further index on the times
+    would make each new event more expensive.
     """
-    first = select(func.min(events.c.sequence)).scalar_subquery()
-    return delete(events).where(events.c.sequence < first + count, events.c.created_at < before)
+    is_among = (events.c.sequence >= first, events.c.sequence < end)
+    return delete(events).where(*is_among, events.c.created_at < before)

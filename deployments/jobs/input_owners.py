@@ -38,7 +38,8 @@ class InputOwners:
     def prune(self, *, keep: Collection[str], older_than_seconds: float) -> None:
         """Forgets the owners of inputs that were stored longer ago than this, except those of the keys in `keep`."""
         with self._database.writing() as connection:
-            old = select(table.c.key).where(table.c.stored_at < self._clock() - older_than_seconds).distinct()
+            is_old = table.c.stored_at < self._clock() - older_than_seconds
+            old = select(table.c.key).where(is_old).distinct()
             gone = [{"gone": key} for key in connection.execute(old).scalars() if key not in keep]
-            if gone:
-                connection.execute(delete(table).where(table.c.key == bindparam("gone")), gone)
+            if gone:  # another owner may have stored the same file since
+                connection.execute(delete(table).where(table.c.key == bindparam("gone"), is_old), gone)

@@ -26,6 +26,7 @@ from serve_app.api.access.links import LinkSigner
 from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.media.decoders import MAX_DECODERS, MAX_WAITING, busy
 from wan22_bridge.models.prompt_tokens import PromptTokens
 
 Arguments = ParamSpec("Arguments")
@@ -36,6 +37,10 @@ _SHORT = 100
 _PATIENCE_SECONDS = 10.0
 """Time for which an operation on a bucket is retried while a client waits."""
 
+_DECODER_THREADS = MAX_DECODERS + MAX_WAITING
+"""Maximum number of threads that calls which decode files take."""
+_WAITING_FILES = 64
+"""Maximum number of requests that wait for one of these threads. Each of them holds its files in memory."""
 _STORAGE_THREADS = 16
 """Maximum number of threads that operations on the storage take. All other handlers share forty threads."""
 
@@ -63,6 +68,7 @@ class Services:
     needs_keys: bool
     """Whether requests need an API key."""
     links: LinkSigner
+    decoder_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_DECODER_THREADS))
     storage_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_STORAGE_THREADS))
 
     @classmethod
@@ -136,6 +142,21 @@ class Services:
         A slow bucket occupies these threads only. Further calls wait for one of them without a thread of their own.
         """
         return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.storage_threads)
+
+    async def use_decoders(
+        self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Runs a call that may decode files and store them, in a thread that only such calls take.
+
+        Files that wait for a decoder or a slow bucket hold up no other requests.
+
+        Raises:
+            NotReady: too many requests wait for such a thread.
+        """
+        waiting = self.decoder_threads.statistics().tasks_waiting
+        if waiting >= _WAITING_FILES:
+            raise busy(f"{waiting} requests wait already")
+        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.decoder_threads)
 
 
 async def services(connection: HTTPConnection) -> Services:

@@ -88,12 +88,12 @@ async def run_submission(
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> Result:
-    """Calls a function that submits a body in a thread: in one of the storage's if the body may have inputs.
+    """Calls a function that submits a body in a thread: in one of the decoders' if the body may have inputs.
 
-    Submissions without inputs need no storage, so a slow bucket does not delay them.
+    Submissions without inputs need neither a decoder nor the storage, so a slow bucket does not delay them.
     """
     if body.files or any(find_field(name.rpartition(".")[2]) in _MAY_HOLD_INPUTS for name in body.fields):
-        return await serving.use_storage(call, serving, caller, body, *args, **kwargs)
+        return await serving.use_decoders(call, serving, caller, body, *args, **kwargs)
     return await run_in_threadpool(call, serving, caller, body, *args, **kwargs)
 
 

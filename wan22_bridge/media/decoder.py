@@ -44,6 +44,10 @@ _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREA
 """Environment of a decoder. Libraries must start no threads, because the decoder forks."""
 
 
+class DecoderKilled(InvalidRequest):
+    """The system ended the process that decoded a file, which may succeed another time."""
+
+
 class Decoder:
     """One process. One thread at a time uses it."""
 
@@ -220,7 +224,12 @@ def _explain(exit_code: int, limits: Limits, param: str) -> InvalidRequest:
     if exit_code == -signal.SIGXCPU:
         return _exceeded(param, f"needs more than {limits.cpu_seconds} seconds of processor time to decode")
     if exit_code == -signal.SIGKILL:
-        return _failed(param, "the system ended the decoder, probably for lack of memory")
+        return DecoderKilled(
+            f"{param} can't be decoded: the system ended the decoder, probably for lack of memory.",
+            code="decoding_failed",
+            param=param,
+            suggestions=["Send the file again later, or save it again with another program."],
+        )
     if exit_code < 0:
         return _failed(param, f"the decoder crashed with signal {-exit_code}")
     return _failed(param, "the decoder found no way to read it")

@@ -41,7 +41,8 @@ Task = Callable[..., Iterator[Image.Image | Result]]
 def main() -> None:
     """Decodes files until the service closes its end of the socket."""
     control = socket.socket(fileno=0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGCHLD):  # the service may ignore them, which programs inherit
+        signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # if memory is short, the kernel ends this process, not the service
     _import_everything()
@@ -89,16 +90,16 @@ def _run_child(request: dict[str, Any], source: int, answer: int) -> None:
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(0, 2)
         with open(source, "rb") as file, open(answer, "wb", buffering=0) as output:
-            confine(Limits(**request.pop("limits")))
-            _answer(output, TASKS[request.pop("task")](file, **request))
+            _answer(file, output, request)
             status = 0
     finally:
         os._exit(status)
 
 
-def _answer(output: BinaryIO, results: Iterator[Image.Image | Result]) -> None:
+def _answer(file: BinaryIO, output: BinaryIO, request: dict[str, Any]) -> None:
     try:
-        for result in results:
+        confine(Limits(**request.pop("limits")))
+        for result in TASKS[request.pop("task")](file, **request):
             if isinstance(result, Image.Image):
                 _send(output, FRAME, result.tobytes())
             else:

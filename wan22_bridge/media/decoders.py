@@ -5,7 +5,6 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from wan22_bridge.errors import NotReady
@@ -15,7 +14,7 @@ from wan22_bridge.media.sandbox import Limits
 MAX_DECODERS = 2
 """Maximum files that this process has decoded at the same time."""
 MAX_WAITING = 16
-"""Maximum uploads that wait for a decoder. Each of them holds one of the API's threads, of which there are 40."""
+"""Maximum uploads that wait for a decoder in threads of their own."""
 MAX_WAIT_SECONDS = 60
 """Maximum time for which an upload waits for a decoder."""
 
@@ -84,11 +83,11 @@ class Decoders:
             return
         with self._lock:
             if self._waiting >= MAX_WAITING:
-                raise _busy(f"{self._waiting} files wait already")
+                raise busy(f"{self._waiting} files wait already")
             self._waiting += 1
         try:
             if not self._free.acquire(timeout=MAX_WAIT_SECONDS):
-                raise _busy(f"this one waited for {MAX_WAIT_SECONDS} seconds")
+                raise busy(f"this one waited for {MAX_WAIT_SECONDS} seconds")
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -104,15 +103,17 @@ class Decoders:
         return Decoder()
 
 
-@cache
+_decoders = Decoders()
+atexit.register(_decoders.close)
+
+
 def decoders() -> Decoders:
     """Returns the decoders of this process, which end with it."""
-    opened = Decoders()
-    atexit.register(opened.close)
-    return opened
+    return _decoders
 
 
-def _busy(reason: str) -> NotReady:
+def busy(reason: str) -> NotReady:
+    """Returns the error for a file that can't be decoded now."""
     return NotReady(
         f"The service has too many files to decode at once: {reason}.",
         code="decoders_busy",

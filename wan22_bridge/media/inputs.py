@@ -1,5 +1,6 @@
 """Input images and videos: checked and read without decoding anything in this process. See `Decoders`."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +8,18 @@ from typing import Any
 
 from PIL import Image
 
-from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.errors import InvalidRequest, NotReady
+from wan22_bridge.media.decoder import DecoderKilled
 from wan22_bridge.media.decoders import decoders
 from wan22_bridge.media.sandbox import Limits
 from wan22_bridge.media.videos import VideoShape, require_video
 
+logger = logging.getLogger(__name__)
+
 CHECK = Limits(cpu_seconds=60, wall_seconds=120)
 """Limits while a client waits. Half a minute of 1920x1080, the longest accepted video, needs about a quarter of it."""
+_ATTEMPTS = 3
+"""Number of times that a job tries to read a file whose decoder dies. The file was checked before."""
 _READ = Limits(cpu_seconds=600, wall_seconds=900)
 """Limits while a job reads a file that was checked. The frames are scaled, too."""
 
@@ -111,8 +117,17 @@ def read_last_frame(path: Path, width: int, height: int) -> Image.Image:
 def _read(path: Path, task: str, param: str, width: int, height: int, *, count: int = 1) -> Iterator[Image.Image]:
     """Yields up to `count` images."""
     request = {"param": param, "width": width, "height": height} | ({"count": count} if task == "read_frames" else {})
-    with path.open("rb") as file:
-        found = decoders().decode(file.fileno(), task, _READ, patient=True, frame_bytes=3 * width * height, **request)
-        for index, pixels in enumerate(found):
-            if isinstance(pixels, bytes) and index < count:
-                yield Image.frombytes("RGB", (width, height), pixels)
+    size, sent = 3 * width * height, 0
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with path.open("rb") as file:
+                found = decoders().decode(file.fileno(), task, _READ, patient=True, frame_bytes=size, **request)
+                for index, pixels in enumerate(found):
+                    if isinstance(pixels, bytes) and sent <= index < count:
+                        yield Image.frombytes("RGB", (width, height), pixels)
+                        sent = index + 1
+            return
+        except (NotReady, DecoderKilled):  # if memory is short, the system ends a decoder first
+            if attempt == _ATTEMPTS:
+                raise
+            logger.warning("A decoder was lost while a job read its %s", param, extra={"action": "decoder_lost"})

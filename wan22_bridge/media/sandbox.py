@@ -119,6 +119,9 @@ def confine(limits: Limits) -> None:
         (resource.RLIMIT_FSIZE, 0, 0),
         (resource.RLIMIT_NOFILE, 0, 0),  # no new descriptors: neither files nor sockets
     ):
+        present = resource.getrlimit(kind)[1]  # it may be lower already, and only root may raise it
+        if present != resource.RLIM_INFINITY:
+            soft, hard = min(soft, present), min(hard, present)
         resource.setrlimit(kind, (soft, hard))
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _filter_system_calls()

@@ -171,10 +171,11 @@ class Feed:
                     self._live.set()
                 if unread:
                     events = await run_in_threadpool(self._store.events.after, last)
-                    unread = False
                     for event in events:
+                        expanded = await run_in_threadpool(self._expand, event)
                         last = event.sequence
-                        self._distribute(event, await run_in_threadpool(self._expand, event), narrators)
+                        self._distribute(event, expanded, narrators)
+                    unread = False
             except SQLAlchemyError:
                 logger.exception("Reading the event log failed; the feed retries", extra={"action": "feed_failed"})
                 await asyncio.sleep(1)

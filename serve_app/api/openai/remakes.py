@@ -41,7 +41,7 @@ async def edit_video(
     `strength` sets how much of the video is changed.
     """
     body = await read_body(request)
-    jobs = await serving.use_storage(_submit, serving, caller, body, idempotency_key, _EDITED)
+    jobs = await serving.use_decoders(_submit, serving, caller, body, idempotency_key, _EDITED)
     return describe_new_jobs(jobs, response)
 
 
@@ -55,7 +55,7 @@ async def extend_video(
     the continuation; the job reports the length of the new video.
     """
     body = await read_body(request)
-    jobs = await serving.use_storage(_submit, serving, caller, body, idempotency_key, _EXTENDED)
+    jobs = await serving.use_decoders(_submit, serving, caller, body, idempotency_key, _EXTENDED)
     return describe_new_jobs(jobs, response)
 
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, insert, text
 
 from deployments.jobs import events as event_log
-from deployments.jobs.events import delete_first
+from deployments.jobs.events import delete_between
 from deployments.jobs.schema import events
 from deployments.jobs.store import JobStore
 from tests.unit.conftest import Clock
@@ -36,7 +36,7 @@ def test_old_events_are_deleted_in_transactions_of_a_limited_size(store: JobStor
             sizes.append(cursor.rowcount)
 
     assert store.events.prune(older_than_seconds=100) == 35
-    assert sizes == [10, 10, 10, 5, 0]
+    assert sizes == [10, 10, 10, 5]
     assert [found.created_at for found in store.events.after(0)] == [clock.now - 10] * 5
     assert store.events.prune(older_than_seconds=100) == 0
 
@@ -48,6 +48,12 @@ def test_events_of_machines_whose_clocks_differ_are_deleted(store: JobStore, clo
     assert store.events.prune(older_than_seconds=100) == 1
     clock.now += 2
     assert store.events.prune(older_than_seconds=100) == 1
+
+
+def test_events_with_a_time_in_the_future_do_not_end_the_pruning(store: JobStore, clock: Clock) -> None:
+    """The clock of the machine was wrong when the log began."""
+    _add(store, [-1000.0, *[200.0] * 35], clock.now)
+    assert store.events.prune(older_than_seconds=100) == 35
 
 
 def test_gaps_in_the_numbers_do_not_end_the_pruning(store: JobStore, clock: Clock) -> None:
@@ -85,11 +91,11 @@ def test_old_events_are_found_by_the_primary_key(store: JobStore, clock: Clock) 
     _add(store, [200.0] * 5000, clock.now)
     with store.database.writing() as connection:
         connection.execute(text("ANALYZE"))
-        statement = delete_first(_CHUNK, clock.now).compile(engine, compile_kwargs={"literal_binds": True})
+        statement = delete_between(1, 1 + _CHUNK, clock.now).compile(engine, compile_kwargs={"literal_binds": True})
         explain = _EXPLAIN[engine.dialect.name]
         plan = [" ".join(map(str, row)) for row in connection.execute(text(f"{explain} {statement}"))]
     if engine.dialect.name == "sqlite":
-        assert "SEARCH events USING INTEGER PRIMARY KEY (rowid<?)" in plan[0]
+        assert "SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan[0]
         assert not any("SCAN events" in line for line in plan)
     else:
         assert any("using events_pkey on events" in line for line in plan)

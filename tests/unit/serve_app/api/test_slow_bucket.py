@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from deployments.jobs.store import JobStore
-from serve_app.api.services import _STORAGE_THREADS
+from serve_app.api.services import _DECODER_THREADS, _STORAGE_THREADS
 from tests.http_api import serving_api
 from tests.jobs import make_job
 from tests.pictures import png
@@ -110,6 +110,7 @@ def _complete_a_job(folder: Path) -> str:
 def test_a_slow_bucket_leaves_threads_for_the_handlers_that_do_not_use_it(
     kind: str, bucket: _Bucket, tmp_path: Path
 ) -> None:
+    limit = _STORAGE_THREADS if kind == "videos" else _DECODER_THREADS
     with serving_api(tmp_path, storage_url="s3://videos/wan22") as url, _opening(url) as (client, other):
         job_id = _complete_a_job(tmp_path)
 
@@ -128,7 +129,7 @@ def test_a_slow_bucket_leaves_threads_for_the_handlers_that_do_not_use_it(
         with ThreadPoolExecutor(_CLIENTS) as threads:
             pending = [threads.submit(use_bucket, number) for number in range(_CLIENTS)]
             try:
-                wait_until(lambda: bucket.waiting >= _STORAGE_THREADS, seconds=30)
+                wait_until(lambda: bucket.waiting >= limit, seconds=30)
                 assert other.get("/v1/models").is_success
                 assert other.post("/api/v1/generation/submit", json={"prompt": "a cat"}).is_success
                 assert other.post(f"/api/v1/queue/{job_id}/cancel").status_code == 409
@@ -136,4 +137,26 @@ def test_a_slow_bucket_leaves_threads_for_the_handlers_that_do_not_use_it(
             finally:
                 bucket.answering.set()
             assert {each.result() // 100 for each in pending} <= {2, 4, 5}
-        assert bucket.most_waiting == _STORAGE_THREADS
+        assert bucket.most_waiting == limit
+
+
+def test_too_many_uploads_at_once_are_told_to_come_again(
+    bucket: _Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.api.services._WAITING_FILES", 5)
+    count = _DECODER_THREADS + 5
+    with serving_api(tmp_path, storage_url="s3://videos/wan22") as url, _opening(url) as (client, _):
+
+        def upload(number: int) -> httpx.Response:
+            return client.post("/api/v1/uploads", files={"file": (f"{number}.png", png())})
+
+        with ThreadPoolExecutor(count + 1) as threads:
+            pending = [threads.submit(upload, number) for number in range(count + 1)]
+            try:
+                wait_until(lambda: any(each.done() for each in pending), seconds=30)
+                [refused] = [each.result() for each in pending if each.done()]
+                assert refused.status_code == 503
+                assert refused.json()["error"]["code"] == "decoders_busy"
+                assert refused.headers["retry-after"] == "5"
+            finally:
+                bucket.answering.set()

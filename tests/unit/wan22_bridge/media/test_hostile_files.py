@@ -178,6 +178,21 @@ def test_the_death_of_a_decoder_itself_is_not_blamed_on_its_file() -> None:
     assert check_image(png(), param="image") == (96, 64)
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["child", "decoder"])
+def test_a_job_reads_on_after_its_decoder_was_killed(whole: bool, tmp_path: Path) -> None:
+    """The pipe to the decoder is full after a few frames, so that it is in the middle of the file."""
+    path = tmp_path / "video.mp4"
+    path.write_bytes(mp4(ramp(40, 256, 256)))
+    expected = [frame.tobytes() for frame in iterate_frames(path, 40, 256, 256)]
+    frames = iterate_frames(path, 40, 256, 256)
+    found = [next(frames).tobytes()]
+    wait_until(lambda: bool(_children_of_decoders()))
+    for process in _running_decoders() if whole else _children_of_decoders():
+        process.kill()
+    found += [frame.tobytes() for frame in frames]
+    assert found == expected
+
+
 def test_decoders_that_were_killed_between_two_files_are_replaced() -> None:
     check_image(png(), param="image")
     killed = _running_decoders()
