@@ -1,5 +1,6 @@
 """The environment variables by which Ray Serve uses HAProxy."""
 
+import contextlib
 import secrets
 import shutil
 import socket
@@ -10,6 +11,8 @@ from pathlib import Path
 from serve_app.haproxy.client_address import SECRET_VARIABLE
 from serve_app.haproxy.program import BINARY_VARIABLE
 
+_PORTS = range(31_100, 32_700)
+"""Ports for Serve's own proxy. Replicas have ports from 30000 to 31000."""
 PROGRAM = "wan22-haproxy"
 """Name of the command that Ray Serve starts as HAProxy."""
 
@@ -43,7 +46,9 @@ def haproxy_environment(folder: Path) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Returns a port that is free now, and that no process gets by chance later: those are from 32768 on."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -31,6 +31,7 @@ def main() -> None:
         completed = complete(path.read_text(), path.parent, os.environ.get(SECRET_VARIABLE, ""))
     except ValueError as exc:
         raise SystemExit(f"wan22-haproxy: {exc}") from exc
+    path.chmod(0o600)  # it holds the secret
     path.write_text(completed)
     (path.parent / _UNAVAILABLE).write_text(_unavailable_response())
     # HAProxy would keep the port if the process that started it was killed.
@@ -60,6 +61,8 @@ def complete(config: str, folder: Path, secret: str) -> str:
         return config
     # Compressing each message anew for each of hundreds of sockets costs more than all else that it takes to send it.
     rules = "    http-request del-header sec-websocket-extensions\n"
+    # Ray's replicas fail on an id that is not ASCII.
+    rules += "    http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[!-~]{1,128}$ }\n"
     if secret:
         rules += f'    http-request set-header {HEADER} "{secret} %[src]"\n'
     else:

@@ -84,8 +84,8 @@ class Settings(Strict):
     stands for all origins. By default none."""
     allowed_hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$")]] = Field(default=[])
     """Host names by which browsers reach the service, such as `videos.example`. IP addresses, names without a dot and
-    names that only a local network can have (such as `server.local`) are always allowed. The requests of
-    `trusted_proxies` may name any host, and so may all requests where API keys are needed."""
+    names that only a local network can have (such as `server.local`) are always allowed, and so are all names where API
+    keys are needed. Behind a proxy, list the name that it forwards."""
     root_path: Annotated[str, Field(pattern=r"^((/[A-Za-z0-9._~-]+)+)?$")] = ""
     """Prefix that a reverse proxy removes from the path of each request, such as `/wan22`. Links and redirects begin
     with it."""

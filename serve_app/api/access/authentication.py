@@ -74,9 +74,7 @@ class Authentication:
         elif key is not None:
             await self._run_while_valid(ring, key, scope, receive, send)
         else:
-            # The same for every reason, so that nobody learns which keys exist.
-            suggestions = ["Send the key as Authorization: Bearer KEY, or as X-API-Key: KEY."]
-            await _refuse(Unauthenticated(suggestions=suggestions), scope, receive, send)
+            await _refuse(_unauthenticated(), scope, receive, send)
 
     async def _has_link(self, connection: HTTPConnection) -> bool:
         path, query = get_route_path(connection.scope), connection.query_params
@@ -89,6 +87,8 @@ class Authentication:
         except Exception:
             if not guard.is_closed:
                 raise
+        if guard.is_closed and not guard.has_begun and scope["type"] == "http":
+            await _refuse(_unauthenticated(), scope, receive, send)
 
 
 class _Guard:
@@ -97,7 +97,7 @@ class _Guard:
     def __init__(self, ring: KeyRing, key: ApiKey, is_websocket: bool, send: Send) -> None:
         self._ring, self._key, self._is_websocket, self._send = ring, key, is_websocket, send
         self._checked_at = time.monotonic()
-        self.is_closed = False
+        self.is_closed = self.has_begun = False
 
     async def send(self, message: Message) -> None:
         """Sends a message.
@@ -109,6 +109,7 @@ class _Guard:
             await self._check()
         if self.is_closed:
             raise _Revoked
+        self.has_begun = True
         await self._send(message)
 
     async def _check(self) -> None:
@@ -139,6 +140,11 @@ def read_key(connection: HTTPConnection) -> str:
 
 def _with_caller(scope: Scope, caller: Caller) -> Scope:
     return {**scope, "state": {**scope.get("state", {}), "caller": caller}}
+
+
+def _unauthenticated() -> Unauthenticated:
+    """Returns the error for each key that is not valid. It gives no reason, so that nobody learns which keys exist."""
+    return Unauthenticated(suggestions=["Send the key as Authorization: Bearer KEY, or as X-API-Key: KEY."])
 
 
 async def _refuse(error: Wan22Error, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.http.errors import respond_to_error
-from serve_app.api.http.proxies import FROM_PROXY
+from serve_app.api.http.proxies import SENT_HOST
 from wan22_bridge.errors import InvalidRequest
 
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
@@ -71,12 +71,13 @@ class BrowserGuard:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if "*" not in self._origins:
-            if self._checks_hosts and host and not scope.get(FROM_PROXY) and not self._is_own(host):
-                raise InvalidRequest(
-                    f"The host name {host[:120]!r} is not this service's.",
-                    code="host_not_allowed",
-                    suggestions=["Use the IP address of the service, or add the name to allowed_hosts in args:."],
-                )
+            for name in (host, scope.get(SENT_HOST, "")) if self._checks_hosts else ():
+                if name and not self._is_own(name):
+                    raise InvalidRequest(
+                        f"The host name {name[:120]!r} is not this service's.",
+                        code="host_not_allowed",
+                        suggestions=["Use the IP address of the service, or add the name to allowed_hosts in args:."],
+                    )
             is_safe = scope["type"] == "http" and scope["method"] in _SAFE_METHODS
             if origin is not None and not is_safe and not self._is_allowed(origin, host):
                 raise InvalidRequest(
@@ -111,9 +112,10 @@ class BrowserGuard:
         """Returns whether a page of this origin may change something."""
         if origin in self._origins:
             return True
-        scheme = urlsplit(origin).scheme if "://" in origin else ""
+        scheme = origin.partition("://")[0].lower()
         # A proxy that ends TLS may not say so: the scheme of the page only tells the port that is meant.
-        return scheme in _DEFAULT_PORTS and _split(origin) == _split(f"{scheme}://{host}")
+        page = _split(origin)
+        return scheme in _DEFAULT_PORTS and page is not None and page == _split(f"{scheme}://{host}")
 
 
 def _split(url: str) -> tuple[str, int | None] | None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from ipaddress import ip_address, ip_network
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -14,8 +15,8 @@ from serve_app.haproxy.client_address import read_client
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
-FROM_PROXY = "wan22_from_proxy"
-"""Key of a scope whose request came from a trusted proxy."""
+SENT_HOST = "wan22_sent_host"
+"""Key of a scope for the host that the request itself named, where a trusted proxy has forwarded another one."""
 
 _prefix: ContextVar[str] = ContextVar("prefix", default="")
 
@@ -71,9 +72,9 @@ class ReverseProxies:
         if client := read_client(scope["headers"]):
             scope["client"] = (client, 0)
         if self._is_trusted(scope):
-            scope[FROM_PROXY] = True
             app = self._with_client  # type: ignore[assignment]
             if _HOST.fullmatch(host := _last(scope, b"x-forwarded-host")):
+                scope[SENT_HOST] = Headers(scope=scope).get("host", "")
                 others = [(name, value) for name, value in scope["headers"] if name != b"host"]
                 scope["headers"] = [(b"host", host.encode()), *others]
             if _PREFIX.fullmatch(prefix := _last(scope, b"x-forwarded-prefix").rstrip("/")):
@@ -91,6 +92,7 @@ class ReverseProxies:
     def _is_trusted(self, scope: Scope) -> bool:
         try:
             address = ip_address(scope["client"][0])
+            address = getattr(address, "ipv4_mapped", None) or address  # a socket of IPv6 shows IPv4 so
         except (KeyError, TypeError, ValueError):
             return False
         return any(address in network for network in self._networks)

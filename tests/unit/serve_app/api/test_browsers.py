@@ -79,7 +79,17 @@ def test_a_wrong_host_in_the_settings_is_rejected(host: Any) -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    [_EVIL, "null", "http://127.0.0.1:8001", "http://127.0.0.1", "http://localhost:8000", "127.0.0.1:8000", ""],
+    [
+        _EVIL,
+        "http://[",
+        "http://y:99999",
+        "null",
+        "http://127.0.0.1:8001",
+        "http://127.0.0.1",
+        "http://localhost:8000",
+        "127.0.0.1:8000",
+        "",
+    ],
 )
 def test_a_page_of_another_origin_changes_nothing(tmp_path: Path, origin: str) -> None:
     with _api(tmp_path) as client:
@@ -123,12 +133,22 @@ def test_pages_of_the_listed_origins_may_change_things(tmp_path: Path, origins: 
         assert evil.status_code == (200 if origins == ["*"] else 403)
 
 
-def test_a_trusted_proxy_may_name_any_host(tmp_path: Path) -> None:
+def test_a_trusted_proxy_forwards_the_hosts_that_the_settings_list(tmp_path: Path) -> None:
     forwarded = {"x-forwarded-host": "videos.example", "origin": "https://videos.example"}
-    with _api(tmp_path, address="10.1.2.3", trusted_proxies=["10.0.0.0/8"]) as client:
+    settings: dict[str, Any] = {"trusted_proxies": ["10.0.0.0/8"], "allowed_hosts": ["videos.example"]}
+    with _api(tmp_path, address="10.1.2.3", **settings) as client:
         assert client.post(_PAUSE, headers=forwarded).is_success
-    with _api(tmp_path, address="192.0.2.7", trusted_proxies=["10.0.0.0/8"]) as client:
+        other = forwarded | {"x-forwarded-host": "evil.example"}
+        check_rejection(client.post(_PAUSE, headers=other), 421, "host_not_allowed")
+    with _api(tmp_path, address="192.0.2.7", **settings) as client:
         check_rejection(client.post(_PAUSE, headers=forwarded), 403, "origin_not_allowed")
+
+
+def test_a_rebound_page_that_names_a_forwarded_host_is_rejected(tmp_path: Path) -> None:
+    """The browser runs beside the proxy, so that its address is trusted, and a page may send this header."""
+    rebound = {"host": "evil.example:8000", "x-forwarded-host": "localhost:8000"}
+    with _api(tmp_path, address="127.0.0.1", trusted_proxies=["127.0.0.1"]) as client:
+        check_rejection(client.get("/v1/videos", headers=rebound), 421, "host_not_allowed")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/generation/submit", "/v1/videos", "/api/v1/queue/reorder"])

@@ -174,6 +174,22 @@ def test_a_revoked_key_is_rejected_and_its_socket_is_closed(fresh: KeyedApi) -> 
         assert closed.value.code == 1008
 
 
+def test_a_key_that_ends_before_the_response_gets_401(fresh: KeyedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like the response to `/v1/videos/sync`, which comes minutes after the request."""
+    for module in ("authentication", "ring"):
+        monkeypatch.setattr(f"serve_app.api.access.{module}.REFRESH_SECONDS", 0)
+    key_id = fresh.keys[ALICE].split("_")[1]
+    read = fresh.services.store.queue.page
+
+    def revoke(**given: Any) -> Any:
+        fresh.services.store.keys.revoke(key_id)
+        return read(**given)
+
+    monkeypatch.setattr(type(fresh.services.store.queue), "page", lambda _, **given: revoke(**given))
+    answer = fresh.call(ALICE, "GET", "/api/v1/queue")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
 def test_a_stream_of_a_revoked_key_breaks_off(tmp_path: Path) -> None:
     store = JobStore(f"sqlite:///{tmp_path}/data/jobs.db")
     key, told = store.keys.create(ALICE, [Scope.READ])
