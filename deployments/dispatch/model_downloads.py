@@ -76,6 +76,7 @@ class ModelDownloads:
         elif is_needed and model_id in self._started and found.error is not None:
             await asyncio.to_thread(self._fail_pending, model_id, found.error)
             self._started.discard(model_id)
+            self._reported.pop(model_id, None)
         elif is_needed:
             self._started.add(model_id)
             await self._report(model_id, Progress(stage=Stage.DOWNLOADING_MODEL))

@@ -149,8 +149,11 @@ class JobQueue:
             for state, model, owner_of, size_bytes in connection.execute(hidden):
                 cleared[state, model, owner_of] += 1
                 video_bytes[state, model, owner_of] += size_bytes or 0
-            if cleared:
-                self._events.append_to_queue(connection, {"cleared": cleared.total()}, owner=owner)
+            of_owners: Counter[str] = Counter()  # no owner learns how many jobs the others had
+            for (_, _, owner_of), count in cleared.items():
+                of_owners[owner_of] += count
+            for owner_of, count in of_owners.items():
+                self._events.append_to_queue(connection, {"cleared": count}, owner=owner_of)
             for key, count in cleared.items():
                 state, model, owner_of = key
                 shown, gone = Group(state, model, False, owner_of), Group(state, model, True, owner_of)

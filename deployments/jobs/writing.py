@@ -84,7 +84,9 @@ class JobWriter:
         except IntegrityError:
             if first.idempotency_key is None:
                 raise
-            return self.find_repeated(first.idempotency_key, first.request_hash)
+            if earlier := self.find_repeated(first.idempotency_key, first.request_hash):
+                return earlier
+            raise
 
     def _insert(self, connection: Connection, values: Mapping[str, Any]) -> Job:
         number = _next_number(connection)

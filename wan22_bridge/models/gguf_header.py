@@ -58,7 +58,10 @@ class _Reader:
         if count > self._left:
             raise UnreadableGguf("it is cut off within its header")
         self._left -= count
-        return self._file.read(count)
+        data = self._file.read(count)
+        if len(data) != count:
+            raise UnreadableGguf("it was cut off while it was read")
+        return data
 
     def number(self, kind: str) -> int:
         (value,) = struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))

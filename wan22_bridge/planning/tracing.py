@@ -88,6 +88,8 @@ def _makes_one_tensor(func: Any) -> bool:
     """Returns whether an operator makes one new tensor and nothing else: no view, and no change of an argument."""
     schema = func._schema
     aliases = [value.alias_info for value in (*schema.arguments, *schema.returns) if value.alias_info is not None]
+    if func._schema.name in ("aten::_unsafe_view", "aten::lift"):  # they share memory, which their schemas do not say
+        return False
     return not aliases and [str(value.type) for value in schema.returns] == ["Tensor"]
 
 

@@ -47,7 +47,7 @@ class AgentServer:
         )
         server.streamable_http_app(
             stateless_http=True,
-            # Any page that can reach the other routes can reach this one: a check of the host would protect nothing.
+            # BrowserGuard checks the host and the origin of each request, as for all routes.
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
             max_request_body_size=int(services.settings.max_upload_mb * 1e6),
         )

@@ -18,7 +18,7 @@ from serve_app.api.http.proxies import SENT_HOST
 from wan22_bridge.errors import InvalidRequest
 
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
-"""Ends of host names that nobody can register, so that no web page can have them (RFC 6761, 6762, 8375)."""
+"""Ends of host names that nobody can register, so that no site on the internet has them (RFC 6761, 6762, 8375)."""
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _PAGE_POLICY = (

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -19,6 +19,8 @@ from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.catalogue import load_catalogue
 from wan22_bridge.plans import PlanConstraints
 from wan22_bridge.types import Stage
+
+Result = TypeVar("Result")
 
 CONFIG = GeneratorConfig(
     loaded_models=1,
@@ -36,6 +38,11 @@ ENDS: dict[str, tuple[Callable[[JobStore, str], object], ClaimState, Message]] =
     "cancelled": (lambda store, job_id: store.writer.request_cancel(job_id), ClaimState.LOST, Stopped()),
     "deleted": (lambda store, job_id: store.writer.delete(job_id), ClaimState.LOST, Stopped()),
 }
+
+
+def _on_device(generator: Generator, call: Callable[..., Result], *args: Any) -> Result:
+    """Calls a method in the device's thread, which alone may call it."""
+    return generator._device.thread.submit(call, *args).result()
 
 
 @pytest.mark.parametrize("how", ENDS)
@@ -70,7 +77,7 @@ def test_a_job_deleted_while_it_runs_leaves_no_files(tmp_path: Path, models_dir:
     assert job is not None
     generator = Generator(url, tmp_path, None, [], cast(Any, None), replace(CONFIG, preview_interval_seconds=1e-6))
     spec = load_catalogue()["tiny-t2v"]
-    model = generator._device.load(spec, ensure_tiny_model(models_dir, "t2v"))
+    model = _on_device(generator, generator._device.load, spec, ensure_tiny_model(models_dir, "t2v"))
     outputs, written_later = tmp_path / "outputs" / job.id, list[bool]()
 
     def delete_during_the_run(message: Message) -> None:
@@ -81,7 +88,7 @@ def test_a_job_deleted_while_it_runs_leaves_no_files(tmp_path: Path, models_dir:
         if message.progress.stage is Stage.POST_PROCESSING:
             written_later.append(outputs.exists())
 
-    generator._run_on_device(model, job, Stop(), delete_during_the_run)
+    _on_device(generator, generator._run_on_device, model, job, Stop(), delete_during_the_run)
     generator.__del__()
     assert any(written_later), "no step wrote a preview after the deletion"
     assert not outputs.exists()
@@ -95,7 +102,8 @@ def test_each_new_snapshot_is_reported_at_once(tmp_path: Path, models_dir: Path)
     job = store.runner.claim(submitted.id, lease_seconds=60)
     assert job is not None
     generator = Generator(url, tmp_path, None, [], cast(Any, None), replace(CONFIG, checkpoint_interval_seconds=0))
-    model = generator._device.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+    spec = load_catalogue()["tiny-t2v"]
+    model = _on_device(generator, generator._device.load, spec, ensure_tiny_model(models_dir, "t2v"))
     saved = list[int]()
 
     def write(message: Message) -> None:
@@ -103,7 +111,7 @@ def test_each_new_snapshot_is_reported_at_once(tmp_path: Path, models_dir: Path)
         store.runner.record_progress(job.id, job.fencing_token, message.progress)
         saved.append(store.reader.get(job.id).saved_steps)
 
-    generator._run_on_device(model, job, Stop(), write)
+    _on_device(generator, generator._run_on_device, model, job, Stop(), write)
     generator.__del__()
     assert {1, 2, 3} <= set(saved)
     store.database.close()

@@ -61,10 +61,11 @@ def _claim(store: JobStore, job_id: str) -> Job:
 
 
 def _run(folder: Path, url: str, models_dir: Path, job: Job, stop: Stop, send: Callable[[Message], None]) -> Message:
-    """Runs a claim on a machine of its own, in this thread."""
+    """Runs a claim on a machine of its own."""
     device = Device(BucketStorage(folder, url), PlanConstraints(), checkpoint_seconds=600, preview_seconds=0)
     try:
-        model = device.load(load_catalogue()["tiny-ti2v"], ensure_tiny_model(models_dir, "ti2v"))
-        return device.run(model, job, stop, send)
+        folder = ensure_tiny_model(models_dir, "ti2v")
+        model = device.thread.submit(device.load, load_catalogue()["tiny-ti2v"], folder).result()
+        return device.thread.submit(device.run, model, job, stop, send).result()
     finally:
         device.end()

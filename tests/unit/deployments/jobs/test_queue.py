@@ -204,7 +204,7 @@ def test_cleared_jobs_are_listed_no_more_and_stay_readable(store: JobStore) -> N
     assert [job.id for job in store.reader.page(states=[JobState.COMPLETED])] == ended[:1]
     assert (store.reader.count()[JobState.COMPLETED], store.reader.output_bytes()) == (1, 1000)
     cleared = [event.data for event in store.events.after(0) if event.type == QUEUE_CHANGED]
-    assert cleared == [{"cleared": 3}]
+    assert cleared == [{"cleared": 3, "owner": ""}]
 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED])
