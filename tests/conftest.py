@@ -107,7 +107,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     """The service that most integration tests share. It starts with the first test that needs it."""
     if not _running:
         folder = tmp_path_factory.mktemp("service")
-        _running.append(_shared.enter_context(running_service(folder, trusted_proxies=[PROXY])))
+        _running.append(
+            _shared.enter_context(running_service(folder, trusted_proxies=[PROXY], allowed_hosts=["videos.example"]))
+        )
     return _running[0]
 
 

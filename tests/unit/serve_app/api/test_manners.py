@@ -105,7 +105,7 @@ def test_pages_of_other_origins_may_call_the_api_only_if_the_settings_list_them(
 
 
 def test_links_and_redirects_follow_the_headers_of_a_trusted_proxy(tmp_path: Path) -> None:
-    with _api(tmp_path, address=_PROXY, trusted_proxies=["10.0.0.0/8"]) as client:
+    with _api(tmp_path, address=_PROXY, trusted_proxies=["10.0.0.0/8"], allowed_hosts=["videos.example"]) as client:
         assert client.get("/", headers=_FORWARDED).headers["location"] == "/wan22/docs"
         assert "/wan22/openapi.json" in client.get("/docs/", headers=_FORWARDED).text
         assert client.get("/openapi.json", headers=_FORWARDED).json()["servers"] == [{"url": "/wan22"}]
