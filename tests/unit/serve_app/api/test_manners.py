@@ -113,6 +113,12 @@ def test_links_and_redirects_follow_the_headers_of_a_trusted_proxy(tmp_path: Pat
         assert client.get("/", headers=odd).headers["location"] == "/docs"
 
 
+def test_a_socket_of_ipv6_shows_a_proxy_of_ipv4(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"trusted_proxies": ["10.0.0.0/8"], "allowed_hosts": ["videos.example"]}
+    with _api(tmp_path, address=f"::ffff:{_PROXY}", **settings) as client:
+        assert client.get("/", headers=_FORWARDED).headers["location"] == "/wan22/docs"
+
+
 def test_the_forwarded_headers_of_other_clients_are_ignored(tmp_path: Path) -> None:
     with _api(tmp_path, address=_STRANGER, trusted_proxies=["10.0.0.0/8"]) as client:
         assert client.get("/", headers=_FORWARDED).headers["location"] == "/docs"

@@ -51,3 +51,18 @@ def test_a_confined_process_can_open_start_and_reach_nothing() -> None:
     assert set(errors) == set(_ATTEMPTS)
     assert [name for name, error in errors.items() if error is None] == []
     assert errors["take 4 GB"] == "MemoryError"
+
+
+_INHERITING = """
+import resource, signal
+from tests.pictures import png
+from wan22_bridge.media.inputs import check_image
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_CPU, (50, 50))
+assert [check_image(png(), param="image") for _ in range(2)] == [(96, 64)] * 2
+"""
+
+
+def test_a_service_with_lower_limits_and_ignored_signals_decodes_files() -> None:
+    """Programs inherit both from the shell or the supervisor that starts the service."""
+    subprocess.run([sys.executable, "-c", _INHERITING], check=True, timeout=120)
