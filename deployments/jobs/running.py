@@ -116,13 +116,7 @@ class JobRunner:
         Raises:
             LeaseLost: the claim no longer holds the job.
         """
-        with self._database.writing() as connection:
-            job = _held_job(connection, job_id, fencing_token)
-            if job.cancel_requested:
-                values = ended_values(JobState.CANCELLED, self._clock())
-            else:
-                values = pending_values(job, count_attempt=False)
-            return change_job(connection, self._events, job_id, values)
+        return self._put_back(job_id, fencing_token, lambda job: pending_values(job, count_attempt=False))
 
     def give_back(
         self, job_id: str, fencing_token: int, how: Interruption, *, max_attempts: int
@@ -165,13 +159,15 @@ class JobRunner:
         Raises:
             LeaseLost: the claim no longer holds the job.
         """
+        return self._put_back(job_id, fencing_token, lambda job: mock_values(job, reason))
+
+    def _put_back(self, job_id: str, fencing_token: int, values: Callable[[Job], dict[str, Any]]) -> Job:
+        """Puts a running job back into the queue with these values, or ends it if a client has cancelled it."""
         with self._database.writing() as connection:
             job = _held_job(connection, job_id, fencing_token)
-            if job.cancel_requested:
-                values = ended_values(JobState.CANCELLED, self._clock())
-            else:
-                values = mock_values(job, reason)
-            return change_job(connection, self._events, job_id, values)
+            ended = ended_values(JobState.CANCELLED, self._clock())
+            changed = ended if job.cancel_requested else values(job)
+            return change_job(connection, self._events, job_id, changed)
 
     def reclaim_expired(self, *, max_attempts: int) -> list[Job]:
         """Puts the jobs with an expired lease back into the queue, because their dispatcher is dead.
