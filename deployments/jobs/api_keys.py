@@ -25,7 +25,7 @@ _ID_BYTES, _SECRET_BYTES = 8, 32
 
 
 class Scope(StrEnum):
-    """What a key allows. Each scope stands alone, except that `admin` includes the others."""
+    """Permission of a key. A scope includes no other, except that `admin` includes all."""
 
     READ = "read"
     """Read the owner's jobs and videos, and the state of the service."""

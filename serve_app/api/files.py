@@ -34,7 +34,7 @@ def describe_file(*media_types: str) -> dict[int | str, dict[str, Any]]:
 
 
 class _File(FileResponse):
-    """A file response with large chunks, because each chunk is a message from the replica to Serve's proxy."""
+    """A file response with large chunks, because each chunk passes through Serve's replica as a message."""
 
     chunk_size = 2**20
 
