@@ -6,6 +6,8 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,25 @@ def animation(kind: str, frames: int, *, side: int) -> bytes:
     images = [Image.new("RGB", (side, side), (index % 256, index // 256, 0)) for index in range(frames)]
     images[0].save(buffer, kind, save_all=True, append_images=images[1:])
     return buffer.getvalue()
+
+
+class Growth:
+    """Growth of this process's peak memory in bytes, once the context has ended."""
+
+    bytes = 0
+
+
+@contextmanager
+def measuring_growth() -> Iterator[Growth]:
+    """Measures the memory that the code in the context needs beyond what this process has already."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    growth, before = Growth(), _read_peak()
+    yield growth
+    growth.bytes = _read_peak() - before
+
+
+def _read_peak() -> int:
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
 
 
 _MEASURE = """

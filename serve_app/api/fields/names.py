@@ -35,6 +35,8 @@ ALIASES: Mapping[str, str] = {
 """Declared names by their aliases."""
 WEAK_ALIASES = ("true_cfg_scale",)
 """Aliases that a request may send beside the declared name: that name wins, because servers read only one of them."""
+_MAX_NAME_CHARACTERS = 80
+"""Maximum length of a name that is compared with the known ones."""
 WITHOUT_EFFECT = ("user", "response_format", "safety_identifier")
 """Fields that say nothing about the video."""
 
@@ -88,6 +90,8 @@ def find_field(name: str) -> str | None:
 
 def nearest_field(name: str) -> str | None:
     """Returns the known name that is most like an unknown one; None if no name is like it."""
+    if len(name) > _MAX_NAME_CHARACTERS:  # comparing long names takes seconds
+        return None
     found = get_close_matches(_letters(name), _BY_LETTERS, n=1)
     return _BY_LETTERS[found[0]] if found else None
 

@@ -1,10 +1,10 @@
 """Values that forms send as text."""
 
 import ast
-import json
 from typing import Any
 
 from wan22_bridge.errors import InvalidRequest
+from wan22_bridge.models.bounded_json import parse_json
 
 _NOTHING = ("", "null", "undefined", "None")
 """Texts for a value that is not there, in forms that JavaScript and Python fill."""
@@ -41,7 +41,7 @@ def parse_text(text: str, param: str, *kinds: type) -> Any:
     Raises:
         InvalidRequest: the text does not hold such a value.
     """
-    for parse in (json.loads, ast.literal_eval) if len(text) <= MAX_PYTHON_CHARACTERS else (json.loads,):
+    for parse in (parse_json, ast.literal_eval) if len(text) <= MAX_PYTHON_CHARACTERS else (parse_json,):
         try:
             value = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):

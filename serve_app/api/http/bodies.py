@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.datastructures import UploadFile
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan22_bridge.errors import InvalidRequest, PayloadTooLarge
+from wan22_bridge.models.bounded_json import check_json
 
 _MAX_FIELD_BYTES = 1_000_000
 _MAX_PARTS = 200
@@ -23,7 +25,8 @@ _FILE_FIELDS = ("image", "end_image", "video", "input_reference", "file")
 class BodyLimit:
     """ASGI middleware that rejects a body over the size limit without reading it to its end.
 
-    Some paths may have a limit of their own.
+    Some paths may have a limit of their own. JSON is read to its end and checked before anything parses it, because a
+    small text can become objects of many times its size, or be nested too deeply for whatever walks over it.
 
     It replaces FastAPI's own `max_body_size`, because that responds in plain text, without the error body.
     """
@@ -38,12 +41,14 @@ class BodyLimit:
 
         Raises:
             PayloadTooLarge: the body is over the limit. It is raised inside the application, which responds.
+            InvalidRequest: the same for JSON that has too many parts or is nested too deeply.
         """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"")
-        limit = self._max_bytes_of_path.get(scope["path"], self._max_bytes)
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "")
+        limit = self._max_bytes_of_path.get(get_route_path(scope), self._max_bytes)
         count = 0
 
         async def counted() -> Message:
@@ -57,7 +62,37 @@ class BodyLimit:
                 )
             return message
 
-        await self._app(scope, counted, send)
+        is_json = "json" in headers.get("content-type", "").lower()
+        await self._app(scope, _checking_json(counted) if is_json else counted, send)
+
+
+def _checking_json(receive: Receive) -> Receive:
+    """Returns a function that receives a JSON body as one message, once it is checked."""
+
+    async def checked() -> Message:
+        body = bytearray()
+        while (message := await receive())["type"] == "http.request":
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                content = bytes(body)
+                _check_json(content)
+                return {**message, "body": content}
+        return message
+
+    return checked
+
+
+def _check_json(body: bytes) -> None:
+    try:
+        check_json(body.decode(json.detect_encoding(body), "surrogatepass"))
+    except UnicodeError as exc:
+        raise _invalid_json("is not valid JSON in UTF-8") from exc
+    except ValueError as exc:
+        raise _invalid_json(f"can't be read as JSON: {exc}") from exc
+
+
+def _invalid_json(problem: str) -> InvalidRequest:
+    return InvalidRequest(f"The body {problem}.", code="invalid_json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +126,10 @@ async def _read_json(request: Request) -> dict[str, Any]:
     try:
         data = json.loads(await request.body())
         json.dumps(data, ensure_ascii=False).encode()  # JSON can hold half a surrogate pair, which UTF-8 can't
-    except (ValueError, RecursionError) as exc:
-        raise InvalidRequest("The body is not valid JSON in UTF-8.", code="invalid_json") from exc
+    except ValueError as exc:
+        raise _invalid_json("is not valid JSON in UTF-8") from exc
     if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+        raise _invalid_json("must be a JSON object")
     return data
 
 

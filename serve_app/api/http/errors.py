@@ -46,6 +46,8 @@ _MESSAGES = {
     HTTPStatus.PRECONDITION_FAILED: "The file does not have the entity tag that If-Match names.",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The range is outside of the file. Content-Range has the file's size.",
 }
+_MAX_PARAM_CHARACTERS = 80
+"""Length to which an error cuts the name of a field, which the client chose."""
 _WITHOUT_VALUE = ("missing", "json_invalid", "value_error")
 """Pydantic's types of errors that have no invalid value, or whose message names it already."""
 
@@ -63,7 +65,7 @@ def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidRe
     """Converts a validation error into an error that names the first invalid field."""
     item = error.errors()[0]
     names = [str(part) for part in item["loc"] if part not in ("body", "query", "path")]
-    param = ".".join(names) or None
+    param = ".".join(names)[:_MAX_PARAM_CHARACTERS] or None
     if item["type"] == "extra_forbidden":
         return InvalidRequest(
             f"Unknown field {param!r:.80}.",
@@ -117,6 +119,8 @@ async def _respond_to_invalid(request: Request, error: Exception) -> JSONRespons
 async def _respond_to_http(request: Request, error: Exception) -> JSONResponse:
     """Handles the framework's errors, such as an unknown route or a method that a route does not allow."""
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, Wan22Error):  # of `BodyLimit`, while FastAPI read the body
+        return await _respond_to_known(request, error.__cause__)
     if error.status_code == HTTPStatus.NOT_FOUND:
         unknown = NotFound(f"Unknown path {request.url.path[:120]}.", suggestions=["/docs lists all routes."])
         return await _respond_to_known(request, unknown)

@@ -22,6 +22,8 @@ from serve_app.api.services import services
 router = APIRouter(tags=["events"])
 
 _TRY_AGAIN_LATER = 1013
+_MAX_CHARACTERS = 10_000
+"""Maximum length of a client's message. JSON of megabytes would become objects of gigabytes."""
 
 
 @router.websocket("/ws")
@@ -165,6 +167,8 @@ def _read(text: str) -> tuple[str, str | None, str]:
     Raises:
         ValueError: the message is malformed; the error says what was expected.
     """
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(f"The message has {len(text)} characters: expected at most {_MAX_CHARACTERS}.")
     try:
         message: Any = json.loads(text)
         kind, data = message["type"], message.get("data") or {}

@@ -2,11 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from serve_app.api.schemas.texts import Prompt
 from wan22_bridge.prompting import Enhancement, EnhanceOptions, Style, detect_style, mentions_vace
 
+MAX_CHECKED_CHARACTERS = 20_000
+"""Maximum length of a text that is checked as a prompt. The check says that a text of more than 2000 is too long."""
 _Request = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 _Answer = ConfigDict(use_attribute_docstrings=True)
 
@@ -48,7 +50,8 @@ class PromptRequest(BaseModel):
 
     model_config = _Request
 
-    prompt: str
+    prompt: str = Field(max_length=MAX_CHECKED_CHARACTERS)
+    """The prompt. A valid one has 1 to 2000 characters."""
 
 
 class PreviewRequest(PromptRequest):

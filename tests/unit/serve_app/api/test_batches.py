@@ -107,7 +107,7 @@ def test_one_video_is_an_ordinary_job(client: TestClient, services: Services, fi
         ({"seeds": [1, -1]}, "invalid_value", "seeds.1", "got -1"),
         ({"seeds": [MAX_SEED + 1]}, "invalid_value", "seeds.0", f"got {MAX_SEED + 1}"),
         ({"seeds": list(range(9))}, "invalid_value", "seeds", "at most 8"),
-        ({"seeds": list(range(300_000))}, "invalid_value", "seeds", "at most 8"),
+        ({"seeds": list(range(40_000))}, "invalid_value", "seeds", "at most 8"),
         ({"seeds": ["a", "b"]}, "invalid_value", "seeds.0", "'a'"),
         ({"seeds": [True, 2]}, "invalid_value", "seeds.0", "got true"),
         ({"seeds": [1.5, 2]}, "invalid_value", "seeds.0", "1.5"),
