@@ -78,7 +78,13 @@ def complete(config: str, folder: Path, secret: str) -> str:
     config, defaults = re.subn(
         r"(?m)^defaults\n", f"defaults\n    {_MARK}\n    timeout http-request {_REQUEST_SECONDS}s\n", config
     )
-    if (statistics, services, errors, defaults) != (2, 1, 3, 1):
+    missing = 1
+    if not re.search(r"(?m)^ +use_backend ", config):
+        # HAProxy knows no application yet. Ray's answer, 404 for all paths, would say that a job does not exist.
+        config, missing = re.subn(
+            r"(?m)^( +)http-request return status 404 .*$", r"\1http-request deny deny_status 503", config
+        )
+    if (statistics, services, errors, defaults, missing) != (2, 1, 3, 1, 1):
         raise ValueError(
             "this version of Ray Serve configures HAProxy in another way: set RAY_SERVE_ENABLE_HA_PROXY=0 to do without"
         )

@@ -15,7 +15,6 @@ _SECRET = "ThisIsASecret_-123"
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Returns the configuration that this version of Ray Serve writes for one application with one replica."""
-    folder = tmp_path_factory.mktemp("haproxy")
     backend = BackendConfig(
         name="http-wan22",
         path_prefix="/",
@@ -23,6 +22,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> str:
         protocol=RequestProtocol.HTTP,
         servers=[ServerConfig(name="replica", host="127.0.0.1", port=30000)],
     )
+    return _write(tmp_path_factory.mktemp("haproxy"), {"http-wan22": backend})
+
+
+def _write(folder: Path, backends: dict[str, BackendConfig]) -> str:
     api = HAProxyApi(
         HAProxyConfig(
             socket_path=str(folder / "admin.sock"),
@@ -30,7 +33,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> str:
             server_state_file=str(folder / "state"),
             metrics_socket_path=str(folder / "metrics.sock"),
         ),
-        {"http-wan22": backend},
+        backends,
         config_file_path=str(folder / "haproxy.cfg"),
     )
     api._generate_config_file_internal()
@@ -62,6 +65,15 @@ def test_only_the_service_listens_on_a_port(config: str, tmp_path: Path) -> None
     binds = [line.split()[1] for line in lines if line.split()[:1] == ["bind"]]
     assert len(binds) == 3
     assert [bind for bind in binds if not bind.startswith("unix@")] == ["127.0.0.1:8000"]
+
+
+def test_a_new_haproxy_that_knows_no_application_does_not_say_that_a_path_does_not_exist(tmp_path: Path) -> None:
+    config = _write(tmp_path, {})
+    assert "http-request return status 404" in config
+    completed = complete(config, tmp_path, _SECRET)
+    assert "status 404" not in completed
+    assert "    http-request deny deny_status 503\n" in completed
+    assert _check(completed, tmp_path) == ""
 
 
 def test_without_a_secret_the_header_of_a_client_is_removed(config: str, tmp_path: Path) -> None:
