@@ -15,14 +15,21 @@ import yaml
 from serve_app.running.config import find_url
 from serve_app.running.dashboard import describe_dashboard
 from serve_app.running.interruption import Interruption
-from serve_app.running.stopping import stop_ray, stop_serve
+from serve_app.running.stopping import kill_ray, stop_ray, stop_serve
+from serve_app.running.watching import find_ended, find_essential
 
+_WATCH_SECONDS = 2.0
+"""Interval at which Ray's own processes are checked."""
 _READY_SECONDS = 300.0
 """Maximum time from the deployment of the application until it is ready."""
 
 
 class _StartFailed(Exception):
     """The service could not start."""
+
+
+class _RayEnded(Exception):
+    """A process of Ray has ended that nothing replaces."""
 
 
 def run(
@@ -35,6 +42,9 @@ def run(
 ) -> int:
     """Serves until SIGINT or SIGTERM. When it returns, every process that it started has ended.
 
+    It also ends if one of Ray's own processes does, because Ray does not replace these, and the service then answers
+    nothing. Whatever has started this process can start it again, and the jobs continue.
+
     Args:
         config: a checked Serve config.
         interruption: the signals, which it already listens to.
@@ -43,11 +53,15 @@ def run(
         say_error: prints the reason for a failed start.
 
     Returns:
-        The exit status: 0 after a signal, 1 if the application could not start.
+        The exit status: 0 after a signal, 1 if the application could not start, or if Ray ended.
     """
     try:
         _start(config, verbose, interruption, say)
-        interruption.wait()
+        _watch(interruption)
+    except _RayEnded as exc:
+        say_error(str(exc))
+        kill_ray()
+        return 1
     except _StartFailed as exc:
         say_error(str(exc))
         return 1
@@ -57,6 +71,18 @@ def run(
         stop_ray()
     say("Stopped.")
     return 0
+
+
+def _watch(interruption: Interruption) -> None:
+    """Waits for a signal.
+
+    Raises:
+        _RayEnded: Ray can't work any more.
+    """
+    processes = find_essential()
+    while not interruption.wait(_WATCH_SECONDS):
+        if (name := find_ended(processes)) is not None:
+            raise _RayEnded(f"Ray's process {name} has ended, so the service stops. Start it again: its jobs continue.")
 
 
 def _start(config: dict[str, Any], verbose: bool, interruption: Interruption, say: Callable[[str], None]) -> None:

@@ -1,5 +1,6 @@
 """Stopping Ray Serve and Ray without losing jobs and without errors on the terminal."""
 
+import contextlib
 import time
 
 import psutil
@@ -31,6 +32,21 @@ def stop_serve() -> None:
             ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
     except (ValueError, RayError):  # Ray raises ValueError when there is no such actor.
         return
+
+
+def kill_ray() -> None:
+    """Kills all processes that this process has started, and disconnects from Ray.
+
+    It is for a Ray that has lost one of its own processes: the others would wait for that one.
+    """
+    import ray
+
+    started = psutil.Process().children(recursive=True)
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(started, timeout=_PROCESS_SECONDS)
+    ray.shutdown()
 
 
 def stop_ray() -> None:

@@ -1,5 +1,8 @@
-"""A failed start is reported in one sentence."""
+"""A failed start is reported in one sentence, and so is the end of one of Ray's own processes."""
 
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,3 +31,28 @@ def test_a_failed_start_is_reported(error: BaseException, message: str, monkeypa
     said: list[str] = []
     assert service.run({}, Interruption(), verbose=False, say=lambda _: None, say_error=said.append) == 1
     assert said == [message]
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_service_without_ray_ends(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = shutil.copy(str(shutil.which("sleep")), tmp_path / name)
+    started = subprocess.Popen([program, "1000"])
+    monkeypatch.setattr(service, "_start", lambda *_: None)
+    monkeypatch.setattr(service, "_WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(service, "kill_ray", started.kill)
+    monkeypatch.setattr(service, "stop_serve", lambda: None)
+    monkeypatch.setattr(service, "stop_ray", lambda: None)
+    interruption = Interruption()
+    monkeypatch.setattr(interruption, "ignore", lambda: None)
+    waits = [started.kill, lambda: None, interruption.request]
+    wait = interruption.wait
+
+    def wait_and_kill(seconds: float | None = None) -> bool:
+        waits.pop(0)()
+        return wait(seconds)
+
+    monkeypatch.setattr(interruption, "wait", wait_and_kill)
+    said: list[str] = []
+    assert service.run({}, interruption, verbose=False, say=lambda _: None, say_error=said.append) == 1
+    assert said == [f"Ray's process {name} has ended, so the service stops. Start it again: its jobs continue."]
+    started.wait()
