@@ -31,10 +31,15 @@ class Row:
 
 def parse_arguments(description: str) -> argparse.Namespace:
     """Parses `--quick` and `--json`, which every benchmark takes."""
+    return make_parser(description).parse_args()
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Returns a parser of these options, for a benchmark that takes others, too."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a smaller run for a first look; do not quote its values")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
-    return parser.parse_args()
+    return parser
 
 
 def report(rows: list[Row], json_file: Path | None) -> None:
