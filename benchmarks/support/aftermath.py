@@ -22,6 +22,11 @@ def find_videos(data_dir: Path, job_id: str) -> list[Path]:
     return sorted((data_dir / "outputs" / job_id).rglob("*.mp4"))
 
 
+def list_jobs(data_dir: Path) -> list[str]:
+    """Returns the ids of all jobs in the store."""
+    return [job for (job,) in _query(data_dir, "SELECT id FROM jobs")]
+
+
 def find_lost(data_dir: Path, submitted: Collection[str]) -> list[str]:
     """Describes the jobs that were acknowledged, and are not in the store or have not ended."""
     states = {job: state for job, state in _query(data_dir, "SELECT id, state FROM jobs")}
@@ -30,7 +35,7 @@ def find_lost(data_dir: Path, submitted: Collection[str]) -> list[str]:
 
 def find_duplicated(data_dir: Path, submitted: Collection[str]) -> list[str]:
     """Describes the jobs that nobody has submitted, and those that have ended more than once."""
-    known = {job for (job,) in _query(data_dir, "SELECT id FROM jobs")}
+    known = set(list_jobs(data_dir))
     ends: Counter[str] = Counter()
     for job, data in _query(data_dir, "SELECT job_id, data FROM events WHERE type = 'updated'"):
         ends[job] += json.loads(data).get("state") in _ENDED

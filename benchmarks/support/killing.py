@@ -3,10 +3,9 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 import psutil
-
-from benchmarks.support.running import RunningService
 
 REPLACED = {
     "generator": "ray::ServeReplica:wan22:generator",
@@ -24,6 +23,12 @@ ENDING = {"raylet": "raylet/raylet", "Ray's GCS": "gcs_server"}
 """Processes without which Ray ends, so that the whole service is started again."""
 EVERYTHING = "everything"
 """Name for all processes of the service at once, as at a loss of power."""
+
+
+class Service(Protocol):
+    """A running service."""
+
+    def processes(self) -> list[psutil.Process]: ...
 
 
 class Killer:
@@ -44,7 +49,7 @@ class Killer:
         """Returns the time until the next kill, which does not depend on the time since the last one."""
         return self._chance.expovariate(1 / mean)
 
-    def kill(self, service: RunningService, most: int) -> str | None:
+    def kill(self, service: Service, most: int) -> str | None:
         """Kills a random process with SIGKILL.
 
         Args:
@@ -75,7 +80,7 @@ def kill_rest(processes: Sequence[psutil.Process]) -> int:
     return len(alive)
 
 
-def _commands(service: RunningService) -> list[tuple[psutil.Process, str]]:
+def _commands(service: Service) -> list[tuple[psutil.Process, str]]:
     found = []
     for process in service.processes():
         try:

@@ -1,8 +1,10 @@
 """Jobs survive the death of any process, and a stop of the service."""
 
+import random
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.support.aftermath import (
+    digest,
+    find_duplicated,
+    find_inconsistent,
+    find_lost,
+    find_videos,
+    list_jobs,
+)
+from benchmarks.support.killing import ENDING, REPLACED, Killer
 from tests.service import LONG, WAN22, Service, environment, wait_until
 from wan22_bridge.media.writer import read_video_info
 
@@ -18,7 +29,7 @@ from wan22_bridge.media.writer import read_video_info
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for the tests that kill it, or parts of it, and leave it running."""
     generator = {"checkpoint_interval_seconds": 0.5}
-    service = Service(tmp_path_factory.mktemp("restarted"), lease_seconds=3, generator=generator)
+    service = Service(tmp_path_factory.mktemp("restarted"), lease_seconds=3, max_attempts=10, generator=generator)
     try:
         service.start(verbose=False)
         yield service
@@ -101,6 +112,33 @@ def test_generate_keeps_waiting_while_every_replica_is_killed(service: Service, 
     assert (task["status"], task["attempt"]) == ("completed", 3)
     assert read_video_info(out).num_frames == 33
     assert len(list((service.data_dir / "outputs" / task_id).iterdir())) == 1
+
+
+def test_no_job_is_lost_or_made_twice_while_processes_are_killed_at_random(service: Service) -> None:
+    """benchmarks/soak.py kills more of them."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    fields: dict[str, Any] = {"num_frames": 17, "steps": 20, "seed": 3}
+    expected = digest(_video(service, service.finished(**fields)["id"]))
+    before = list_jobs(service.data_dir)
+    tasks = [service.submit(**fields) for _ in range(6)]
+    killer, last = Killer(seed, list(REPLACED)), Killer(seed, list(ENDING))
+    for _ in REPLACED:
+        time.sleep(killer.wait_seconds(1.0))  # the random moment
+        killer.kill(service, most=1)
+    assert killer.kills.total() >= 7, "a decoder and a new generator may not run yet"
+    assert last.kill(service, most=1)
+    assert service.process is not None
+    assert service.process.wait(60) == 1
+    assert "has ended, so the service stops" in service.log.read_text()
+
+    service.start(verbose=False)
+    wait_until(lambda: find_lost(service.data_dir, tasks) == [], seconds=120)
+    assert find_duplicated(service.data_dir, [*before, *tasks]) == []
+    assert find_inconsistent(service.data_dir) == []
+    for task_id in tasks:
+        assert service.task(task_id)["status"] == "completed"
+        assert [digest(path) for path in find_videos(service.data_dir, task_id)] == [expected]
 
 
 def test_sigterm_ends_every_process_silently(service: Service) -> None:

@@ -34,3 +34,10 @@ def test_every_metric_has_a_row_in_the_reference() -> None:
     names = re.findall(r'(?:Counter|Gauge|Histogram)\(\s*"(wan22_\w+)"', source)
     assert names
     assert all(f"| `{name}` |" in reference for name in names)
+
+
+def test_the_tests_of_the_list_of_attacks_exist() -> None:
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs/explanation/security.md").read_text())
+    source = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 60
+    assert [name for name in named if f"def {name}(" not in source] == []

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,22 @@ def _is_unharmed(api: TestClient) -> bool:
 def _send(api: TestClient, method: str, path: str, content: bytes) -> Any:
     accepted = {"accept": "application/json, text/event-stream"}
     return api.request(method, path, content=content, headers=_JSON | accepted)
+
+
+@each_route
+def test_a_body_over_the_limit_is_rejected_by_its_declared_length(method: str, path: str, api: TestClient) -> None:
+    answer = _send(api, method, path, b" " * 33_000_000)
+    if path == "/mcp":
+        assert answer.status_code == 413, "the MCP server has an error of its own"
+    else:
+        assert "32 MB" in check_rejection(answer, 413, "payload_too_large")["message"]
+
+
+def test_only_the_upload_of_loras_may_be_larger_behind_a_prefix_too(tmp_path: Path) -> None:
+    with open_api(tmp_path, root_path="/wan", max_upload_mb=1, max_lora_upload_mb=2) as client:
+        files = {"file": ("a.safetensors", bytes(1_500_000))}
+        check_rejection(client.post("/api/v1/lora/upload", files=files), 400, "lora_unreadable")
+        check_rejection(client.post("/api/v1/uploads", files=files), 413, "payload_too_large")
 
 
 @each_route
