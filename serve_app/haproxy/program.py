@@ -7,10 +7,9 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from serve_app.haproxy.client_address import HEADER, SECRET_VARIABLE
-from wan22_bridge.errors import InvalidRequest, NotReady
+from wan22_bridge.errors import InvalidRequest, NotReady, Wan22Error
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 """Environment variable by which Ray Serve finds the program to start as HAProxy."""
@@ -40,8 +39,7 @@ def main() -> None:
         raise SystemExit(f"wan22-haproxy: {exc}") from exc
     path.chmod(0o600)  # it holds the secret
     path.write_text(completed)
-    (path.parent / _UNAVAILABLE).write_text(_unavailable_response())
-    (path.parent / _TIMEOUT).write_text(_timeout_response())
+    write_responses(path.parent)
     # HAProxy would keep the port if the process that started it was killed.
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     os.environ.pop(BINARY_VARIABLE, None)  # It names this program; without it the package's own HAProxy is found.
@@ -101,26 +99,23 @@ def complete(config: str, folder: Path, secret: str) -> str:
     return config.replace(" mode 666 level admin ", " mode 600 level admin ")
 
 
-def _unavailable_response() -> str:
-    """Returns the whole HTTP response for requests that were lost with the process that served them."""
-    error = NotReady(
+def write_responses(folder: Path) -> None:
+    """Writes the files with HAProxy's own responses, which the completed configuration names."""
+    unavailable = NotReady(
         "The service's HTTP process has ended and is being restarted.",
         code="ingress_unavailable",
         suggestions=["Send the request again after a few seconds. An Idempotency-Key prevents a second job."],
-    ).to_dict()
-    return _response("503 Service Unavailable", error, "retry-after: 2")
-
-
-def _timeout_response() -> str:
-    """Returns the whole HTTP response for requests that arrive too slowly."""
-    error = InvalidRequest(
+    )
+    slow = InvalidRequest(
         f"The request was not complete after {_REQUEST_SECONDS} s.", code="request_timeout", can_retry=True
-    ).to_dict()
-    return _response("408 Request Timeout", error)
+    )
+    (folder / _UNAVAILABLE).write_text(_response("503 Service Unavailable", unavailable, "retry-after: 2"))
+    (folder / _TIMEOUT).write_text(_response("408 Request Timeout", slow))
 
 
-def _response(status: str, error: dict[str, Any], *headers: str) -> str:
-    body = json.dumps({"error": error, "detail": error["message"]})
+def _response(status: str, error: Wan22Error, *headers: str) -> str:
+    """Returns a whole HTTP response."""
+    body = json.dumps({"error": error.to_dict(), "detail": error.message})
     head = (f"HTTP/1.1 {status}", "content-type: application/json", *headers, "cache-control: no-store")
     return "\r\n".join((*head, f"content-length: {len(body)}", "connection: close", "", body))
 
