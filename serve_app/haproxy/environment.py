@@ -36,8 +36,6 @@ def haproxy_environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        # HAProxy ends connections of clients that neither send nor read. Those that wait for a response are left alone.
-        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
         # A thread passes tens of thousands of requests per second.
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         # Serve's own proxy takes the requests while no ingress replica runs. Its fixed port is another service's.

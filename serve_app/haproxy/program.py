@@ -15,6 +15,9 @@ BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 """Environment variable by which Ray Serve finds the program to start as HAProxy."""
 _REQUEST_SECONDS = 30
 """Maximum time for a client to send the headers of a request, and again for its body or the first 16 KB of it."""
+_CLIENT_SECONDS = 60
+"""Maximum time in which a client neither sends more of its body nor reads more of its response. Waiting for a response
+has no limit."""
 _TUNNEL_SECONDS = 90
 """Maximum time without a byte in either direction of a WebSocket. The ingress sends a ping each 20 seconds."""
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -86,13 +89,14 @@ def complete(config: str, folder: Path, secret: str) -> str:
     )
     config, services = re.subn(r"(?m)^(frontend http_frontend\n +bind .*\n)", rf"\g<1>{rules}", config)
     config, errors = re.subn(r"(?m)^( +errorfile 50[234]) .*$", rf"\1 {folder}/{_UNAVAILABLE}", config)
+    config, clients = re.subn(r"(?m)^( +timeout client) \d+s$", rf"\1 {_CLIENT_SECONDS}s", config)
     config, defaults = re.subn(
         r"(?m)^defaults\n",
         f"defaults\n    {_MARK}\n    timeout http-request {_REQUEST_SECONDS}s\n"
         f"    timeout tunnel {_TUNNEL_SECONDS}s\n    errorfile 408 {folder}/{_TIMEOUT}\n",
         config,
     )
-    if (statistics, services, errors, defaults) != (2, 1, 3, 1):
+    if (statistics, services, errors, clients, defaults) != (2, 1, 3, 1, 1):
         raise ValueError(
             "this version of Ray Serve configures HAProxy in another way: set RAY_SERVE_ENABLE_HA_PROXY=0 to do without"
         )
