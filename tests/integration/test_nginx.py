@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from socket import create_connection
 
 import pytest
 from websockets.sync.client import connect
@@ -63,7 +64,8 @@ def _data(lines: Iterator[str], kind: str) -> str:
 
 
 def test_a_socket_passes_nginx(nginx: Nginx) -> None:
-    with connect(f"wss://127.0.0.1:{nginx.port}/ws", ssl=nginx.context, additional_headers={"host": NAME}) as socket:
+    connection = create_connection(("127.0.0.1", nginx.port), timeout=30)
+    with connect(f"wss://{NAME}/ws", ssl=nginx.context, sock=connection) as socket:
         assert json.loads(socket.recv(timeout=30))["type"] == "connection_established"
         socket.send('{"type": "ping"}')
         while json.loads(socket.recv(timeout=30))["type"] != "pong":
