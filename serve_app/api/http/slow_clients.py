@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection
 from contextlib import ExitStack
 
+from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.http.slots import Slots
@@ -50,7 +51,8 @@ class SlowClients:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        body, sender = _Body(self, receive, in_memory=scope["path"] not in self._paths_on_disk), _Sender(send)
+        in_memory = get_route_path(scope) not in self._paths_on_disk
+        body, sender = _Body(self, receive, in_memory=in_memory), _Sender(send)
         try:
             await self._app(scope, body.receive if scope["type"] == "http" else receive, sender.send)
         except Exception:

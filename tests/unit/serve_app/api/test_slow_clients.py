@@ -139,7 +139,7 @@ def test_the_bodies_of_all_requests_share_a_limited_memory(monkeypatch: pytest.M
         held = {**_HTTP, "path": "/held"}
         large = asyncio.create_task(limited(held, _receiver([_part(150, more=False)]), _nothing))
         await reader.has_read.wait()
-        for scope in (_HTTP, {**_HTTP, "path": "/disk"}):
+        for scope in (_HTTP, {**_HTTP, "root_path": "/wan22", "path": "/wan22/disk"}):
             await limited(scope, _receiver([_part(1, more=False)]), _nothing)
             errors.append(reader.error)
         large.cancel()
