@@ -16,9 +16,12 @@ from wan22_bridge.types import ModelType
 
 # No `from __future__ import annotations` here: Serve reads build_app's annotation to validate `args:`.
 
-_INGRESS_SLOTS = 1000
-"""Maximum number of concurrent requests in an ingress replica. Sockets, streams and downloads each count as one while
-they are open."""
+_INGRESS_SLOTS = 2000
+"""Maximum number of concurrent requests in an ingress replica. Streams, sockets, downloads and uploads have limits of
+their own, which together are far below."""
+_INGRESS_ENVIRONMENT = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
+"""Environment variables of the ingress replicas. The application shares the event loop of the HTTP server, so that it
+waits while a client does not read. Between two threads, Ray Serve would take each response into memory at once."""
 _STARTS = 3
 """Number of consecutive failed starts after which Ray Serve gives up a deployment other than a generator. It is low,
 because the service can't work without these deployments."""
@@ -76,7 +79,7 @@ def build_app(args: Settings) -> serve.Application:
     return serve.deployment(
         name="ingress",
         num_replicas=settings.ingress_replicas,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": _INGRESS_ENVIRONMENT}},
         max_ongoing_requests=_INGRESS_SLOTS,
         max_constructor_retry_count=_STARTS,
         graceful_shutdown_wait_loop_s=0.2,

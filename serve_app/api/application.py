@@ -23,6 +23,7 @@ from serve_app.api.http.document import complete_document
 from serve_app.api.http.errors import add_error_handlers
 from serve_app.api.http.methods import Methods
 from serve_app.api.http.proxies import ReverseProxies, prefixed
+from serve_app.api.http.slow_clients import SlowClients
 from serve_app.api.live import events, sockets
 from serve_app.api.live.feed import Feed
 from serve_app.api.live.reports import Reports
@@ -85,6 +86,7 @@ def make_api(services: Services) -> FastAPI:
         max_bytes=int(services.settings.max_upload_mb * 1e6),
         max_bytes_of_path={loras.UPLOAD_PATH: int(services.settings.max_lora_upload_mb * 1e6)},
     )
+    app.add_middleware(SlowClients, paths_on_disk=(loras.UPLOAD_PATH,))
     _add_manners(app, services)
     add_error_handlers(app)
     native = (

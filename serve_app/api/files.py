@@ -1,15 +1,18 @@
 """Files of completed videos, with ranges and entity tags."""
 
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
+from starlette.types import Receive, Scope, Send
 
 from serve_app.api.access.callers import Caller
 from serve_app.api.http.conditions import status_for
+from serve_app.api.http.slots import Slots
 from serve_app.api.schemas.links import filename
 from serve_app.api.services import Services
 
@@ -34,9 +37,17 @@ def describe_file(*media_types: str) -> dict[int | str, dict[str, Any]]:
 
 
 class _File(FileResponse):
-    """A file response with large chunks, because each chunk passes through Serve's replica as a message."""
+    """A file response that holds one of the places for downloads while it is sent."""
 
-    chunk_size = 2**20
+    chunk_size = 2**17  # larger ones are hardly faster, and take memory while the client does not read
+
+    def __init__(self, places: Slots, path: Path, **options: Any) -> None:
+        super().__init__(path, **options)
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places.hold():
+            await super().__call__(scope, receive, send)
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
@@ -77,6 +88,7 @@ def output_file(
     assert job.output is not None
     path = serving.storage.path(f"{job.output['folder']}/{job.output[kind]}")
     response = _File(
+        serving.downloads,
         path,
         media_type=_MEDIA_TYPES[kind],
         filename=filename(job) if attachment else None,

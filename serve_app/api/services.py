@@ -23,6 +23,7 @@ from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
 from deployments.webhooks.addresses import check_url
 from serve_app.api.access.links import LinkSigner
+from serve_app.api.http.slots import Slots
 from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
@@ -41,6 +42,11 @@ _DECODER_THREADS = MAX_DECODERS + MAX_WAITING
 """Maximum number of threads that calls which decode files take."""
 _WAITING_FILES = 64
 """Maximum number of requests that wait for one of these threads. Each of them holds its files in memory."""
+_STREAMS = 500
+"""Maximum number of open sockets, event streams and requests that wait for a video."""
+_DOWNLOADS = 200
+"""Maximum number of files that are being sent. Each of them takes up to half a megabyte while its client does not
+read."""
 _STORAGE_THREADS = 16
 """Maximum number of threads that operations on the storage take. All other handlers share forty threads."""
 
@@ -70,6 +76,8 @@ class Services:
     links: LinkSigner
     decoder_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_DECODER_THREADS))
     storage_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_STORAGE_THREADS))
+    streams: Slots = field(default_factory=lambda: Slots(_STREAMS, "streams and sockets", "streams_busy"))
+    downloads: Slots = field(default_factory=lambda: Slots(_DOWNLOADS, "downloads", "downloads_busy"))
 
     @classmethod
     def open(

@@ -128,14 +128,15 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
         ask for it.
         """
         owner = caller_of(context).only
-        async with feed.subscribe(owner) as subscription:
-            job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    while not job.state.ended and not subscription.lagging:
-                        await context.report_progress(job.progress, 100, job.stage)
-                        await subscription.next_event(stream_keys(job))
-                        job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
+        with services.streams.hold():
+            async with feed.subscribe(owner) as subscription:
+                job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_seconds):
+                        while not job.state.ended and not subscription.lagging:
+                            await context.report_progress(job.progress, 100, job.stage)
+                            await subscription.next_event(stream_keys(job))
+                            job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
         return await run_in_threadpool(_describe, job)
 
     @server.tool(

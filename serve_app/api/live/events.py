@@ -4,18 +4,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
 
 from deployments.jobs.events import describe
 from deployments.jobs.job import Event, Job, JobNotFound, JobState
 from deployments.jobs.store import JobStore
 from deployments.jobs.waiting import downloaded_model, stream_keys
 from serve_app.api.access.callers import Reading
+from serve_app.api.http.slots import Slots
 from serve_app.api.live.feed import Feed, Subscription
 from serve_app.api.live.messages import ALERTS, Narrator
 from serve_app.api.schemas.tasks import TaskInfo
@@ -48,11 +50,24 @@ async def stream_task_events(
     """
     serving = await services(connection)
     await run_in_threadpool(serving.store.reader.get, task_id, owner=caller.only)
-    return StreamingResponse(
+    return _Stream(
+        serving.streams,
         _stream(serving, _feed(connection), caller.only, task_id, last_event_id),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
+
+
+class _Stream(StreamingResponse):
+    """A response that holds one of the places for streams while it is sent."""
+
+    def __init__(self, places: Slots, content: AsyncIterator[str], **options: Any) -> None:
+        super().__init__(content, **options)
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places.hold():
+            await super().__call__(scope, receive, send)
 
 
 async def _stream(

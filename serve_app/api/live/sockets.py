@@ -12,12 +12,14 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobNotFound
 from deployments.jobs.snapshots import SnapshotReader
+from deployments.jobs.store import JobStore
 from serve_app.api.access.authentication import SUBPROTOCOL
 from serve_app.api.access.callers import Reading
 from serve_app.api.live.feed import Feed, News, StateRequest, Subscription
 from serve_app.api.live.messages import FIRST_TOPICS, PROGRESS, QUEUE, TOPICS, Message, encode, job_update, queue_state
 from serve_app.api.live.reports import Reports
 from serve_app.api.services import services
+from wan22_bridge.errors import NotReady
 
 router = APIRouter(tags=["events"])
 
@@ -31,15 +33,24 @@ _MAX_CHARACTERS = 10_000
 async def socket(websocket: WebSocket, caller: Reading) -> None:
     """Sends messages `{type, data}`. A new socket gets the present state of the jobs and the queue, and its changes."""
     await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in websocket.scope["subprotocols"] else None)
+    serving = await services(websocket)
+    try:
+        with serving.streams.hold():
+            await _serve(websocket, serving.store, caller.only)
+    except NotReady as exc:
+        await websocket.close(_TRY_AGAIN_LATER, exc.message)
+
+
+async def _serve(websocket: WebSocket, store: JobStore, only: str | None) -> None:
+    """Sends news and answers the client until one of them ends the connection."""
     feed, reports = cast(Feed, websocket.app.state.feed), cast(Reports, websocket.app.state.reports)
-    store = (await services(websocket)).store
-    async with feed.subscribe(caller.only) as subscription:
+    async with feed.subscribe(only) as subscription:
         client = _Client(feed, reports, subscription)
         await websocket.send_text(encode(("connection_established", {"connection_id": uuid.uuid4().hex})))
         for topic in FIRST_TOPICS:
             client.join(topic)
         tasks = [
-            asyncio.create_task(_send_news(websocket, subscription, _States(store.snapshots, caller.only))),
+            asyncio.create_task(_send_news(websocket, subscription, _States(store.snapshots, only))),
             asyncio.create_task(_answer_client(websocket, client)),
         ]
         try:

@@ -55,14 +55,15 @@ async def create_and_wait(
     disconnect and after the time limit, and `GET /v1/videos/{video_id}` reads it.
     """
     body = await read_body(request)
-    [job] = await run_submission(submit_openai_body, serving, caller, body, idempotency_key, only_one=True)
-    headers = {"x-video-id": job.id}
-    try:
-        await _wait(serving, job, timeout_seconds)
-        response = await serving.use_storage(output_file, serving, caller, request, job.id, "video")
-    except Wan22Error as exc:
-        # A client that sent the request again would make a second job.
-        return respond_to_error(exc, headers | {"x-should-retry": "false"})
+    with serving.streams.hold():
+        [job] = await run_submission(submit_openai_body, serving, caller, body, idempotency_key, only_one=True)
+        headers = {"x-video-id": job.id}
+        try:
+            await _wait(serving, job, timeout_seconds)
+            response = await serving.use_storage(output_file, serving, caller, request, job.id, "video")
+        except Wan22Error as exc:
+            # A client that sent the request again would make a second job.
+            return respond_to_error(exc, headers | {"x-should-retry": "false"})
     response.headers.update(headers)
     return response
 

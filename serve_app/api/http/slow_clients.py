@@ -1,0 +1,151 @@
+"""Limits for clients that send or read slowly: on their time, and on the places and the memory of their bodies."""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import ExitStack
+
+from starlette._utils import get_route_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.api.http.slots import Slots
+from wan22_bridge.errors import InvalidRequest, NotReady
+
+_GRACE_SECONDS = 30.0
+"""Time that a client has for each body and each message, beyond what its size allows."""
+_BYTES_PER_SECOND = 4000
+"""Lowest rate of a client: 32 kbit/s."""
+_INCOMPLETE_BODIES = 200
+"""Maximum number of requests whose bodies are still arriving. HAProxy holds back bodies below 16 KB until they are
+complete, so these are larger ones."""
+_MAX_BODY_BYTES = 256_000_000
+"""Maximum size of the bodies of all open requests together. A single request may exceed it."""
+
+
+class _Stuck(OSError):
+    """The client does not read. Starlette treats an OSError as the end of the connection."""
+
+
+class SlowClients:
+    """ASGI middleware that ends requests of clients that are too slow, and bounds what their bodies take."""
+
+    def __init__(self, app: ASGIApp, paths_on_disk: Collection[str] = ()) -> None:
+        """Stores the application.
+
+        Args:
+            app: the application.
+            paths_on_disk: paths of requests whose bodies are written to temporary files instead of into memory.
+        """
+        self._app, self._paths_on_disk = app, paths_on_disk
+        self._places = Slots(_INCOMPLETE_BODIES, "uploads", "uploads_busy")
+        self._total_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application.
+
+        The errors are raised inside the application, which responds.
+
+        Raises:
+            InvalidRequest: the body arrives too slowly.
+            NotReady: too many bodies are arriving, or they take too much memory together.
+        """
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        in_memory = get_route_path(scope) not in self._paths_on_disk
+        body, sender = _Body(self, receive, in_memory=in_memory), _Sender(send)
+        try:
+            await self._app(scope, body.receive if scope["type"] == "http" else receive, sender.send)
+        except Exception:
+            if not sender.is_stuck:
+                raise
+        finally:
+            body.close()
+
+    def hold_place(self, stack: ExitStack) -> None:
+        """Takes a place for a body that is still arriving, until the stack is closed."""
+        stack.enter_context(self._places.hold())
+
+    def add_bytes(self, count: int, own_bytes: int) -> None:
+        """Adds bytes of a body to the sum, from which a negative count removes them.
+
+        Raises:
+            NotReady: the sum would be over the limit, and not only because of this body.
+        """
+        if count > 0 and self._total_bytes + count > _MAX_BODY_BYTES and self._total_bytes > own_bytes:
+            raise NotReady(
+                f"The bodies of all requests take {self._total_bytes / 1e6:.0f} MB of memory: the limit is "
+                f"{_MAX_BODY_BYTES / 1e6:g} MB.",
+                code="uploads_busy",
+                suggestions=["Try again after a few seconds."],
+            )
+        self._total_bytes += count
+
+
+class _Body:
+    """The body of a request."""
+
+    def __init__(self, limits: SlowClients, receive: Receive, *, in_memory: bool) -> None:
+        self._limits, self._receive, self._in_memory = limits, receive, in_memory
+        self._place = ExitStack()
+        self._bytes = 0
+        self._seconds = 0.0
+        self._has_begun = self._is_complete = False
+
+    async def receive(self) -> Message:
+        """Receives a part of the body, or the disconnect after its end."""
+        if self._is_complete:
+            return await self._receive()
+        clock = asyncio.get_running_loop().time
+        began, allowed = clock(), _GRACE_SECONDS + self._bytes / _BYTES_PER_SECOND
+        try:
+            async with asyncio.timeout(allowed - self._seconds):
+                message = await self._receive()
+        except TimeoutError:
+            raise InvalidRequest(
+                f"The request's body arrives too slowly: {self._bytes} bytes in {allowed:.0f} s. Expected at least "
+                f"{_BYTES_PER_SECOND} bytes per second after the first {_GRACE_SECONDS:g} s.",
+                code="request_timeout",
+                can_retry=True,
+            ) from None
+        self._seconds += clock() - began
+        size = len(message.get("body", b""))
+        if self._in_memory:
+            self._limits.add_bytes(size, self._bytes)
+        self._bytes += size
+        if not message.get("more_body"):
+            self._is_complete = True
+            self._place.close()
+        elif not self._has_begun:
+            self._limits.hold_place(self._place)
+        self._has_begun = True
+        return message
+
+    def close(self) -> None:
+        """Gives back the place and the memory."""
+        self._place.close()
+        if self._in_memory:
+            self._limits.add_bytes(-self._bytes, self._bytes)
+
+
+class _Sender:
+    """Sends the messages of a response or of a WebSocket."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.is_stuck = False
+
+    async def send(self, message: Message) -> None:
+        """Sends a message.
+
+        Raises:
+            _Stuck: the client does not read, or reads too slowly.
+        """
+        if self.is_stuck:
+            raise _Stuck
+        size = len(message.get("body") or message.get("bytes") or message.get("text") or b"")
+        try:
+            async with asyncio.timeout(_GRACE_SECONDS + size / _BYTES_PER_SECOND):
+                await self._send(message)
+        except TimeoutError:
+            self.is_stuck = True
+            raise _Stuck from None
