@@ -79,6 +79,10 @@ class Settings(Strict):
     """Maximum size of a request's body in megabytes of 10^6 bytes. Larger requests are rejected."""
     max_lora_upload_mb: float = Field(default=4000, gt=0)
     """Maximum size of an uploaded LoRA in megabytes of 10^6 bytes."""
+    fetch_urls: bool = False
+    """Whether requests may name an input image or video by an http or https URL, from which the service downloads it.
+    It connects to public addresses only. Whoever can submit a job then chooses servers to which the service connects.
+    The limits are `max_upload_mb`, 30 seconds and 5 redirects."""
     cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = Field(default=[])
     """Origins of web pages on other hosts that may call the API from a browser, such as `https://studio.example`. `*`
     stands for all origins. By default none."""

@@ -32,7 +32,7 @@ _STATUS_OF_CODE = {
     "origin_not_allowed": HTTPStatus.FORBIDDEN,
     "video_timeout": HTTPStatus.GATEWAY_TIMEOUT,
 }
-_RETRY_AFTER_SECONDS = {"decoders_busy": 5}
+_RETRY_AFTER_SECONDS = {"decoders_busy": 5, "downloads_busy": 5}
 """Seconds after which a client may repeat a request, by the error's code."""
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: "not_found",
