@@ -47,7 +47,7 @@ def verify(
     A service repairs a model with corrupted files before it uses the model again.
     """
     from wan22_bridge.fetching import FetchProgress, FileState, check_files, read_manifest, record_damage
-    from wan22_bridge.fetching.downloads import ensure_model
+    from wan22_bridge.fetching.downloads import ensure_model, read_model_manifest
 
     with _reporting_stops():
         models = read_models(config, models_dir)
@@ -56,6 +56,12 @@ def verify(
         manifest = read_manifest(folder)
         if manifest is None:
             fail(f"{spec.id} is not on this machine.", suggestions=[f"Download it with `wan22 models pull {spec.id}`."])
+        if read_model_manifest(spec, models.folder) is None:
+            fail(
+                f"{spec.id} is on this machine at the commit {manifest.commit}, but the config or the lock file has "
+                "other files.",
+                suggestions=[f"Download them with `wan22 models pull {spec.id}`."],
+            )
         progress = FetchProgress()
         progress.total_bytes = measure_size(folder)
         with _showing(f"checking {spec.id}", progress):
