@@ -32,6 +32,8 @@ DELETED_RETENTION_SECONDS = 30 * 24 * 3600.0
 """Retention of the place of a deleted job, from which a listing with `after` continues."""
 UNUSED_INPUT_RETENTION_SECONDS = 24 * 3600.0
 """Retention of inputs that no job uses."""
+AUDIT_RETENTION_SECONDS = 365 * 24 * 3600.0
+"""Retention of the audit log."""
 WEBHOOK_RETENTION_SECONDS = 30 * 24 * 3600.0
 """Retention of webhooks that were delivered or have failed."""
 
@@ -262,9 +264,13 @@ class JobService:
         self._storage.remove_outputs(job_id)
 
     def tidy(self) -> None:
-        """Removes old events and webhooks, unused inputs, and the files of deleted jobs and interrupted attempts."""
+        """Removes what is older than its retention: events, webhooks, the audit log and unused inputs.
+
+        Also removes the files of deleted jobs and of interrupted attempts.
+        """
         self._store.events.prune(older_than_seconds=EVENT_RETENTION_SECONDS)
         self._store.deliveries.prune(older_than_seconds=WEBHOOK_RETENTION_SECONDS)
+        self._store.audit.prune(older_than_seconds=AUDIT_RETENTION_SECONDS)
         self._store.writer.forget_deleted(older_than_seconds=DELETED_RETENTION_SECONDS)
         used = self._store.reader.input_keys()
         self._storage.remove_old_inputs(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)

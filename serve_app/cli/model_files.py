@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from serve_app.cli.database import record_action
 from serve_app.cli.known_models import DEFAULT_CONFIG, Config, Model, ModelsDir, measure_size, read_models
 from serve_app.cli.terminal import errors, fail, output, printable, reporting_errors, say, warn
 
@@ -33,6 +34,7 @@ def pull(
         progress = FetchProgress()
         with _showing(f"downloading {spec.id}", progress):
             found = ensure_model(spec, models.folder, progress, cast=models.cast_to_bf16 if bf16 is None else bf16)
+        record_action(config, "pull_model", spec.id)
     say(f"{spec.id} is in {found}")
 
 
@@ -79,6 +81,7 @@ def verify(
             progress = FetchProgress()
             with _showing(f"downloading {spec.id}", progress):
                 ensure_model(spec, models.folder, progress, cast=models.cast_to_bf16, check_content=True)
+            record_action(config, "repair_model", spec.id)
     say(f"{spec.id}: all {len(states)} files are correct.")
 
 
@@ -102,6 +105,7 @@ def remove(
             question = f"Remove {size / 1e9:.1f} GB of {spec.id} from {folder}?"
             typer.confirm(printable(question), abort=True)
         removed = remove_model(spec, models.folder)
+        record_action(config, "remove_model", spec.id)
     say(f"{spec.id}: removed {removed / 1e9:.1f} GB.")
 
 

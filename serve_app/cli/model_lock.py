@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serve_app.cli.database import record_action
 from serve_app.cli.known_models import DEFAULT_CONFIG, Config, ModelsDir, read_models
 from serve_app.cli.terminal import fail, output, reporting_errors, say
 
@@ -45,6 +46,7 @@ def lock(
             )
         target = path or models.lock_path
         write_lock(target, manifests)
+        record_action(config, "lock_models", ", ".join(manifests))
     for model_id, manifest in manifests.items():
         say(f"{model_id}: {len(manifest.files)} files of {manifest.repository} at {manifest.commit}")
     say(f"Written to {target}")

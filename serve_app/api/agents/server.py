@@ -86,7 +86,7 @@ class _Server(MCPServer[Any]):
         """Calls a tool. An error of the service becomes a result with `isError` and the error's object."""
         try:
             assert context is not None, "only requests over HTTP call tools"
-            check_scope(context, name, arguments)
+            check_scope(context, name)
             await self._check_names(name, arguments)
             return await super().call_tool(name, arguments, context)
         except Wan22Error as exc:

@@ -145,7 +145,11 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
     )
     def cancel_video(video_id: VideoId, context: Context[Any, Request]) -> VideoJob:
         """Cancels a job: a pending job at once, a running job within one denoising step."""
-        return _describe(store.writer.request_cancel(video_id, owner=caller_of(context).only))
+        caller = caller_of(context)
+        job = store.writer.request_cancel(video_id, owner=caller.only)
+        if job.owner != caller.owner:
+            store.audit.record(caller.actor, "cancel_video", job.id, details={"owner": job.owner})
+        return _describe(job)
 
     @server.tool(title="List videos", annotations=_READS)
     def list_videos(

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from deployments.jobs.store import JobStore
 from serve_app.cli.main import app
+from tests.databases import write_database
 from tests.hub import COMMIT, REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import ROOT, WAN22, wait_until
 from wan22_bridge.builtin import ensure_tiny_model
@@ -169,3 +171,22 @@ def test_ctrl_c_stops_a_verification(config: Path) -> None:
     _, said = verifying.communicate(timeout=30)
     assert verifying.returncode == 1
     assert said.rstrip().endswith("Stopped.")
+
+
+def test_what_a_command_does_to_models_is_in_the_audit_log_of_a_service(
+    hub: HubServer, config: Path, tmp_path: Path
+) -> None:
+    assert run(config, "pull", "from-hub").exit_code == 0
+    assert not (tmp_path / "data" / "jobs.db").exists()
+    write_database(tmp_path / "data")
+    assert run(config, "pull", "from-hub").exit_code == 0
+    assert run(config, "lock").exit_code == 0
+    assert run(config, "remove", "--yes", "from-hub").exit_code == 0
+    store = JobStore(f"sqlite:///{tmp_path}/data/jobs.db")
+    entries = store.audit.page()
+    store.database.close()
+    assert [(entry.action, entry.target) for entry in reversed(entries)] == [
+        ("pull_model", "from-hub"),
+        ("lock_models", "from-hub"),
+        ("remove_model", "from-hub"),
+    ]
