@@ -241,7 +241,8 @@ class Downloader:
             self._errors[model_id] = _stopped(model_id).to_dict()
             raise
         except Wan22Error as exc:
-            logger.exception("The download of model %s failed", model_id, extra=extra)
+            # Without the traceback: the URL in the cause may hold a signature.
+            logger.error("The download of model %s failed: %s", model_id, exc.message, extra=extra)
             self._errors[model_id] = exc.to_dict()
             raise
         except Exception as exc:

@@ -70,7 +70,7 @@ def receiving() -> Iterator[Receiver]:
             except OSError:
                 pass  # the client closed the connection
 
-        do_GET = do_POST
+        do_GET = do_PUT = do_DELETE = do_POST
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

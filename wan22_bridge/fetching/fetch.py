@@ -26,6 +26,7 @@ from wan22_bridge.fetching.manifest import (
 from wan22_bridge.fetching.progress import FetchProgress, FetchStopped
 from wan22_bridge.fetching.retrying import retry
 from wan22_bridge.files import fsync_directory, locked
+from wan22_bridge.reasons import find_reason
 
 logger = logging.getLogger(__name__)
 
@@ -173,9 +174,7 @@ class _Fetch:
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _disk_full(self._folder, f"{file.path} could not be written: the disk is full") from exc
-            raise DownloadFailed(
-                f"{file.path} could not be written: {exc.strerror or exc}.", code="disk_failed"
-            ) from exc
+            raise DownloadFailed(f"{file.path} could not be written: {find_reason(exc)}.", code="disk_failed") from exc
         raise DownloadFailed(
             f"{file.path} of {self._manifest.repository} had a wrong checksum twice.",
             code="checksum_mismatch",

@@ -59,6 +59,11 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _respond_to_unexpected)
 
 
+def unexpected() -> Wan22Error:
+    """Returns the error for all unexpected errors. It gives no details, because they might reveal internals."""
+    return Wan22Error("The service failed unexpectedly. Its log has the details.", can_retry=True)
+
+
 def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidRequest:
     """Converts a validation error into an error that names the first invalid field."""
     item = error.errors()[0]
@@ -134,7 +139,6 @@ async def _respond_to_database(request: Request, error: Exception) -> JSONRespon
 
 
 async def _respond_to_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Logs an unexpected error. The response gives no details, because they might reveal internals."""
+    """Logs an unexpected error."""
     logger.error("Request failed", exc_info=error, extra={"action": "request_failed", "path": request.url.path})
-    inner = Wan22Error("The service failed unexpectedly. Its log has the details.", can_retry=True).to_dict()
-    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR, inner)
+    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR, unexpected().to_dict())
