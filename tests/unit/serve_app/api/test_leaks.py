@@ -47,12 +47,20 @@ def _check(answer: Any, log: pytest.LogCaptureFixture) -> None:
         assert marker not in log.text, marker
 
 
-@pytest.mark.parametrize("table", ["jobs", "settings", "webhook_deliveries"])
-def test_a_failed_query(folder: Path, log: pytest.LogCaptureFixture, table: str) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "ALTER TABLE jobs RENAME TO gone",
+        "ALTER TABLE settings RENAME TO gone",
+        "ALTER TABLE webhook_deliveries RENAME TO gone",
+        "ALTER TABLE jobs DROP COLUMN eta_seconds",
+    ],
+)
+def test_a_failed_query(folder: Path, log: pytest.LogCaptureFixture, fault: str) -> None:
     services = open_services(Settings(data_dir=folder).with_absolute_paths())
     with TestClient(make_api(services), raise_server_exceptions=False) as client:
         with services.store.database.writing() as connection:
-            connection.execute(text(f"ALTER TABLE {table} RENAME TO gone"))
+            connection.execute(text(fault))
         body = {"prompt": _PROMPT, "webhook_url": f"https://example.com/{_SECRET}", "model_type": "tiny-i2v"}
         answers = [
             client.post(_SUBMIT, data=body, files={"image": ("a.png", png())}),
