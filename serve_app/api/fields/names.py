@@ -100,8 +100,8 @@ def describe_aliases(properties: Mapping[str, Any]) -> dict[str, Any]:
     """
     reference = {
         "type": "string",
-        "description": "An input: a file, the id of an upload, a base64 data URL, or an https URL if the operator allows "
-        "that.",
+        "description": "An input: a file, the id of an upload, a base64 data URL, or an https URL, if the operator "
+        "allows that.",
     }
     described: dict[str, Any] = {}
     for alias, name in ALIASES.items():
