@@ -29,7 +29,7 @@ def read_input(value: str, name: str) -> Source:
     value = value.strip()
     if value.startswith(JOB_ID_PREFIX) or _UPLOAD_ID.fullmatch(value):
         return value
-    if re.match("https?://", value):
+    if re.match("https?://", value, re.IGNORECASE):
         return InputUrl(value)
     head, comma, data = value.partition(",")
     if value.startswith("data:"):
