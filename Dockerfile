@@ -36,12 +36,13 @@ RUN mkdir /etc/wan22 \
 
 FROM ${PYTHON_IMAGE}
 # g++: torch.compile needs a compiler at run time. wget: the health check and KubeRay's probes call it.
-# profile.d: KubeRay starts Ray in a login shell, which resets PATH.
+# a-s: no program may change its user. profile.d: KubeRay starts Ray in a login shell, which resets PATH.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ wget \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 wan22 \
     && install --directory --owner wan22 --group wan22 /data \
+    && find / -xdev -perm /6000 -type f -exec chmod a-s {} + \
     && echo 'export PATH=/opt/wan22/bin:$PATH' > /etc/profile.d/wan22.sh
 COPY --from=build /opt/wan22 /opt/wan22
 COPY --from=build /etc/wan22 /etc/wan22

@@ -19,10 +19,9 @@ from wan22_bridge.fetching import (
     check_files,
     has_damage,
     mark_damage,
-    read_manifest,
     record_damage,
 )
-from wan22_bridge.fetching.downloads import ensure_model, find_model, is_corrupted
+from wan22_bridge.fetching.downloads import ensure_model, find_model, is_corrupted, read_model_manifest
 
 logger = logging.getLogger("ray.serve")
 
@@ -178,7 +177,7 @@ class Downloader:
 
     async def _verify(self, model_id: str, progress: FetchProgress) -> dict[str, str]:
         spec, folder = self._served[model_id], self._models_dir / model_id
-        manifest = await asyncio.to_thread(read_manifest, folder)
+        manifest = await asyncio.to_thread(read_model_manifest, spec, self._models_dir)
         if not spec.is_fetched:
             return {}
         if manifest is None:
@@ -242,7 +241,8 @@ class Downloader:
             self._errors[model_id] = _stopped(model_id).to_dict()
             raise
         except Wan22Error as exc:
-            logger.exception("The download of model %s failed", model_id, extra=extra)
+            # Without the traceback: the URL in the cause may hold a signature.
+            logger.error("The download of model %s failed: %s", model_id, exc.message, extra=extra)
             self._errors[model_id] = exc.to_dict()
             raise
         except Exception as exc:

@@ -51,6 +51,12 @@ class HubServer:
     """Name and first byte of each request for a part of a file."""
     sent: int = 0
     """Number of content bytes sent."""
+    tokens: list[tuple[str, str | None]] = field(default_factory=list)
+    """Path of each request, and its header Authorization."""
+    cdn_url: str | None = None
+    """Address of the server of the large files; by default this one."""
+    without_hashes: bool = False
+    """Whether the model's file list has no hashes of small files."""
 
     def describe(self) -> dict[str, Any]:
         """Returns the hub's description of the model, with its file list."""
@@ -59,7 +65,7 @@ class HubServer:
             content = path.read_bytes()
             blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
             sibling: dict[str, Any] = {"rfilename": path.relative_to(self.folder).as_posix(), "size": len(content)}
-            sibling |= {"blobId": blob}
+            sibling |= {} if self.without_hashes else {"blobId": blob}
             if path.suffix in _LARGE:
                 sha256 = hashlib.sha256(content).hexdigest()
                 sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
@@ -99,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.server_hub, unquote(urlsplit(self.path).path)
+        hub.tokens.append((path, self.headers.get("Authorization")))
         api, resolve = f"/api/models/{REPOSITORY}", f"/{REPOSITORY}/resolve/{COMMIT}/"
         name = path.removeprefix(resolve).removeprefix("/cdn/")
         if path in (api, f"{api}/revision/{COMMIT}", f"{api}/revision/main"):
@@ -123,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _redirect(self, name: str) -> None:
         content = (self.server_hub.folder / name).read_bytes()
         headers = {
-            "Location": f"{self.server_hub.url}/cdn/{name}",
+            "Location": f"{self.server_hub.cdn_url or self.server_hub.url}/cdn/{name}",
             "X-Repo-Commit": COMMIT,
             "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
             "X-Linked-Size": str(len(content)),

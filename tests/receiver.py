@@ -56,7 +56,7 @@ def receiving() -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.requests.append(Received(path=self.path, headers=headers, body=body))
             receiver.arrived.release()
@@ -70,7 +70,7 @@ def receiving() -> Iterator[Receiver]:
             except OSError:
                 pass  # the client closed the connection
 
-        do_GET = do_POST
+        do_GET = do_PUT = do_DELETE = do_POST
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -76,6 +76,8 @@ class ModelSpec:
     """Folder on this machine that replaces the source."""
     revision: str | None = None
     """Commit, tag or branch of the repository on the hub; by default the newest commit of its main branch."""
+    locked_files: Mapping[str, str] | None = None
+    """The hash of each file that a lock file pins, by the file's path; None without a lock file."""
     quantization: Quantization | None = None
     """Quantization of the experts for this model alone; by default that of the generator's settings."""
 

@@ -25,6 +25,7 @@ from wan22_bridge.parallel.channel import Channel, Crashed, Done, End, Rejected,
 from wan22_bridge.parallel.division import Division
 from wan22_bridge.parallel.leader import AGREE_SECONDS, STEP_SECONDS
 from wan22_bridge.pipeline.denoising import Begin, Denoising, DenoisingStep
+from wan22_bridge.reasons import find_reason
 
 Command: TypeAlias = Load | Begin | Step | End
 
@@ -88,7 +89,7 @@ def _follow(channel: Channel, inbox: "queue.SimpleQueue[Command]", division: Div
             # middle of a pass. In the second case, this process must exit to free the leader.
             seconds = 2 * AGREE_SECONDS
         except Exception as exc:
-            channel.send(Crashed(f"{type(exc).__name__}: {exc}"[:300], is_out_of_memory(exc)))
+            channel.send(Crashed(f"{type(exc).__name__}: {find_reason(exc, limit=300)}", is_out_of_memory(exc)))
             raise
         else:
             if not isinstance(command, End):

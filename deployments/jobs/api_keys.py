@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
+from deployments.jobs.audit import Actor, write_entry
 from deployments.jobs.database import Database
 from deployments.jobs.schema import api_keys as table
 from wan22_bridge.errors import Conflict, InvalidRequest, NotFound
@@ -74,7 +75,10 @@ def parse_key(text: str) -> tuple[str, str] | None:
 
 
 class ApiKeys:
-    """Creates, reads and ends API keys. Each method is one short transaction."""
+    """Creates, reads and ends API keys. Each method is one short transaction.
+
+    The audit log gets an entry for each change, as an action of the user who runs this process.
+    """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database, self._clock = database, clock
@@ -102,7 +106,9 @@ class ApiKeys:
                 suggestions=["Use 1 to 64 letters, digits and ._@+-, and begin with a letter or a digit."],
             )
         with self._database.writing() as connection:
-            return self._insert(connection, owner, scopes, lifetime_seconds)
+            key, text = self._insert(connection, owner, scopes, lifetime_seconds)
+            self._record(connection, "create_key", key)
+            return key, text
 
     def all(self) -> list[ApiKey]:
         """Returns all keys, also those that are revoked or expired, in the order of their creation."""
@@ -125,6 +131,7 @@ class ApiKeys:
             key = _find(connection, key_id)
             if key.revoked_at is not None:
                 return key
+            self._record(connection, "revoke_key", key)
             return _change(connection, key_id, {"revoked_at": self._clock()})
 
     def rotate(self, key_id: str, *, overlap_seconds: float) -> tuple[ApiKey, str]:
@@ -153,12 +160,18 @@ class ApiKeys:
             if key.expires_at is None or key.expires_at > ends_at:
                 _change(connection, key_id, {"expires_at": ends_at})
             lifetime = None if key.expires_at is None else key.expires_at - key.created_at
-            return self._insert(connection, key.owner, key.scopes, lifetime)
+            new, text = self._insert(connection, key.owner, key.scopes, lifetime)
+            self._record(connection, "rotate_key", key, new_key=new.id)
+            return new, text
 
     def record_use(self, key_id: str) -> None:
         """Writes that a key is used now."""
         with self._database.writing() as connection:
             connection.execute(update(table).where(table.c.id == key_id).values(last_used_at=self._clock()))
+
+    def _record(self, connection: Connection, action: str, key: ApiKey, **details: str) -> None:
+        details |= {"owner": key.owner, "scopes": ", ".join(sorted(key.scopes))}
+        write_entry(connection, self._clock(), Actor.local(), action, key.id, details=details)
 
     def _insert(
         self, connection: Connection, owner: str, scopes: Collection[Scope], lifetime_seconds: float | None

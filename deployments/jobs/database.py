@@ -28,6 +28,8 @@ from deployments.jobs.migrations import upgrade
 from deployments.jobs.schema import jobs
 from wan22_bridge.errors import ConfigurationError
 
+_ENGINE: Any = {"hide_parameters": True}
+"""Options of the engine. The parameters of a failed statement, such as a prompt, do not appear in the log."""
 _WRITING = {"sqlite_begin": "BEGIN IMMEDIATE"}
 """Execution options of a writing connection. It takes SQLite's write lock when its transaction begins, because a
 transaction that takes the lock later fails if another writer was faster."""
@@ -131,13 +133,13 @@ def open_engine(url: str) -> Engine:
             "database_url is not a URL. Use one like sqlite:////var/lib/wan22/jobs.db.", param="database_url"
         ) from exc
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, **_ENGINE)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise ConfigurationError(
             f"database_url: {parsed.drivername!r} is not supported. Use sqlite:///PATH or postgresql://…",
             param="database_url",
         )
-    engine = create_engine(parsed, connect_args={"timeout": 30})
+    engine = create_engine(parsed, connect_args={"timeout": 30}, **_ENGINE)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -1,10 +1,11 @@
-"""Inputs of requests: images and videos, sent as files, or as the ids of uploads and of jobs."""
+"""Inputs of requests: images and videos, sent as files, as the ids of uploads and of jobs, or as URLs."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeGuard
 
 from deployments.jobs.job import JOB_ID_PREFIX
 from deployments.jobs.store import JobStore
+from deployments.network.remote_files import RemoteFiles, Unreadable
 from deployments.storage.keys import input_key, upload_key
 from deployments.storage.protocol import Storage
 from wan22_bridge.errors import InvalidRequest, NotFound, Wan22Error
@@ -12,24 +13,38 @@ from wan22_bridge.media.inputs import check_image, check_video
 from wan22_bridge.media.videos import is_video
 from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo
 
-Source = bytes | str
-"""An input: a file's content, the id of an upload, or the id of a completed job, which stands for its video."""
+
+@dataclass(frozen=True, slots=True)
+class InputUrl:
+    """An input on another server."""
+
+    url: str
+
+
+Source = bytes | str | InputUrl
+"""An input: a file's content, the id of an upload, the id of a completed job, which stands for its video, or a URL."""
 
 
 class Inputs:
     """Reads and checks the inputs of requests."""
 
-    def __init__(self, store: JobStore, storage: Storage) -> None:
-        """Takes the store of the jobs and the storage of the files that inputs may name."""
-        self._store, self._storage = store, storage
+    def __init__(self, store: JobStore, storage: Storage, remote_files: RemoteFiles | None) -> None:
+        """Takes the places of the files that inputs may name.
+
+        Args:
+            store: the store of the jobs.
+            storage: the storage of uploads and videos.
+            remote_files: downloads files from other servers; None if the service downloads none.
+        """
+        self._store, self._storage, self._remote_files = store, storage, remote_files
 
     def take(
         self, request: GenerationRequest, *, only: str | None = None, **sources: Source | None
     ) -> tuple[GenerationRequest, list[bytes]]:
-        """Returns a request with its inputs, and the inputs' contents. Nothing is stored.
+        """Returns a request with further inputs, and the inputs' contents. Nothing is stored.
 
         Args:
-            request: the request without inputs.
+            request: the request without these inputs.
             only: the only owner whose uploads and jobs the inputs may name; None for all.
             **sources: the inputs by the names in INPUTS, None for an input that is not there.
 
@@ -42,9 +57,13 @@ class Inputs:
         contents = {name: self._read(source, name, only) for name, source in sources.items() if source is not None}
         request = replace(
             request,
-            image=self.examine(contents["image"], "image") if "image" in contents else None,
-            end_image=self._examine_image(contents["end_image"], "end_image") if "end_image" in contents else None,
-            video=self._examine_video(contents["video"], "video") if "video" in contents else None,
+            image=self.examine(contents["image"], "image") if "image" in contents else request.image,
+            end_image=(
+                self._examine_image(contents["end_image"], "end_image")
+                if "end_image" in contents
+                else request.end_image
+            ),
+            video=self._examine_video(contents["video"], "video") if "video" in contents else request.video,
         )
         return request, list(contents.values())
 
@@ -52,7 +71,26 @@ class Inputs:
         """Returns the content of an input."""
         if isinstance(source, bytes):
             return source
+        if isinstance(source, InputUrl):
+            return self._download(source.url, param)
         return self._read_video_of(source, param, only) if is_job(source) else self._read_upload(source, param, only)
+
+    def _download(self, url: str, param: str) -> bytes:
+        upload = f"Upload the {param} with POST /api/v1/uploads, and send the id from the response."
+        if self._remote_files is None:
+            raise InvalidRequest(
+                f"{param} can't be read: it is the address of another server, from which this service downloads "
+                "nothing: the setting fetch_urls is off.",
+                code="invalid_input_reference",
+                param=param,
+                suggestions=[upload, "Or send a base64 data URL such as data:image/png;base64,iVBORw0…"],
+            )
+        try:
+            return self._remote_files.read(url)
+        except Unreadable as exc:
+            raise InvalidRequest(
+                f"{param} {exc}", code="input_not_downloaded", param=param, suggestions=[upload]
+            ) from None
 
     def _read_video_of(self, job_id: str, param: str, only: str | None) -> bytes:
         try:

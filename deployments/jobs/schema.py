@@ -163,6 +163,22 @@ api_keys = Table(
     Column("last_used_at", Float(53)),
 )
 
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("at", Float(53), nullable=False),
+    Column("source", String(8), nullable=False),
+    Column("actor", String(300), nullable=False),
+    Column("key_id", String(32)),
+    Column("action", String(64), nullable=False),
+    Column("target", String(300), nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("result", String(32), nullable=False),
+    Index("audit_log_by_age", "at"),
+    sqlite_autoincrement=True,
+)
+
 input_owners = Table(
     "input_owners",
     metadata,

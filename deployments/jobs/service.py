@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from deployments.jobs.generation_mode import GenerationMode
-from deployments.jobs.inputs import Inputs, Source, is_job
+from deployments.jobs.inputs import Inputs, InputUrl, Source, is_job
 from deployments.jobs.job import Job, JobState, NewJob, Priority
 from deployments.jobs.store import JobStore
+from deployments.network.remote_files import RemoteFiles
 from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import NotFound
@@ -31,6 +32,8 @@ DELETED_RETENTION_SECONDS = 30 * 24 * 3600.0
 """Retention of the place of a deleted job, from which a listing with `after` continues."""
 UNUSED_INPUT_RETENTION_SECONDS = 24 * 3600.0
 """Retention of inputs that no job uses."""
+AUDIT_RETENTION_SECONDS = 365 * 24 * 3600.0
+"""Retention of the audit log."""
 WEBHOOK_RETENTION_SECONDS = 30 * 24 * 3600.0
 """Retention of webhooks that were delivered or have failed."""
 
@@ -51,6 +54,7 @@ class JobService:
         complete: Callable[[GenerationParams], GenerationParams] = lambda params: params,
         admit: Callable[[GenerationParams], None] = lambda params: None,
         check_receiver: Callable[[str], None] = lambda url: None,
+        remote_files: RemoteFiles | None = None,
     ) -> None:
         """Takes the store, the storage and the models.
 
@@ -62,10 +66,11 @@ class JobService:
             complete: fills the service's defaults into the parameters of a request.
             admit: raises InvalidRequest for a video that no generator can make. Mock jobs are not checked.
             check_receiver: raises InvalidRequest for a receiver of webhooks to which the service may not send.
+            remote_files: downloads the inputs that requests name by a URL; None if such requests are invalid.
         """
         self._store = store
         self._storage = storage
-        self._inputs = Inputs(store, storage)
+        self._inputs = Inputs(store, storage, remote_files)
         self._served = served
         self._prompt_tokens = prompt_tokens
         self._complete = complete
@@ -116,12 +121,22 @@ class JobService:
             NotFound: an input names a job that ended without a video.
             IdempotencyConflict: the idempotency key was used with another request.
         """
-        request, contents = self._inputs.take(request, only=only, image=image, end_image=end_image, video=video)
+        sources = {"image": image, "end_image": end_image, "video": video}
+        remote = {name: source for name, source in sources.items() if isinstance(source, InputUrl)}
+        request, contents = self._inputs.take(
+            request, only=only, **{name: source for name, source in sources.items() if name not in remote}
+        )
         requests = [request] if seeds is None else [replace(request, seed=seed) for seed in seeds]
-        request_hash = hash_values(_REQUEST_HASH, *requests, priority, metadata, body)
+        # A URL stands for its file, which may have changed since the first request, or be gone.
+        request_hash = hash_values(_REQUEST_HASH, *requests, priority, metadata, body, *([remote] if remote else []))
         if earlier := self._find_repeated(idempotency_key, request_hash):
             return earlier
         self._check_webhook(webhook_url)
+        if remote:
+            request, downloaded = self._inputs.take(request, only=only, **remote)
+            contents += downloaded
+            taken = {name: getattr(request, name) for name in remote}
+            requests = [replace(each, **taken) for each in requests]
         resolved = [resolve_params(each, self._served) for each in requests]
         first = self._count_dropped_tokens(self._complete(resolved[0]))
         new = NewJob(
@@ -249,9 +264,13 @@ class JobService:
         self._storage.remove_outputs(job_id)
 
     def tidy(self) -> None:
-        """Removes old events and webhooks, unused inputs, and the files of deleted jobs and interrupted attempts."""
+        """Removes what is older than its retention: events, webhooks, the audit log and unused inputs.
+
+        Also removes the files of deleted jobs and of interrupted attempts.
+        """
         self._store.events.prune(older_than_seconds=EVENT_RETENTION_SECONDS)
         self._store.deliveries.prune(older_than_seconds=WEBHOOK_RETENTION_SECONDS)
+        self._store.audit.prune(older_than_seconds=AUDIT_RETENTION_SECONDS)
         self._store.writer.forget_deleted(older_than_seconds=DELETED_RETENTION_SECONDS)
         used = self._store.reader.input_keys()
         self._storage.remove_old_inputs(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)

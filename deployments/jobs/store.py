@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from deployments.jobs.api_keys import ApiKeys
+from deployments.jobs.audit import AuditLog
 from deployments.jobs.batches import JobBatches
 from deployments.jobs.database import Database
 from deployments.jobs.deliveries import Deliveries
@@ -69,5 +70,7 @@ class JobStore:
         """Webhooks to deliver, and those that were delivered or have failed."""
         self.keys = ApiKeys(self.database, clock)
         """API keys, with their owners and scopes."""
+        self.audit = AuditLog(self.database, clock)
+        """What administrators have changed."""
         self.input_owners = InputOwners(self.database, clock)
         """Owners of uploads and of other stored inputs."""

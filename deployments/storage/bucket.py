@@ -33,6 +33,7 @@ from deployments.storage.work_folder import WorkFolder
 from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed
 from wan22_bridge.files import atomic_path
 from wan22_bridge.media.output import OUTPUT_FILES
+from wan22_bridge.reasons import find_reason
 
 logger = logging.getLogger("ray.serve")
 
@@ -224,6 +225,8 @@ class BucketStorage:
 def _bucket_errors(verb: Literal["access", "read from", "write to", "list", "tidy"]) -> Iterator[None]:
     """Translates errors of the object store.
 
+    Clients do not see the store's message, which may name the bucket and its owner. The log has it.
+
     Args:
         verb: the attempted operation, for the message.
 
@@ -236,14 +239,18 @@ def _bucket_errors(verb: Literal["access", "read from", "write to", "list", "tid
     except (BaseError, OSError) as exc:
         if verb == "read from" and isinstance(exc, FileNotFoundError):
             raise file_not_found() from exc
-        raise StorageFailed(
-            f"Cannot {verb} the bucket: {_reason(exc)}.",
+        reason = _reason(exc)
+        logger.error("Cannot %s the bucket: %s", verb, reason, extra={"action": "bucket_failed"})
+        failed = StorageFailed(
+            f"Cannot {verb} the bucket.",
             suggestions=["Check that the bucket exists, the credentials in the environment, and the network."],
-        ) from exc
+        )
+        failed.add_note(reason)
+        raise failed from None
 
 
 def _reason(error: Exception) -> str:
     """Returns the message in the store's XML answer, or the first line of the error."""
     text = str(error)
     message = re.search("<Message>(.*?)</Message>", text)
-    return (message[1] if message else text.partition("\n")[0])[:300].rstrip(". ")
+    return find_reason(Exception(message[1]) if message else error, limit=300)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.jobs.deliveries import Delivery
 from deployments.jobs.store import JobStore
-from deployments.webhooks.addresses import mask_url
+from deployments.network.addresses import mask_url
 from deployments.webhooks.retrying import next_delay
 from deployments.webhooks.sending import Outcome, Sender
 from deployments.webhooks.signing import read_secret

@@ -11,7 +11,7 @@ import httpcore
 import httpx
 
 from deployments.jobs.deliveries import Delivery
-from deployments.webhooks.connecting import CheckedNetwork, PrivateAddress
+from deployments.network.connecting import CheckedNetwork, PrivateAddress
 from deployments.webhooks.signing import sign
 
 _USER_AGENT = f"wan22-serve/{version('wan22-serve')}"

@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from serve_app.api import operations
+from serve_app.api.access.auditing import Audit, Auditing
 from serve_app.api.access.authentication import Authentication
 from serve_app.api.access.callers import find_scope
 from serve_app.api.access.ring import KeyRing
@@ -28,6 +29,7 @@ from serve_app.api.live import events, sockets
 from serve_app.api.live.feed import Feed
 from serve_app.api.live.reports import Reports
 from serve_app.api.native import (
+    audit,
     batches,
     generation,
     generation_mode,
@@ -78,6 +80,8 @@ def make_api(services: Services) -> FastAPI:
     )
     app.state.services = services
     ring = KeyRing(services.store.keys) if services.needs_keys else None
+    app.state.audit = Audit(services.store)
+    app.add_middleware(Auditing, audit=app.state.audit)
     app.add_middleware(Authentication, ring=ring, links=services.links)
     app.state.feed = feed
     app.state.reports = reports
@@ -102,6 +106,7 @@ def make_api(services: Services) -> FastAPI:
         loras,
         prompts,
         webhooks,
+        audit,
     )
     app.router.routes.extend(_join(*native, videos, remakes, waiting, events, sockets, operations))
 

@@ -18,15 +18,17 @@ from deployments.jobs.outbox import JobEnds
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
+from deployments.network.remote_files import RemoteFiles
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
-from deployments.webhooks.addresses import check_url
+from deployments.webhooks.receivers import check_receiver
 from serve_app.api.access.links import LinkSigner
 from serve_app.api.http.slots import Slots
 from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import NotReady
 from wan22_bridge.media.decoders import MAX_DECODERS, MAX_WAITING, busy
 from wan22_bridge.models.prompt_tokens import PromptTokens
 
@@ -47,6 +49,8 @@ _STREAMS = 500
 _DOWNLOADS = 200
 """Maximum number of files that are being sent. Each of them takes up to half a megabyte while its client does not
 read."""
+_DOWNLOAD_THREADS = 16
+"""Maximum number of threads that calls take which download an input from another server."""
 _STORAGE_THREADS = 16
 """Maximum number of threads that operations on the storage take. All other handlers share forty threads."""
 
@@ -75,6 +79,7 @@ class Services:
     """Whether requests need an API key."""
     links: LinkSigner
     decoder_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_DECODER_THREADS))
+    download_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_DOWNLOAD_THREADS))
     storage_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_STORAGE_THREADS))
     streams: Slots = field(default_factory=lambda: Slots(_STREAMS, "streams and sockets", "streams_busy"))
     downloads: Slots = field(default_factory=lambda: Slots(_DOWNLOADS, "downloads", "downloads_busy"))
@@ -115,7 +120,8 @@ class Services:
                 prompt_tokens=PromptTokens(settings.models_dir),
                 complete=lambda params: OptimizationDefaults.read(store.settings).fill(params),
                 admit=fitting.admit,
-                check_receiver=partial(check_url, allow_private=settings.webhooks.allow_private),
+                check_receiver=partial(check_receiver, allow_private=settings.webhooks.allow_private),
+                remote_files=RemoteFiles(max_bytes=int(settings.max_upload_mb * 1e6)) if settings.fetch_urls else None,
             ),
             fitting=fitting,
             meter=SystemMeter(replicas),
@@ -165,6 +171,23 @@ class Services:
         if waiting >= _WAITING_FILES:
             raise busy(f"{waiting} requests wait already")
         return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.decoder_threads)
+
+    async def use_downloads(
+        self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Runs a call that may download an input from another server, in a thread that only such calls take.
+
+        Raises:
+            NotReady: too many requests wait for such a thread.
+        """
+        waiting = self.download_threads.statistics().tasks_waiting
+        if waiting >= _WAITING_FILES:
+            raise NotReady(
+                f"The service downloads too many inputs at once: {waiting} requests wait already.",
+                code="fetches_busy",
+                suggestions=["Send the request again in some seconds, or upload the file."],
+            )
+        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.download_threads)
 
 
 async def services(connection: HTTPConnection) -> Services:

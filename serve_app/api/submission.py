@@ -12,6 +12,7 @@ from deployments.jobs.job import Job, Priority
 from serve_app.api.access.callers import Caller, Submitting
 from serve_app.api.fields.names import ALIASES, CONTAINERS, INPUTS, describe_aliases, find_field
 from serve_app.api.fields.normalizing import Submission, normalize
+from serve_app.api.fields.references import may_hold_address
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
 from serve_app.api.schemas.submissions import SubmitRequest
@@ -90,9 +91,13 @@ async def run_submission(
 ) -> Result:
     """Calls a function that submits a body in a thread: in one of the decoders' if the body may have inputs.
 
-    Submissions without inputs need neither a decoder nor the storage, so a slow bucket does not delay them.
+    Submissions without inputs need neither a decoder nor the storage, so a slow bucket does not delay them. Those that
+    download an input have threads of their own, so that a slow server delays no uploads.
     """
-    if body.files or any(find_field(name.rpartition(".")[2]) in _MAY_HOLD_INPUTS for name in body.fields):
+    inputs = [body.fields[name] for name in body.fields if find_field(name.rpartition(".")[2]) in _MAY_HOLD_INPUTS]
+    if serving.settings.fetch_urls and any(map(may_hold_address, inputs)):
+        return await serving.use_downloads(call, serving, caller, body, *args, **kwargs)
+    if body.files or inputs:
         return await serving.use_decoders(call, serving, caller, body, *args, **kwargs)
     return await run_in_threadpool(call, serving, caller, body, *args, **kwargs)
 

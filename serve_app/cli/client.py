@@ -168,6 +168,12 @@ class Client:
         with self._service.explained():
             return str(self._service.call("DELETE", f"/api/v1/lora/{quote(name, safe='')}")["message"])
 
+    def audit(self, *, limit: int, before: int | None) -> list[dict[str, Any]]:
+        """Reads the newest entries of the audit log, newest first."""
+        query = {"limit": limit} | ({} if before is None else {"before": before})
+        with self._service.explained():
+            return list(self._service.call("GET", "/api/v1/audit", params=query)["actions"])
+
     def webhooks(self, *, limit: int, status: str | None, task_id: str | None) -> list[dict[str, Any]]:
         """Reads the newest webhooks, newest first."""
         given = {"limit": limit, "status": status, "task_id": task_id}

@@ -10,6 +10,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.jobs.api_keys import Scope
+from serve_app.cli.database import find_database
 from serve_app.cli.known_models import DEFAULT_CONFIG
 from serve_app.cli.options import AsJson
 from serve_app.cli.terminal import fail, print_json, print_rows, reporting_errors, say, warn
@@ -101,7 +102,7 @@ def _open_keys(config: Path, data_dir: Path | None, database_url: str | None) ->
     from deployments.jobs.store import JobStore
 
     with reporting_errors():
-        url = database_url or _find_database(config, data_dir)
+        url = database_url or find_database(config, data_dir)
         try:
             store = JobStore(url)
         except (SQLAlchemyError, OSError) as exc:
@@ -113,19 +114,6 @@ def _open_keys(config: Path, data_dir: Path | None, database_url: str | None) ->
             yield store.keys
         finally:
             store.database.close()
-
-
-def _find_database(config: Path, data_dir: Path | None) -> str:
-    """Returns the URL of a service's database. The default config can be absent."""
-    from serve_app.running.config import load_config
-    from serve_app.settings import parse_settings
-
-    if config == DEFAULT_CONFIG and not config.exists():
-        settings = parse_settings({} if data_dir is None else {"data_dir": data_dir}).with_absolute_paths()
-    else:
-        _, settings = load_config(config, port=None, data_dir=data_dir)
-    assert settings.database_url is not None
-    return settings.database_url
 
 
 def _print_new(key: "ApiKey", text: str) -> None:

@@ -32,6 +32,8 @@ class KnownModels:
     """Ids of the models that the config serves."""
     cast_to_bf16: bool
     """Whether fetched fp32 weights are cast to bf16."""
+    lock_path: Path
+    """Path of the lock file, which need not exist."""
 
     def find(self, model: str) -> "ModelSpec":
         """Returns a model. An unknown id ends the command."""
@@ -48,27 +50,37 @@ class KnownModels:
         return spec
 
 
-def read_models(config: Path, models_dir: Path | None) -> KnownModels:
+def read_models(config: Path, models_dir: Path | None, *, locked: bool = True) -> KnownModels:
     """Reads the models of the catalogue and of the config. The default config can be absent.
+
+    Args:
+        config: Path of the config.
+        models_dir: Folder of the models, in place of the config's.
+        locked: Whether the lock file pins the served models.
 
     Raises:
         ConfigurationError: the config is wrong.
     """
     from serve_app.running.config import load_config
     from wan22_bridge.catalogue import load_catalogue
+    from wan22_bridge.fetching.lockfile import LOCK_NAME
 
     catalogue = load_catalogue()
     if config == DEFAULT_CONFIG and not config.exists():
+        folder = models_dir or _DEFAULT_FOLDER
         return KnownModels(
-            specs=catalogue, folder=models_dir or _DEFAULT_FOLDER, served=frozenset(), cast_to_bf16=False
+            specs=catalogue, folder=folder, served=frozenset(), cast_to_bf16=False, lock_path=folder / LOCK_NAME
         )
-    _, settings = load_config(config, port=None, data_dir=None)
-    served = {spec.id: spec for spec in settings.served_models()}
+    _, settings = load_config(config, port=None, data_dir=None, locked=locked)
+    if models_dir is not None:
+        settings = settings.model_copy(update={"models_dir": models_dir})
+    served = {spec.id: spec for spec in settings.served_models(locked=locked)}
     return KnownModels(
         specs={**catalogue, **served},
-        folder=models_dir or settings.models_dir,
+        folder=settings.models_dir,
         served=frozenset(served),
         cast_to_bf16=settings.cast_to_bf16,
+        lock_path=settings.lock_path,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from serve_app.cli.database import record_action
 from serve_app.cli.known_models import DEFAULT_CONFIG, Config, Model, ModelsDir, measure_size, read_models
 from serve_app.cli.terminal import errors, fail, output, printable, reporting_errors, say, warn
 
@@ -33,6 +34,7 @@ def pull(
         progress = FetchProgress()
         with _showing(f"downloading {spec.id}", progress):
             found = ensure_model(spec, models.folder, progress, cast=models.cast_to_bf16 if bf16 is None else bf16)
+        record_action(config, "pull_model", spec.id)
     say(f"{spec.id} is in {found}")
 
 
@@ -47,7 +49,7 @@ def verify(
     A service repairs a model with corrupted files before it uses the model again.
     """
     from wan22_bridge.fetching import FetchProgress, FileState, check_files, read_manifest, record_damage
-    from wan22_bridge.fetching.downloads import ensure_model
+    from wan22_bridge.fetching.downloads import ensure_model, read_model_manifest
 
     with _reporting_stops():
         models = read_models(config, models_dir)
@@ -56,6 +58,12 @@ def verify(
         manifest = read_manifest(folder)
         if manifest is None:
             fail(f"{spec.id} is not on this machine.", suggestions=[f"Download it with `wan22 models pull {spec.id}`."])
+        if read_model_manifest(spec, models.folder) is None:
+            fail(
+                f"{spec.id} is on this machine at the commit {manifest.commit}, but the config or the lock file has "
+                "other files.",
+                suggestions=[f"Download them with `wan22 models pull {spec.id}`."],
+            )
         progress = FetchProgress()
         progress.total_bytes = measure_size(folder)
         with _showing(f"checking {spec.id}", progress):
@@ -73,6 +81,7 @@ def verify(
             progress = FetchProgress()
             with _showing(f"downloading {spec.id}", progress):
                 ensure_model(spec, models.folder, progress, cast=models.cast_to_bf16, check_content=True)
+            record_action(config, "repair_model", spec.id)
     say(f"{spec.id}: all {len(states)} files are correct.")
 
 
@@ -96,6 +105,7 @@ def remove(
             question = f"Remove {size / 1e9:.1f} GB of {spec.id} from {folder}?"
             typer.confirm(printable(question), abort=True)
         removed = remove_model(spec, models.folder)
+        record_action(config, "remove_model", spec.id)
     say(f"{spec.id}: removed {removed / 1e9:.1f} GB.")
 
 

@@ -5,6 +5,7 @@ import typer
 from serve_app.cli.client import DEFAULT_URL, Client
 from serve_app.cli.known_models import DEFAULT_CONFIG, Config, ModelsDir, measure_size, read_models
 from serve_app.cli.model_files import convert, pull, remove, verify
+from serve_app.cli.model_lock import lock
 from serve_app.cli.options import AsJson, Key, Url
 from serve_app.cli.terminal import print_json, print_rows, reporting_errors
 
@@ -30,6 +31,7 @@ def list_models(config: Config = DEFAULT_CONFIG, models_dir: ModelsDir = None, a
                     "available": found is not None,
                     "size_gb": round(size / 1e9, 3),
                     "served": spec.id in models.served,
+                    "locked": spec.locked_files is not None,
                 }
             )
     if as_json:
@@ -39,8 +41,9 @@ def list_models(config: Config = DEFAULT_CONFIG, models_dir: ModelsDir = None, a
     for row in rows:
         size_gb = f"{row['size_gb']:.1f} GB" if row["size_gb"] else "yes"
         here = size_gb if row["available"] else "no"
-        lines.append((row["id"], row["type"], here, "yes" if row["served"] else "no", row["source"]))
-    print_rows(("id", "type", "on this machine", "served", "source"), lines)
+        answers = ["yes" if row[name] else "no" for name in ("served", "locked")]
+        lines.append((row["id"], row["type"], here, *answers, row["source"]))
+    print_rows(("id", "type", "on this machine", "served", "locked", "source"), lines)
 
 
 @app.command()
@@ -61,5 +64,5 @@ def served(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: Key = None)
     print_rows(("model", "type", "image", "size", "frames", "fps", "steps", "presets"), lines)
 
 
-for command in (pull, verify, remove, convert):
+for command in (pull, verify, lock, remove, convert):
     app.command()(command)

@@ -15,13 +15,16 @@ POLICY = "deployments.autoscaling:FollowDemand"
 """The `policy_function` that starts and stops generators."""
 
 
-def load_config(path: Path, *, port: int | None, data_dir: Path | None) -> tuple[dict[str, Any], Settings]:
+def load_config(
+    path: Path, *, port: int | None, data_dir: Path | None, locked: bool = True
+) -> tuple[dict[str, Any], Settings]:
     """Reads a Serve config, applies the overrides and checks every key.
 
     Args:
         path: the YAML file.
         port: replaces `http_options.port`.
         data_dir: replaces `data_dir` in the application's `args`.
+        locked: whether the lock file of the models must fit the config.
 
     Returns:
         The config for `serve run`, and the settings of this application in it.
@@ -48,7 +51,7 @@ def load_config(path: Path, *, port: int | None, data_dir: Path | None) -> tuple
         args["data_dir"] = str(data_dir)
     try:
         settings = parse_settings(args).with_absolute_paths()
-        settings.served_models()
+        settings.served_models(locked=locked)
     except ConfigurationError as exc:
         lines = "\n".join(f"{path}: applications[{index}].args.{line}" for line in exc.message.splitlines())
         raise ConfigurationError(lines, param=exc.param) from exc

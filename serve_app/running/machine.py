@@ -59,7 +59,8 @@ def _check_bucket(settings: Settings) -> None:
     try:
         BucketStorage(settings.data_dir, settings.storage_url, patience_seconds=_BUCKET_SECONDS).check()
     except StorageFailed as exc:
-        raise ConfigurationError(f"storage_url: {exc.message} {exc.suggestions[0]}", param="storage_url") from exc
+        reason = " ".join([exc.message.rstrip(".") + ":", *exc.__notes__]) + "."
+        raise ConfigurationError(f"storage_url: {reason} {exc.suggestions[0]}", param="storage_url") from exc
 
 
 def _check_database(settings: Settings) -> None:

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from deployments.webhooks.addresses import check_url
+from deployments.network.addresses import UnusableUrl, check_url
 from deployments.webhooks.signing import is_secret
-from wan22_bridge.errors import InvalidRequest, NotReady
+from wan22_bridge.errors import NotReady
 from wan22_bridge.plans import PlanConstraints, Quantization
 
 
@@ -155,8 +155,8 @@ class WebhookSettings(Strict):
         for url in urls:
             try:
                 check_url(url, allow_private=True)
-            except InvalidRequest as exc:
-                raise ValueError(exc.message.replace("webhook_url", "the URL", 1)) from None
+            except UnusableUrl as exc:
+                raise ValueError(f"the URL {exc}") from None
         return urls
 
     def configured_secret(self) -> str | None:

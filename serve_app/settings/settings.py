@@ -21,6 +21,7 @@ from serve_app.settings.sections import (
 from wan22_bridge.catalogue import ModelSpec, SourceKind, load_catalogue
 from wan22_bridge.errors import ConfigurationError, ModelMissing
 from wan22_bridge.fetching.downloads import ensure_model
+from wan22_bridge.fetching.lockfile import LOCK_NAME, apply_lock
 
 GENERATOR_STARTS = 1_000_000_000
 """Number of consecutive failed starts after which Ray Serve gives up a generator's deployment for good. It is
@@ -40,6 +41,10 @@ class Settings(Strict):
     By default these files are in `data_dir`."""
     models_dir: Path = Path("models")
     """Folder for built-in and downloaded models. A relative path starts at `data_dir`."""
+    models_lock: Path | None = None
+    """Lock file that `wan22 models lock` writes: it pins the commit and the file hashes of each downloaded model. The
+    service then downloads and uses no other files. A relative path starts at `data_dir`. By default models.lock in
+    `models_dir`, if that exists."""
     cast_to_bf16: bool = False
     """Whether downloaded fp32 weights are stored as bf16. T2V-A14B then takes 69 GB on disk instead of 126 GB."""
     database_url: str | None = None
@@ -79,6 +84,10 @@ class Settings(Strict):
     """Maximum size of a request's body in megabytes of 10^6 bytes. Larger requests are rejected."""
     max_lora_upload_mb: float = Field(default=4000, gt=0)
     """Maximum size of an uploaded LoRA in megabytes of 10^6 bytes."""
+    fetch_urls: bool = False
+    """Whether requests may name an input image or video by an http or https URL, from which the service downloads it.
+    It connects to public addresses only. Whoever can submit a job then chooses servers to which the service connects.
+    The limits are `max_upload_mb`, 30 seconds and 5 redirects."""
     cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = Field(default=[])
     """Origins of web pages on other hosts that may call the API from a browser, such as `https://studio.example`. `*`
     stands for all origins. By default none."""
@@ -124,6 +133,7 @@ class Settings(Strict):
             update={
                 "data_dir": data_dir,
                 "models_dir": data_dir / self.models_dir.expanduser(),
+                "models_lock": self.models_lock and data_dir / self.models_lock.expanduser(),
                 "database_url": self.database_url or f"sqlite:///{data_dir}/jobs.db",
             }
         )
@@ -134,12 +144,21 @@ class Settings(Strict):
             return not _is_loopback(host)
         return not self.allow_anonymous
 
-    def served_models(self) -> list[ModelSpec]:
+    @property
+    def lock_path(self) -> Path:
+        """Path of the lock file, which need not exist."""
+        return self.models_lock or self.models_dir / LOCK_NAME
+
+    def served_models(self, *, locked: bool = True) -> list[ModelSpec]:
         """Returns the models to serve: the catalogue's entries with the changes that `models` makes.
+
+        Args:
+            locked: whether the lock file, if there is one, pins them.
 
         Raises:
             ConfigurationError: a model is not in the catalogue, is named twice, or its folder does not hold it; or
-                `generator.preload` names a model that is not served.
+                `generator.preload` names a model that is not served; or the lock file does not hold a model as it is
+                configured.
         """
         catalogue = load_catalogue()
         served: dict[str, ModelSpec] = {}
@@ -170,7 +189,10 @@ class Settings(Strict):
                 raise ConfigurationError(
                     f"{key}: {model!r} is not among the served models: expected one of {', '.join(served)}.", param=key
                 )
-        return list(served.values())
+        specs = list(served.values())
+        if locked and (self.models_lock is not None or self.lock_path.exists()):
+            return apply_lock(self.lock_path, specs)
+        return specs
 
 
 def _is_loopback(host: str | None) -> bool:

@@ -7,21 +7,44 @@ from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.builtin.family import tiny_model_dir
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import ModelMissing
-from wan22_bridge.fetching import FetchProgress, FileState, check_files, fetch_model, has_damage, read_manifest
+from wan22_bridge.fetching import (
+    FetchProgress,
+    FileState,
+    Manifest,
+    check_files,
+    fetch_model,
+    has_damage,
+    is_verified,
+    read_manifest,
+)
 
 
 def find_model(spec: ModelSpec, models_dir: Path) -> Path | None:
-    """Returns the diffusers folder of a model, or None if it is incomplete. Built-in models are assembled."""
+    """Returns the diffusers folder of a model, or None if it is incomplete. Built-in models are assembled.
+
+    With a lock file, a fetched model whose files have changed since they were hashed is incomplete too: `ensure_model`
+    hashes them.
+    """
     if spec.path is not None:
         return spec.path if (spec.path / "model_index.json").is_file() else None
     if not spec.is_fetched:
         return ensure_tiny_model(models_dir, spec.source_ref)
     folder = models_dir / spec.id
-    manifest = read_manifest(folder)
-    if manifest is None or spec.revision not in (None, manifest.commit) or has_damage(folder):
+    manifest = read_model_manifest(spec, models_dir)
+    if manifest is None or has_damage(folder):
         return None
     complete = set(check_files(folder, manifest, content=False).values()) <= {FileState.GOOD}
+    if spec.locked_files is not None:
+        complete = complete and all(is_verified(folder, file) for file in manifest.files)
     return folder if complete else None
+
+
+def read_model_manifest(spec: ModelSpec, models_dir: Path) -> Manifest | None:
+    """Returns the manifest of a fetched model, or None if there is none, or one of other files than those wanted."""
+    manifest = read_manifest(models_dir / spec.id)
+    if manifest is None or spec.revision not in (None, manifest.commit):
+        return None
+    return manifest if spec.locked_files in (None, manifest.hashes) else None
 
 
 def is_corrupted(spec: ModelSpec, models_dir: Path) -> bool:
@@ -32,8 +55,8 @@ def is_corrupted(spec: ModelSpec, models_dir: Path) -> bool:
     folder = models_dir / spec.id
     if not spec.is_fetched or has_damage(folder):
         return spec.is_fetched
-    manifest = read_manifest(folder)
-    if manifest is None or spec.revision not in (None, manifest.commit):
+    manifest = read_model_manifest(spec, models_dir)
+    if manifest is None:
         return False
     return FileState.WRONG_SIZE in check_files(folder, manifest, content=False).values()
 
@@ -62,8 +85,15 @@ def ensure_model(
     """
     if spec.is_fetched:
         folder = models_dir / spec.id
-        options = {"cast": cast, "check_content": check_content}
-        fetch_model(spec.source_ref, spec.revision, folder, progress or FetchProgress(), **options)
+        fetch_model(
+            spec.source_ref,
+            spec.revision,
+            folder,
+            progress or FetchProgress(),
+            cast=cast,
+            check_content=check_content,
+            locked_files=spec.locked_files,
+        )
         return folder
     found = find_model(spec, models_dir)
     if found is None:

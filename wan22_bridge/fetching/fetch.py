@@ -4,11 +4,14 @@ import errno
 import logging
 import shutil
 import threading
+from collections.abc import Collection, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 from wan22_bridge.errors import DownloadFailed
 from wan22_bridge.fetching.hub import Hub
+from wan22_bridge.fetching.lockfile import check_locked
 from wan22_bridge.fetching.manifest import (
     FileState,
     Manifest,
@@ -16,12 +19,14 @@ from wan22_bridge.fetching.manifest import (
     check_file,
     clear_damage,
     has_damage,
+    is_verified,
     read_manifest,
     write_manifest,
 )
 from wan22_bridge.fetching.progress import FetchProgress, FetchStopped
 from wan22_bridge.fetching.retrying import retry
 from wan22_bridge.files import fsync_directory, locked
+from wan22_bridge.reasons import find_reason
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +44,7 @@ def fetch_model(
     *,
     cast: bool = False,
     check_content: bool = False,
+    locked_files: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Fetches a model's missing and corrupted files, under a lock that excludes other processes.
 
@@ -52,19 +58,24 @@ def fetch_model(
         cast: Whether to cast fp32 weights to bf16 after each file: see `casting`.
         check_content: Whether to hash existing files. Otherwise only their sizes are compared, unless the folder is
             marked as damaged.
+        locked_files: The hash that each file must have, by its path: see `lockfile`. Files that have changed since they
+            were last hashed are hashed.
 
     Raises:
-        DownloadFailed: The model could not be fetched.
+        DownloadFailed: The model could not be fetched, or has other files than the lock file pins.
         FetchStopped: The fetch was stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
         manifest = read_manifest(folder)
-        if manifest is None or manifest.repository != repository or revision not in (None, manifest.commit):
+        is_wanted = manifest is not None and manifest.repository == repository and revision in (None, manifest.commit)
+        if manifest is None or not is_wanted or locked_files not in (None, manifest.hashes):
             manifest = retry(lambda: Hub().describe(repository, revision), progress, what=repository)
+            if locked_files is not None:
+                check_locked(manifest, locked_files)
             write_manifest(folder, manifest)
         check_content = check_content or has_damage(folder)
-        manifest = _Fetch(folder, manifest, progress, cast).run(check_content)
+        manifest = _Fetch(folder, manifest, progress, cast, check_changed=locked_files is not None).run(check_content)
         if check_content:
             clear_damage(folder)
         return manifest
@@ -73,17 +84,23 @@ def fetch_model(
 class _Fetch:
     """One fetch of a model, with its manifest as it changes."""
 
-    def __init__(self, folder: Path, manifest: Manifest, progress: FetchProgress, cast: bool) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, progress: FetchProgress, cast: bool, *, check_changed: bool
+    ) -> None:
         self._folder, self._manifest, self._progress, self._cast = folder, manifest, progress, cast
+        self._check_changed = check_changed
         self._hub = Hub()
         self._lock = threading.Lock()
 
     def run(self, check_content: bool) -> Manifest:
         """Fetches the missing files, and returns the final manifest."""
-        missing = []
+        missing, unhashed = [], set[str]()
         for file in self._manifest.files:
             self._progress.raise_if_stopped()
-            if check_file(self._folder / file.path, file, content=check_content) is FileState.GOOD:
+            content = check_content or (self._check_changed and not is_verified(self._folder, file))
+            if check_file(self._folder / file.path, file, content=content) is FileState.GOOD:
+                if not content:
+                    unhashed.add(file.path)
                 self._progress.done_bytes += file.size
                 self._cast_file(file)
             else:
@@ -106,7 +123,18 @@ class _Fetch:
         for error in sorted(errors, key=lambda error: isinstance(error, FetchStopped)):
             raise error
         shutil.rmtree(self._folder / _PARTS, ignore_errors=True)
+        self._record_verified(unhashed)
         return self._manifest
+
+    def _record_verified(self, unhashed: Collection[str]) -> None:
+        """Writes into the manifest that the content of all files is verified, except of those that were not hashed."""
+        before = self._manifest
+        for file in before.files:
+            if file.path not in unhashed:
+                changed = (self._folder / file.path).stat().st_mtime_ns
+                self._manifest = self._manifest.with_file(replace(file, verified_mtime_ns=changed))
+        if self._manifest != before:
+            write_manifest(self._folder, self._manifest)
 
     def _part(self, file: ModelFile) -> Path:
         """Returns the path of a file's incomplete download."""
@@ -146,9 +174,7 @@ class _Fetch:
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _disk_full(self._folder, f"{file.path} could not be written: the disk is full") from exc
-            raise DownloadFailed(
-                f"{file.path} could not be written: {exc.strerror or exc}.", code="disk_failed"
-            ) from exc
+            raise DownloadFailed(f"{file.path} could not be written: {find_reason(exc)}.", code="disk_failed") from exc
         raise DownloadFailed(
             f"{file.path} of {self._manifest.repository} had a wrong checksum twice.",
             code="checksum_mismatch",

@@ -29,6 +29,7 @@ STALL_BYTES = 64 * 1024
 """Minimum bytes per period. A slower connection is closed and opened again."""
 
 
+_HUB = "https://huggingface.co"
 constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
 
 
@@ -39,27 +40,35 @@ class Stalled(ConnectionError):
 class Hub:
     """Client of the hub that the environment selects.
 
-    `HF_ENDPOINT` selects a mirror. `HF_TOKEN` gives access to private and gated models.
+    `HF_ENDPOINT` selects a mirror. `HF_TOKEN` gives access to private and gated models. It is sent to the Hugging Face
+    Hub, and to a mirror only if `WAN22_HF_TOKEN_ENDPOINT` names the mirror too, because whoever has the token can act
+    as its user.
     """
 
     def __init__(self) -> None:
-        self.endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        self.endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
+        self._sends_token = self.endpoint in (_HUB, os.environ.get("WAN22_HF_TOKEN_ENDPOINT", "").rstrip("/"))
+        # In the library, None stands for the token of the environment or of `hf auth login`.
+        self._token = None if self._sends_token else False
 
     def describe(self, repository: str, revision: str | None) -> Manifest:
         """Lists the files of a model at a revision, which is resolved to a commit.
 
         Raises:
-            DownloadFailed: The model does not exist, is not accessible, or has no safetensors.
+            DownloadFailed: The model does not exist, is not accessible, or has no safetensors, or a file has no hash.
             HfHubHTTPError: The hub answered with another error.
         """
         try:
-            info = HfApi(endpoint=self.endpoint).model_info(repository, revision=revision, files_metadata=True)
+            api = HfApi(endpoint=self.endpoint, token=self._token)
+            info = api.model_info(repository, revision=revision, files_metadata=True)
         except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as exc:
             raise self._inaccessible(repository, revision, exc) from exc
         files = []
         for sibling in info.siblings or ():
-            if _is_wanted(sibling.rfilename) and sibling.size is not None:
+            if _is_wanted(sibling.rfilename):
                 sha256 = sibling.lfs.sha256 if sibling.lfs is not None else None
+                if sibling.size is None or not (sha256 or sibling.blob_id):
+                    raise self._without_hash(repository, sibling.rfilename)
                 file = ModelFile(path=sibling.rfilename, size=sibling.size, sha256=sha256, blob_id=sibling.blob_id)
                 files.append(file)
         if info.sha is None or not any(file.path == "model_index.json" for file in files):
@@ -75,18 +84,35 @@ class Hub:
             )
         return Manifest(repository=repository, commit=info.sha, files=tuple(files))
 
+    def _without_hash(self, repository: str, path: str) -> DownloadFailed:
+        return DownloadFailed(
+            f"{self._name} publishes no hash or no size of {path[:200]} in {repository}: it can't be verified.",
+            code="hash_missing",
+            suggestions=["Set HF_ENDPOINT to a hub that publishes hashes, or copy the model and set its path."],
+        )
+
+    @property
+    def _name(self) -> str:
+        """Host and port of the endpoint, without a password that the URL may hold."""
+        return urlsplit(self.endpoint).netloc.rpartition("@")[2] or "The hub"
+
     def _inaccessible(self, repository: str, revision: str | None, error: HfHubHTTPError) -> DownloadFailed:
+        withheld = [f"HF_TOKEN is not sent to {self._name} unless WAN22_HF_TOKEN_ENDPOINT is the same as HF_ENDPOINT."]
+        withheld = [] if self._sends_token else withheld
         if isinstance(error, GatedRepoError):
             return DownloadFailed(
                 f"{repository} is gated: its terms have to be accepted first.",
                 code="hub_refused",
-                suggestions=["Accept the terms on the model's page, and set HF_TOKEN to your token."],
+                suggestions=["Accept the terms on the model's page, and set HF_TOKEN to your token.", *withheld],
             )
         at = f" at {revision}" if revision else ""
         return DownloadFailed(
-            f"{self.endpoint} has no model {repository}{at}, or shows it only with a token.",
+            f"{self._name} has no model {repository}{at}, or shows it only with a token.",
             code="hub_refused",
-            suggestions=["Check the name. Set HF_TOKEN for a private model, or HF_ENDPOINT for another hub."],
+            suggestions=[
+                "Check the name. Set HF_TOKEN for a private model, or HF_ENDPOINT for another hub.",
+                *withheld,
+            ],
         )
 
     def fetch(self, manifest: Manifest, file: ModelFile, part: Path, report: Callable[[int], None]) -> None:
@@ -104,10 +130,8 @@ class Hub:
             OSError: The connection broke, or the disk is full.
         """
         url = hf_hub_url(manifest.repository, file.path, revision=manifest.commit, endpoint=self.endpoint)
-        metadata = get_hf_file_metadata(url, endpoint=self.endpoint)
-        headers = build_hf_headers()
-        if urlsplit(metadata.location).netloc != urlsplit(url).netloc:
-            headers.pop("authorization", None)
+        metadata = get_hf_file_metadata(url, endpoint=self.endpoint, token=self._token)
+        headers = build_hf_headers(token=self._token if _origin(metadata.location) == _origin(url) else False)
         with part.open("ab") as stream:
             # A progress bar is the only way to get progress out of `http_get`.
             bar: Any = type("Bar", (_Bar,), {"report": staticmethod(report)})
@@ -121,6 +145,11 @@ class Hub:
             )
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 def _is_wanted(name: str) -> bool:

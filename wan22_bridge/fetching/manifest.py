@@ -31,6 +31,13 @@ class ModelFile:
     """Size in bytes after the cast to bf16; None before it."""
     cast_sha256: str | None = None
     """SHA-256 after the cast to bf16; None before it."""
+    verified_mtime_ns: int | None = None
+    """Time of the file's last change, in nanoseconds, when its content was last verified; None before that."""
+
+    @property
+    def hash(self) -> str:
+        """The published hash, with the name of its algorithm."""
+        return f"sha256:{self.sha256}" if self.sha256 else f"git:{self.blob_id}"
 
     @property
     def sizes(self) -> set[int]:
@@ -51,6 +58,11 @@ class Manifest:
         """Size of the whole download in bytes."""
         return sum(file.size for file in self.files)
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The published hash of each file, by its path."""
+        return {file.path: file.hash for file in self.files}
+
     def with_file(self, changed: ModelFile) -> "Manifest":
         """Returns a copy in which one file's entry is replaced."""
         return replace(self, files=tuple(changed if file.path == changed.path else file for file in self.files))
@@ -66,10 +78,15 @@ class FileState(StrEnum):
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Reads a folder's manifest. Returns None if it is missing or damaged, so that the model is fetched again."""
+    """Reads a folder's manifest. Returns None if it is missing or damaged, so that the model is fetched again.
+
+    A manifest of a version that accepted files without a hash counts as damaged.
+    """
     try:
         data = json.loads((folder / MANIFEST_NAME).read_text("utf-8"))
         files = tuple(ModelFile(**file) for file in data["files"])
+        if not all(file.sha256 or file.blob_id for file in files):
+            return None
         return Manifest(repository=data["repository"], commit=data["commit"], files=files)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -126,6 +143,14 @@ def check_files(
     return {file.path: check_file(folder / file.path, file, content=content, report=report) for file in manifest.files}
 
 
+def is_verified(folder: Path, file: ModelFile) -> bool:
+    """Returns whether a file has not changed since its content was verified."""
+    try:
+        return file.verified_mtime_ns == (folder / file.path).stat().st_mtime_ns
+    except OSError:
+        return False
+
+
 def check_file(
     path: Path, file: ModelFile, *, content: bool, report: Callable[[int], None] = lambda _: None
 ) -> FileState:
@@ -143,7 +168,7 @@ def check_file(
 
 def _has_right_checksum(path: Path, file: ModelFile, size: int, report: Callable[[int], None]) -> bool:
     if file.sha256 is None:
-        return file.blob_id is None or _hash(path, hashlib.sha1(b"blob %d\0" % size), report) == file.blob_id
+        return _hash(path, hashlib.sha1(b"blob %d\0" % size), report) == file.blob_id
     return hash_file(path, report) in (file.sha256, file.cast_sha256)
 
 

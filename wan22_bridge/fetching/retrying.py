@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from wan22_bridge.errors import DownloadFailed
 from wan22_bridge.fetching.progress import FetchProgress
+from wan22_bridge.reasons import find_reason
 
 logger = logging.getLogger(__name__)
 
@@ -52,16 +53,14 @@ def retry(
                 raise
             if failures >= MAX_ATTEMPTS:
                 raise DownloadFailed(
-                    f"{what} could not be downloaded: {str(exc).partition(chr(10))[0][:200]}",
+                    f"{what} could not be downloaded: {find_reason(exc)}.",
                     code="download_failed",
                     suggestions=["Start the download again: it resumes from the bytes already received."],
                     can_retry=True,
                 ) from exc
             backoff_seconds = random.uniform(0.5, 1) * min(MAX_WAIT_SECONDS, 2.0**failures / 2)
             seconds = max(_retry_after_seconds(exc), backoff_seconds)
-            logger.warning(
-                "The request for %s failed: %s; retrying in %.1f s", what, str(exc).partition("\n")[0][:200], seconds
-            )
+            logger.warning("The request for %s failed: %s; retrying in %.1f s", what, find_reason(exc), seconds)
             progress.wait(seconds)
 
 

@@ -29,6 +29,7 @@ from wan22_bridge.models.architecture import find_architecture, find_gguf
 from wan22_bridge.models.kernels import use_fast_kernels
 from wan22_bridge.models.quantizing import quantize
 from wan22_bridge.plans import TILE_STRIDE, OptimizationPlan, Quantization
+from wan22_bridge.reasons import find_reason
 from wan22_bridge.types import ModelType
 
 _MAX_REASON_CHARACTERS = 240
@@ -100,7 +101,7 @@ def _set_attention(expert: WanTransformer3DModel, backend: str) -> None:
         expert.set_attention_backend(backend)
     except (ValueError, RuntimeError) as exc:
         raise ConfigurationError(
-            f"The attention backend {backend!r} can't be used here: {str(exc).partition(chr(10))[0][:300]}",
+            f"The attention backend {backend!r} can't be used here: {find_reason(exc, limit=300)}.",
             param="generator.attention_backend",
             suggestions=["Use native, or install the packages that the backend needs."],
         ) from exc
@@ -213,6 +214,6 @@ def check_model_type(spec: ModelSpec, folder: Path) -> None:
 
 
 def _first_line(error: Exception, folder: Path) -> str:
-    """Returns the first line of a library's message, without the folder's path, because clients read the line."""
-    line = str(error).replace(f"{folder}/", "").replace(str(folder), "the folder").strip().partition("\n")[0]
-    return f"{line[:_MAX_REASON_CHARACTERS]} ({type(error).__name__})"
+    """Returns the first line of a library's message, without paths, because clients read the line."""
+    text = str(error).replace(f"{folder}/", "").replace(str(folder), "the folder")
+    return f"{find_reason(Exception(text), limit=_MAX_REASON_CHARACTERS)} ({type(error).__name__})"

@@ -13,6 +13,7 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.lora_triggers import find_trigger_words
 from wan22_bridge.models.safetensors_header import UnreadableHeader, read_header
+from wan22_bridge.reasons import find_reason
 from wan22_bridge.types import ModelType
 
 MAX_BYTES = 4 * 2**30
@@ -155,10 +156,8 @@ def check_size(name: str, size_bytes: int) -> None:
 
 def unreadable(name: str, error: Exception) -> InvalidRequest:
     """Returns the error for a file that can't be read as safetensors."""
-    # The text of an OSError has the path on the server.
-    reason = error.strerror if isinstance(error, OSError) else error
     return InvalidRequest(
-        f"The LoRA {name} is not a safetensors file: {reason}.",
+        f"The LoRA {name} is not a safetensors file: {find_reason(error)}.",
         code="lora_unreadable",
         param="loras",
         suggestions=["Use a file in the safetensors format.", "Download the file again."],

@@ -15,6 +15,7 @@ from wan22_bridge.errors import InvalidRequest
 from wan22_bridge.experts import Expert
 from wan22_bridge.models.lora_files import LoraFiles, find_lora
 from wan22_bridge.models.lora_fit import incompatible
+from wan22_bridge.reasons import find_reason
 from wan22_bridge.types import LoraUse
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def _load_adapter(expert: WanTransformer3DModel, files: LoraFiles, weights: dict
             warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated")
             expert.load_lora_adapter(prefixed, prefix="transformer", adapter_name=files.adapter)
     except (ValueError, RuntimeError, KeyError) as exc:
-        raise _incompatible(files.name, f"the weights can't be loaded: {str(exc).partition(chr(10))[0][:200]}") from exc
+        raise _incompatible(files.name, f"the weights can't be loaded: {find_reason(exc)}") from exc
     _restore_precision(expert, files.adapter, weights)
     logger.info("Loaded the LoRA %s", files.name, extra={"action": "lora_loaded"})
 
@@ -130,7 +131,7 @@ def _read(files: LoraFiles, expert: Expert) -> dict[str, torch.Tensor]:
     try:
         weights = WanPipeline.lora_state_dict(load_file(path))
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError, IndexError) as exc:
-        reason = f"the file can't be read: {str(exc).partition(chr(10))[0][:200]} ({type(exc).__name__})"
+        reason = f"the file can't be read: {find_reason(exc)} ({type(exc).__name__})"
         raise _incompatible(files.name, reason) from exc
     stripped = {}
     for key, value in weights.items():

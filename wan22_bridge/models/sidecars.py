@@ -13,6 +13,7 @@ import yaml
 import configs
 from wan22_bridge.errors import ModelCorrupted
 from wan22_bridge.files import atomic_path
+from wan22_bridge.reasons import find_reason
 
 FACTORS_FILE = "preview.json"
 """File in a model's folder with preview factors that were fitted to the model's own VAE."""
@@ -95,7 +96,7 @@ def _reporting_damage(name: str, *, command: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, TypeError, AttributeError) as exc:
         raise ModelCorrupted(
-            f"The model's {name} can't be used: {str(exc)[:200]}.",
+            f"The model's {name} can't be used: {find_reason(exc)}.",
             suggestions=[f"Remove the file, or run wan22 {command} again."],
         ) from exc
 

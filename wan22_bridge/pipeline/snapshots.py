@@ -15,6 +15,7 @@ from wan22_bridge.errors import SnapshotRejected
 from wan22_bridge.experts import Expert
 from wan22_bridge.files import atomic_path
 from wan22_bridge.hashing import hash_values
+from wan22_bridge.reasons import find_reason
 from wan22_bridge.types import GenerationParams
 
 _FORMAT = "wan22-snapshot-1"
@@ -95,7 +96,9 @@ def read_snapshot(path: Path, belongs_to: str) -> Snapshot:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as exc:
-        raise SnapshotRejected(f"The snapshot {path.name} can't be read: {exc}.", code="snapshot_torn") from exc
+        raise SnapshotRejected(
+            f"The snapshot {path.name} can't be read: {find_reason(exc)}.", code="snapshot_torn"
+        ) from exc
     if metadata.get("format") != _FORMAT:
         raise SnapshotRejected(f"{path.name} is not a snapshot of the format {_FORMAT}.", code="snapshot_foreign")
     if metadata.pop("digest", None) != _digest(tensors, metadata):

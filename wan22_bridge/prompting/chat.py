@@ -66,12 +66,9 @@ async def enhance_by_chat(prompt: str, options: EnhanceOptions, endpoint: ChatEn
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise _unavailable("it can't be reached") from exc
     if not response.is_success:
-        logger.warning(
-            "The prompt enhancer answered %s: %.500s",
-            response.status_code,
-            response.text,
-            extra={"action": "prompt_enhancer_failed"},
-        )
+        # The answer may repeat the prompt, or a part of the key.
+        extra = {"action": "prompt_enhancer_failed"}
+        logger.warning("The prompt enhancer answered with status %s", response.status_code, extra=extra)
         raise _unavailable(f"it answered with HTTP status {response.status_code}")
     return Enhancement(original=original, enhanced=_read_answer(response), applied=[f"rewritten by {endpoint.model}"])
 

@@ -1,10 +1,9 @@
 """Callers: the owner and the scopes of a request, and the dependency with which each route declares its scope."""
 
 import hashlib
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, cast
+from dataclasses import dataclass, field
+from typing import Annotated, Any, cast
 
 from fastapi import Depends
 from fastapi.dependencies.models import Dependant
@@ -13,9 +12,8 @@ from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
 
 from deployments.jobs.api_keys import ApiKey, Scope
+from deployments.jobs.audit import Actor, AuditSource
 from wan22_bridge.errors import Wan22Error
-
-logger = logging.getLogger("ray.serve")
 
 POLICY_VIOLATION = 1008
 """Code with which a WebSocket is closed, or refused, whose key is not valid or lacks a scope."""
@@ -45,6 +43,8 @@ class Caller:
     key_id: str | None = None
     has_link: bool = False
     """Whether the caller has a signed link to the file that the request names, in place of a key."""
+    notes: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Values that the handler adds to the entry of the request in the audit log."""
 
     @classmethod
     def of(cls, key: ApiKey) -> "Caller":
@@ -59,34 +59,28 @@ class Caller:
     @property
     def only(self) -> str | None:
         """The only owner whose jobs exist for the caller; None for one who sees all jobs."""
-        return None if Scope.ADMIN in self.scopes or self.has_link else self.owner
+        return None if self.is_admin or self.has_link else self.owner
 
-    def require(self, scope: Scope, *, action: str, target: str) -> None:
-        """Checks that the caller has a scope. Writes what an administrator changes into the audit log.
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller may do everything."""
+        return Scope.ADMIN in self.scopes
 
-        Args:
-            scope: the scope.
-            action: name of the operation.
-            target: path of the request, or id of what the operation changes.
+    @property
+    def actor(self) -> Actor:
+        """The caller, as the audit log names them."""
+        return Actor(source=AuditSource.API, name=self.owner, key_id=self.key_id)
+
+    def require(self, scope: Scope) -> None:
+        """Checks that the caller has a scope.
 
         Raises:
             Forbidden: the caller lacks the scope.
         """
-        is_admin = Scope.ADMIN in self.scopes
-        if scope not in self.scopes and not is_admin:
+        if scope not in self.scopes and not self.is_admin:
             raise Forbidden(
                 f"The API key lacks the scope {scope}.",
                 suggestions=[f"Use a key with the scope {scope}. The operator creates keys with `wan22 keys create`."],
-            )
-        if is_admin and self.key_id is not None and scope is not Scope.READ:
-            extra = {"action": "admin_action", "operation": action, "target": target}
-            logger.info(
-                "Admin action %s on %r by the key %s of %s",
-                action,
-                target,
-                self.key_id,
-                self.owner,
-                extra=extra | {"key_id": self.key_id, "owner": self.owner},
             )
 
     def own_key(self, idempotency_key: str | None) -> str | None:
@@ -112,11 +106,13 @@ class Requires:
         scope = connection.scope
         caller = cast(Caller, scope["state"]["caller"])
         try:
-            caller.require(self.scope, action=scope["endpoint"].__name__, target=scope["path"])
+            caller.require(self.scope)
         except Forbidden as exc:
             if scope["type"] == "websocket":
                 raise WebSocketException(POLICY_VIOLATION, exc.message) from exc
             raise
+        if scope["type"] == "http" and caller.is_admin and self.scope is not Scope.READ:
+            scope["state"]["audited"] = await connection.app.state.audit.find_entry(scope, self.scope)
         return caller
 
 

@@ -1,9 +1,10 @@
-"""Inputs of the MCP server's tools: an id, or a file's content as text."""
+"""Inputs of the MCP server's tools: an id, a URL, or a file's content as text."""
 
 import base64
 import binascii
 import re
 
+from deployments.jobs.inputs import InputUrl, Source
 from deployments.jobs.job import JOB_ID_PREFIX
 from wan22_bridge.errors import InvalidRequest
 
@@ -12,15 +13,15 @@ _MIN_FILE_CHARACTERS = 80
 """The smallest PNG has more characters in base64. A shorter text is taken for a wrong id."""
 
 
-def read_input(value: str, name: str) -> bytes | str:
+def read_input(value: str, name: str) -> Source:
     """Reads an input.
 
     Args:
-        value: the id of an upload or of a completed video, a `data:` URL, or base64.
+        value: the id of an upload or of a completed video, an http, https or `data:` URL, or base64.
         name: the tool's name of the input, for errors.
 
     Returns:
-        The file's content, or the id.
+        The file's content, the id, or the http or https URL.
 
     Raises:
         InvalidRequest: the value is none of these.
@@ -28,8 +29,8 @@ def read_input(value: str, name: str) -> bytes | str:
     value = value.strip()
     if value.startswith(JOB_ID_PREFIX) or _UPLOAD_ID.fullmatch(value):
         return value
-    if re.match("(https?|ftp|file)://", value):
-        raise _invalid(name, "an address from which the service would have to download")
+    if re.match("https?://", value, re.IGNORECASE):
+        return InputUrl(value)
     head, comma, data = value.partition(",")
     if value.startswith("data:"):
         if not comma or not head.endswith(";base64"):

@@ -3,6 +3,7 @@
 It keeps no sessions, so that each request may reach another replica of the ingress.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -21,10 +22,12 @@ from starlette.routing import Route
 
 from serve_app.api.agents.access import check_scope
 from serve_app.api.agents.tools import add_tools
-from serve_app.api.http.errors import invalid_fields
+from serve_app.api.http.errors import invalid_fields, unexpected
 from serve_app.api.live.feed import Feed
 from serve_app.api.services import Services
 from wan22_bridge.errors import InvalidRequest, NotReady, Wan22Error
+
+logger = logging.getLogger("ray.serve")
 
 _INSTRUCTIONS = """Generates videos with Wan2.2 from a prompt, and from images or other videos.
 Call list_models for the models with their sizes and lengths, create_video to submit a job, wait_for_video until it has
@@ -86,7 +89,7 @@ class _Server(MCPServer[Any]):
         """Calls a tool. An error of the service becomes a result with `isError` and the error's object."""
         try:
             assert context is not None, "only requests over HTTP call tools"
-            check_scope(context, name, arguments)
+            check_scope(context, name)
             await self._check_names(name, arguments)
             return await super().call_tool(name, arguments, context)
         except Wan22Error as exc:
@@ -97,8 +100,11 @@ class _Server(MCPServer[Any]):
                 cause = invalid_fields(cause)
             elif isinstance(cause, SQLAlchemyError):
                 cause = NotReady("The database can't be reached.", code="database_unavailable")
-            if not isinstance(cause, Wan22Error):
+            if cause is None:
                 raise
+            if not isinstance(cause, Wan22Error):
+                logger.error("A tool failed", exc_info=cause, extra={"action": "tool_failed", "tool": name})
+                cause = unexpected()
             return _describe(cause)
 
     async def _check_names(self, name: str, arguments: dict[str, Any]) -> None:

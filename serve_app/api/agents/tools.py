@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from deployments.jobs.inputs import InputUrl
 from deployments.jobs.job import Job, JobState
 from deployments.jobs.waiting import stream_keys
 from serve_app.api.access.links import DEFAULT_SECONDS, LinkedFile
@@ -36,7 +37,7 @@ def _input(purpose: str) -> Any:
     return Field(
         description=(
             f"{purpose} The id of an upload (POST /api/v1/uploads), or the file itself in base64 or as a data: URL. "
-            "The service downloads nothing from other addresses."
+            "An https URL works only if the operator allows it."
         )
     )
 
@@ -145,7 +146,11 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
     )
     def cancel_video(video_id: VideoId, context: Context[Any, Request]) -> VideoJob:
         """Cancels a job: a pending job at once, a running job within one denoising step."""
-        return _describe(store.writer.request_cancel(video_id, owner=caller_of(context).only))
+        caller = caller_of(context)
+        job = store.writer.request_cancel(video_id, owner=caller.only)
+        if job.owner != caller.owner:
+            store.audit.record(caller.actor, "cancel_video", job.id, details={"owner": job.owner})
+        return _describe(job)
 
     @server.tool(title="List videos", annotations=_READS)
     def list_videos(
@@ -196,12 +201,14 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
 
 
 def _read_inputs(**inputs: str | None) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Returns the names of uploads and videos by the native API's fields, and the contents of the other inputs."""
+    """Returns the names of uploads and videos, and URLs, by the native API's fields, and the other inputs' contents."""
     names, files = dict[str, str](), dict[str, bytes]()
     for name, value in inputs.items():
         found = read_input(value, name) if value else None
         if isinstance(found, bytes):
             files[name] = found
+        elif isinstance(found, InputUrl):
+            names[name] = found.url
         elif found is not None:
             names[f"{name}_path"] = found
     return names, files

@@ -102,7 +102,11 @@ def describe_aliases(properties: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         properties: the JSON schemas of the declared fields.
     """
-    reference = {"type": "string", "description": "An input: a file, the id of an upload, or a base64 data URL."}
+    reference = {
+        "type": "string",
+        "description": "An input: a file, the id of an upload, a base64 data URL, or an https URL, if the operator "
+        "allows that.",
+    }
     described: dict[str, Any] = {}
     for alias, name in ALIASES.items():
         schema = {key: value for key, value in properties.get(name, reference).items() if key != "default"}

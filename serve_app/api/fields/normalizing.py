@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployments.jobs.inputs import InputUrl
 from serve_app.api.fields.names import (
     ALIASES,
     CONTAINERS,
@@ -30,8 +31,8 @@ class Submission:
 
     fields: dict[str, Any] = field(default_factory=dict)
     """Values by the fields that `SubmitRequest` declares."""
-    files: dict[str, bytes] = field(default_factory=dict)
-    """Contents of the inputs, by the names in `INPUTS`."""
+    files: dict[str, bytes | InputUrl] = field(default_factory=dict)
+    """Contents or URLs of the inputs, by the names in `INPUTS`."""
     names: dict[str, str] = field(default_factory=dict)
     """The client's names of fields and inputs, by their declared names."""
 
@@ -124,7 +125,7 @@ def _put(submission: Submission, known: str, name: str, value: Any) -> None:
         return
     if target in INPUTS:
         content = read_reference(value, name)
-        if isinstance(content, bytes):
+        if not isinstance(content, str):
             submission.files[target], submission.names[target] = content, name
             return
         target, value = f"{target}_path", content

@@ -1,4 +1,4 @@
-"""Inputs that a body holds as text: ids of uploads and jobs, and base64 data URLs."""
+"""Inputs that a body holds as text: ids of uploads and jobs, base64 data URLs, and URLs of other servers."""
 
 import base64
 import binascii
@@ -6,24 +6,26 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
+from deployments.jobs.inputs import InputUrl, Source
 from serve_app.api.fields.texts import parse_text
 from wan22_bridge.errors import InvalidRequest
 
 _TYPES = ("image/png", "image/jpeg", "image/jpg", "image/webp", "video/mp4", "application/octet-stream")
 _ID = re.compile(r"[\w.:/\\-]{1,200}")
 """Form of an id. An unknown id gets an error of its own, which names it."""
+_HTTP = re.compile("https?://", re.IGNORECASE)
 
 
-def read_reference(value: Any, param: str) -> bytes | str:
+def read_reference(value: Any, param: str) -> Source:
     """Reads an input from a text or an object.
 
     Args:
-        value: an id, a `data:` URL, an object with one of them as `file_id`, `id`, `image_url`, `video_url` or `url`,
+        value: an id, a URL, an object with one of them as `file_id`, `id`, `image_url`, `video_url` or `url`,
             or such an object as JSON.
         param: the client's name of the field, for errors.
 
     Returns:
-        The content of a `data:` URL, or the id of an upload or of a job.
+        The content of a `data:` URL, the id of an upload or of a job, or an http or https URL.
 
     Raises:
         InvalidRequest: the value holds neither; the error says what is wrong with it.
@@ -40,11 +42,21 @@ def read_reference(value: Any, param: str) -> bytes | str:
     text = value.strip()
     if text[:5].lower() == "data:":
         return _read_data_url(text, param)
+    if _HTTP.match(text):
+        return InputUrl(text)
     if re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
-        raise _invalid(param, "it is the address of another server, from which this service downloads nothing")
+        raise _invalid(param, "it is an address that begins with neither https:// nor http://")
     if _ID.fullmatch(text) is None:
         raise _invalid(param, "it is neither an id nor a data URL, which begins with data:image/png;base64,")
     return text
+
+
+def may_hold_address(value: Any) -> bool:
+    """Returns whether a value of a body may hold an http or https URL of an input, at any depth."""
+    if isinstance(value, dict):
+        return any(map(may_hold_address, value.values()))
+    text = value.lstrip() if isinstance(value, str) else ""
+    return bool(_HTTP.match(text)) or (text.startswith("{") and _HTTP.search(text) is not None)
 
 
 def _read_data_url(url: str, param: str) -> bytes:

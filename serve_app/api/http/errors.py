@@ -33,7 +33,7 @@ _STATUS_OF_CODE = {
     "video_timeout": HTTPStatus.GATEWAY_TIMEOUT,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
 }
-_RETRY_AFTER_SECONDS = {"decoders_busy": 5, "downloads_busy": 5, "streams_busy": 5, "uploads_busy": 5}
+_RETRY_AFTER_SECONDS = {"decoders_busy": 5, "downloads_busy": 5, "fetches_busy": 5, "streams_busy": 5, "uploads_busy": 5}
 """Seconds after which a client may repeat a request, by the error's code."""
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: "not_found",
@@ -60,6 +60,11 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _respond_to_http)
     app.add_exception_handler(SQLAlchemyError, _respond_to_database)
     app.add_exception_handler(Exception, _respond_to_unexpected)
+
+
+def unexpected() -> Wan22Error:
+    """Returns the error for all unexpected errors. It gives no details, because they might reveal internals."""
+    return Wan22Error("The service failed unexpectedly. Its log has the details.", can_retry=True)
 
 
 def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidRequest:
@@ -139,7 +144,6 @@ async def _respond_to_database(request: Request, error: Exception) -> JSONRespon
 
 
 async def _respond_to_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Logs an unexpected error. The response gives no details, because they might reveal internals."""
+    """Logs an unexpected error."""
     logger.error("Request failed", exc_info=error, extra={"action": "request_failed", "path": request.url.path})
-    inner = Wan22Error("The service failed unexpectedly. Its log has the details.", can_retry=True).to_dict()
-    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR, inner)
+    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR, unexpected().to_dict())

@@ -16,6 +16,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "hours": ("Length of the period in hours, above 0 and at most 168.", 24),
     "if-none-match": ("Entity tag of the last response, which is sent again only if it has changed.", None),
     "last-event-id": ("Number of the last event that the client received. The stream resumes after it.", None),
+    "before": ("Number of the last entry of the previous page. Older entries follow.", 100),
     "limit": ("Maximum number of items to return.", 20),
     "model_id": ("Id of a model.", "tiny-t2v"),
     "model_type": ("Id or type of a model, in any case.", "T2V-A14B"),

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from deployments.jobs.generation_mode import GenerationMode
-from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ
+from serve_app.api.access.callers import NEEDS_READ, Administering
 from serve_app.api.schemas.generation_mode import GenerationModeBody, GenerationModeChange
 from serve_app.api.services import Serving
 
@@ -16,7 +16,8 @@ def read_mode(serving: Serving) -> GenerationModeBody:
     return GenerationModeBody.of(GenerationMode.read(serving.store.settings))
 
 
-@router.put("", dependencies=[NEEDS_ADMIN])
-def change_mode(change: GenerationModeChange, serving: Serving) -> GenerationModeBody:
+@router.put("")
+def change_mode(change: GenerationModeChange, serving: Serving, caller: Administering) -> GenerationModeBody:
     """Changes the generation mode of jobs that are submitted from now on. It outlives a restart of the service."""
+    caller.notes.update(change.model_dump(mode="json", exclude_unset=True))
     return GenerationModeBody.of(GenerationMode.change(serving.store.settings, change.apply))

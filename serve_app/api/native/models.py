@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from deployments.downloader import Presence
-from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ
+from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ, Administering
 from serve_app.api.downloading import ask, look, read_statuses
 from serve_app.api.schemas.models import (
     DownloadAnswer,
@@ -52,10 +52,11 @@ async def summarize_models(serving: Serving) -> Summary:
     )
 
 
-@router.post("/download", dependencies=[NEEDS_ADMIN])
-async def download_model(request: DownloadRequest, serving: Serving) -> DownloadAnswer:
+@router.post("/download")
+async def download_model(request: DownloadRequest, serving: Serving, caller: Administering) -> DownloadAnswer:
     """Starts the download of a model, so that the first job need not wait for it."""
     spec = _find(serving, request.model_type)
+    caller.notes["model"] = spec.id
     found, _ = await look(serving)
     if found[spec.id].presence is Presence.AVAILABLE and not (request.force_redownload and spec.is_fetched):
         return DownloadAnswer(message=f"The files of {spec.id} are complete.", model_type=spec.type, status="available")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from deployments.jobs.optimization_defaults import OptimizationDefaults
-from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ
+from serve_app.api.access.callers import NEEDS_READ, Administering
 from serve_app.api.schemas.optimization import OptimizationBody, OptimizationChange, OptimizationStatus
 from serve_app.api.services import Serving
 from wan22_bridge.errors import InvalidRequest
@@ -17,13 +17,15 @@ def read_optimization(serving: Serving) -> OptimizationBody:
     return OptimizationBody.of(OptimizationDefaults.read(serving.store.settings))
 
 
-@router.post("", dependencies=[NEEDS_ADMIN])
-def change_optimization(change: OptimizationChange, serving: Serving) -> OptimizationBody:
+@router.post("")
+def change_optimization(change: OptimizationChange, serving: Serving, caller: Administering) -> OptimizationBody:
     """Changes the stored defaults of requests that are submitted from now on, and returns all of them.
 
     The defaults outlive a restart of the service. A request that sets a value itself keeps it. A quantization in which
     no model is served is rejected, as in a submission.
     """
+
+    caller.notes.update(change.model_dump(mode="json", exclude_unset=True))
 
     def apply(stored: OptimizationDefaults) -> OptimizationDefaults:
         defaults = change.apply(stored)

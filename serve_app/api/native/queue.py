@@ -24,6 +24,8 @@ from serve_app.api.services import Services, Serving
 # to run it, and one to validate what it returns.
 router = APIRouter(prefix="/api/v1/queue", tags=["queue"])
 
+_NOTED_JOBS = 100
+"""Maximum number of ids of reordered jobs in the audit log."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -83,6 +85,7 @@ def _poll(
 @router.post("/reorder")
 def reorder_queue(order: ReorderRequest, serving: Serving, caller: Submitting) -> Message:
     """Changes the order of pending jobs. They exchange their places; all other jobs keep theirs."""
+    caller.notes["jobs"] = order.task_ids[:_NOTED_JOBS]
     serving.store.writer.reorder(order.task_ids, owner=caller.only)
     return Message(message="Reordered.")
 
@@ -94,6 +97,7 @@ def clear_queue(serving: Serving, caller: Submitting) -> ClearAnswer:
     It deletes nothing: `GET /generation/{id}`, `/outputs` and `/v1/videos` still have the jobs and their videos.
     """
     count = serving.store.queue.clear(owner=caller.only)
+    caller.notes["jobs"] = count
     return ClearAnswer(message=f"Ended jobs removed from the list: {count}. Their videos stay.", cleared=count)
 
 

@@ -55,8 +55,8 @@ _INPUT = {
         "format": "binary",
         "description": (
             "First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. "
-            "Also as text: the id of an upload or a base64 data URL, or an object with one of them as file_id or "
-            "image_url."
+            "Also as text: the id of an upload, a base64 data URL or, if the operator allows it, an https URL, or an "
+            "object with one of them as file_id or image_url."
         ),
     }
 }

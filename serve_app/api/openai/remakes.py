@@ -12,7 +12,7 @@ from serve_app.api.openai.bodies import describe_fields, submit_openai_body
 from serve_app.api.openai.videos import describe_job, describe_new_jobs
 from serve_app.api.schemas.openai import NewVideo, Remix, Video
 from serve_app.api.services import Services, Serving
-from serve_app.api.submission import IdempotencyKey, describe_body
+from serve_app.api.submission import IdempotencyKey, describe_body, run_submission
 from wan22_bridge.errors import InvalidRequest, NotFound
 from wan22_bridge.media.videos import require_video
 
@@ -41,7 +41,7 @@ async def edit_video(
     `strength` sets how much of the video is changed.
     """
     body = await read_body(request)
-    jobs = await serving.use_decoders(_submit, serving, caller, body, idempotency_key, _EDITED)
+    jobs = await run_submission(_submit, serving, caller, body, idempotency_key, _EDITED)
     return describe_new_jobs(jobs, response)
 
 
@@ -55,7 +55,7 @@ async def extend_video(
     the continuation; the job reports the length of the new video.
     """
     body = await read_body(request)
-    jobs = await serving.use_decoders(_submit, serving, caller, body, idempotency_key, _EXTENDED)
+    jobs = await run_submission(_submit, serving, caller, body, idempotency_key, _EXTENDED)
     return describe_new_jobs(jobs, response)
 
 

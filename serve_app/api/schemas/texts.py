@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from deployments.webhooks.addresses import MAX_URL_CHARACTERS
+from deployments.network.addresses import MAX_URL_CHARACTERS
 from wan22_bridge.requests.prompts import MAX_TEXT_CHARACTERS
 
 Prompt = Annotated[
@@ -30,4 +30,4 @@ WEBHOOK_URL: Any = Field(
         ]
     },
 )
-"""Default and limits of a receiver's URL. `check_url` checks it, with errors that say more than pydantic's."""
+"""Default and limits of a receiver's URL. `check_receiver` checks it, with errors that say more than pydantic's."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.deliveries import Delivery
 from deployments.jobs.job import Job
-from deployments.webhooks.addresses import mask_url
+from deployments.network.addresses import mask_url
 from serve_app.api.http.proxies import under_prefix
 from serve_app.api.schemas.links import to_datetime
 from serve_app.api.schemas.tasks import TaskInfo

@@ -28,8 +28,8 @@ def test_the_application_is_built_from_each_config(name: str, tmp_path: Path) ->
 
 
 def test_the_kuberay_config_embeds_the_cluster_config() -> None:
-    service = yaml.safe_load((ROOT / "configs/kuberay.yaml").read_text())
-    assert service["kind"] == "RayService"
+    documents = yaml.safe_load_all((ROOT / "configs/kuberay.yaml").read_text())
+    service = next(document for document in documents if document["kind"] == "RayService")
     config = yaml.safe_load(service["spec"]["serveConfigV2"])
     assert config == yaml.safe_load((ROOT / "configs/cluster.yaml").read_text())
     ServeDeploySchema.model_validate(config)

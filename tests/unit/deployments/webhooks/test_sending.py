@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deployments.jobs.deliveries import Delivery, DeliveryState
-from deployments.webhooks import connecting
+from deployments.network import connecting
 from deployments.webhooks.sending import Outcome, Sender
 from tests.receiver import Receiver, receiving
 from tests.service import free_port

@@ -150,7 +150,7 @@ def test_an_image_may_be_base64_a_data_url_or_an_upload(url: str, services: Serv
         ({"options": {"num_outputs": 2}}, "batch_not_supported", "num_outputs"),
         ({"options": {"seeds": [1, 2]}}, "batch_not_supported", "seeds"),
         ({"num_frames": 5}, "unknown_field", "num_frames"),
-        ({"image": "https://example.com/cat.png"}, "invalid_input", "image"),
+        ({"image": "https://example.com/cat.png"}, "invalid_input_reference", "image"),
         ({"image": "cat.png"}, "invalid_input", "image"),
         ({"image": "0" * 64}, "unknown_upload", "image"),
         ({"prompt": None}, "invalid_value", "prompt"),

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from deployments.jobs.store import JobStore
 from serve_app.cli.main import app
-from tests.hub import REPOSITORY, Fault, HubServer, serving_hub
+from tests.databases import write_database
+from tests.hub import COMMIT, REPOSITORY, Fault, HubServer, serving_hub
 from tests.service import ROOT, WAN22, wait_until
 from wan22_bridge.builtin import ensure_tiny_model
 from wan22_bridge.fetching.manifest import Manifest, ModelFile, write_manifest
@@ -82,6 +84,31 @@ def test_a_model_is_downloaded_verified_repaired_and_removed(hub: HubServer, con
     assert run(config, "remove", "from-hub", "--yes").exit_code == 1
 
 
+def test_a_lock_file_pins_the_models_that_are_served(hub: HubServer, config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "models" / "models.lock"
+    assert not listed(config)["from-hub"]["locked"]
+    locked = run(config, "lock")
+    assert locked.exit_code == 0, locked.output
+    assert f"of {REPOSITORY} at {COMMIT}" in locked.stdout
+    assert list(json.loads(path.read_text())["models"]) == ["from-hub"]
+    assert listed(config)["from-hub"]["locked"]
+
+    assert run(config, "pull", "from-hub").exit_code == 0
+    pinned = path.read_text()
+    path.write_text(pinned.replace(COMMIT, "2" * 40))
+    assert not listed(config)["from-hub"]["available"]
+    refused = run(config, "verify", "from-hub")
+    assert refused.exit_code == 1
+    assert "the config or the lock file has other files" in refused.stderr
+
+    path.write_text("{}")
+    broken = run(config, "pull", "from-hub")
+    assert broken.exit_code == 2
+    assert "models_lock" in broken.stderr
+    assert run(config, "lock").exit_code == 0
+    assert path.read_text() == pinned
+
+
 def test_fp32_weights_are_cast_once(config: Path, tmp_path: Path) -> None:
     text = tmp_path / "data" / "models" / "from-hub" / "text_encoder" / "model.safetensors"
     assert run(config, "convert", "from-hub").exit_code == 1, "the model is not downloaded yet"
@@ -144,3 +171,22 @@ def test_ctrl_c_stops_a_verification(config: Path) -> None:
     _, said = verifying.communicate(timeout=30)
     assert verifying.returncode == 1
     assert said.rstrip().endswith("Stopped.")
+
+
+def test_what_a_command_does_to_models_is_in_the_audit_log_of_a_service(
+    hub: HubServer, config: Path, tmp_path: Path
+) -> None:
+    assert run(config, "pull", "from-hub").exit_code == 0
+    assert not (tmp_path / "data" / "jobs.db").exists()
+    write_database(tmp_path / "data")
+    assert run(config, "pull", "from-hub").exit_code == 0
+    assert run(config, "lock").exit_code == 0
+    assert run(config, "remove", "--yes", "from-hub").exit_code == 0
+    store = JobStore(f"sqlite:///{tmp_path}/data/jobs.db")
+    entries = store.audit.page()
+    store.database.close()
+    assert [(entry.action, entry.target) for entry in reversed(entries)] == [
+        ("pull_model", "from-hub"),
+        ("lock_models", "from-hub"),
+        ("remove_model", "from-hub"),
+    ]

@@ -51,8 +51,10 @@ def hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
-def fetch(folder: Path, progress: FetchProgress | None = None, **options: bool) -> None:
-    fetch_model(REPOSITORY, None, folder, progress or FetchProgress(), **options)
+def fetch(
+    folder: Path, progress: FetchProgress | None = None, *, cast: bool = False, check_content: bool = False
+) -> None:
+    fetch_model(REPOSITORY, None, folder, progress or FetchProgress(), cast=cast, check_content=check_content)
 
 
 def content(folder: Path) -> dict[str, bytes]:

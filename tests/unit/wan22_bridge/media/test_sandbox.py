@@ -66,3 +66,35 @@ assert [check_image(png(), param="image") for _ in range(2)] == [(96, 64)] * 2
 def test_a_service_with_lower_limits_and_ignored_signals_decodes_files() -> None:
     """Programs inherit both from the shell or the supervisor that starts the service."""
     subprocess.run([sys.executable, "-c", _INHERITING], check=True, timeout=120)
+
+
+_IN_A_CONTAINER = """
+import ctypes, os, struct
+from tests.pictures import png
+from wan22_bridge.media.inputs import check_image
+from wan22_bridge.media import sandbox
+refused = {unshare: 1, mount: 1, clone3: 38}  # EPERM, and ENOSYS as container engines choose it
+program = [struct.pack("=HBBI", 0x20, 0, 0, 0)]
+for number, error in refused.items():
+    program += [struct.pack("=HBBI", 0x15, 0, 1, number), struct.pack("=HBBI", 0x06, 0, 0, 0x00050000 | error)]
+program.append(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000))
+instructions = ctypes.create_string_buffer(b"".join(program))
+header = ctypes.create_string_buffer(struct.pack("HP", len(program), ctypes.addressof(instructions)))
+assert sandbox._prctl(38, 1) == 0  # no new privileges
+assert sandbox._prctl(22, 2, ctypes.addressof(header)) == 0
+assert [check_image(png(), param="image") for _ in range(2)] == [(96, 64)] * 2
+status = open("/proc/self/status").read()
+assert "Seccomp:\\t2" in status and "NoNewPrivs:\\t1" in status
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the system calls are those of x86-64")
+def test_the_decoders_work_within_the_filter_of_a_container() -> None:
+    """Container engines refuse calls that a decoder does not need, and forbid new privileges."""
+    numbers = "unshare, mount, clone3 = 272, 165, 435\n"
+    subprocess.run([sys.executable, "-c", numbers + _IN_A_CONTAINER], check=True, timeout=120)
+    confined = f"{numbers}{_IN_A_CONTAINER}\n" + _PROGRAM.format(attempts=_ATTEMPTS)
+    done = subprocess.run([sys.executable, "-c", confined], capture_output=True, check=True, timeout=120)
+    errors = json.loads(done.stdout)
+    assert errors.pop("read a held file") == "True"
+    assert [name for name, error in errors.items() if error is None] == []

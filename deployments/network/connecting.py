@@ -1,4 +1,4 @@
-"""Connections to receivers, at addresses that were checked after the name was resolved."""
+"""Connections at addresses that were checked after the name was resolved."""
 
 import asyncio
 import socket
@@ -9,11 +9,11 @@ from ipaddress import ip_address
 
 import httpcore
 
-from deployments.webhooks.addresses import is_public
+from deployments.network.addresses import is_public
 
 
 class PrivateAddress(httpcore.ConnectError):
-    """The receiver's name has private addresses only."""
+    """The name has private addresses only."""
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
@@ -43,7 +43,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         """Opens a connection to the first address that accepts one.
 
         Args:
-            host: name or address of the receiver.
+            host: name or address.
             port: its port.
             timeout: time limit in seconds of the whole call. Each address gets an equal share of the time that is left,
                 so that an address that does not respond leaves time for the next ones.

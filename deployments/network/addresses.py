@@ -1,12 +1,10 @@
-"""URLs of webhook receivers, and the addresses that a receiver may have."""
+"""URLs that clients choose, and the addresses to which the service connects for them."""
 
 import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import httpx
-
-from wan22_bridge.errors import InvalidRequest
 
 MAX_URL_CHARACTERS = 2048
 _MAX_HOST_CHARACTERS = 253
@@ -21,40 +19,42 @@ hands out the machine's configuration, as the link-local metadata services of ot
 Address = IPv4Address | IPv6Address
 
 
+class UnusableUrl(ValueError):
+    """A URL to which the service may not connect. The text continues a sentence that begins with the URL's name."""
+
+    def __init__(self, problem: str, *, has_password: bool = False, is_private: bool = False) -> None:
+        super().__init__(problem)
+        self.has_password, self.is_private = has_password, is_private
+
+
 def check_url(url: str, *, allow_private: bool) -> None:
-    """Checks the URL of a receiver before it is stored. No name is resolved, so a name may still be private.
+    """Checks a URL. No name is resolved, so a name may still be private: `CheckedNetwork` checks its addresses.
 
     Args:
         url: the URL.
-        allow_private: whether the receiver may have an address that is not public.
+        allow_private: whether the URL may have an address that is not public.
 
     Raises:
-        InvalidRequest: webhooks can't be sent to this URL.
+        UnusableUrl: the service may not connect to this URL.
     """
     if len(url) > MAX_URL_CHARACTERS:
-        raise _invalid(f"webhook_url has {len(url)} characters: expected at most {MAX_URL_CHARACTERS}.")
+        raise UnusableUrl(f"has {len(url)} characters: expected at most {MAX_URL_CHARACTERS}.")
     try:
         parsed = httpx.URL(url)
         host = parsed.raw_host.decode("ascii")
     except (httpx.InvalidURL, ValueError) as exc:  # the latter for names that IDNA does not allow
-        raise _invalid(f"webhook_url is {mask_url(url)[:80]!r}, which is no URL: {str(exc)[:100]}") from None
+        raise UnusableUrl(f"is {mask_url(url)[:80]!r}, which is no URL: {str(exc)[:100]}") from None
     if parsed.scheme not in ("http", "https"):
-        raise _invalid(f"webhook_url has the scheme {parsed.scheme[:20]!r}: expected https or http.")
+        raise UnusableUrl(f"has the scheme {parsed.scheme[:20]!r}: expected https or http.")
     if parsed.userinfo:
-        raise _invalid(
-            "webhook_url has a user name or a password: expected none.",
-            "Verify the signature of each webhook instead.",
-        )
+        raise UnusableUrl("has a user name or a password: expected none.", has_password=True)
     literal = _literal_address(host)
     if literal is None and (len(host) > _MAX_HOST_CHARACTERS or _HOST.fullmatch(host) is None):
-        raise _invalid(f"webhook_url has the host {host[:80]!r}: expected a name or an IP address.")
+        raise UnusableUrl(f"has the host {host[:80]!r}: expected a name or an IP address.")
     if parsed.port is not None and not 1 <= parsed.port <= 65535:
-        raise _invalid(f"webhook_url has the port {parsed.port}: expected 1 to 65535.")
+        raise UnusableUrl(f"has the port {parsed.port}: expected 1 to 65535.")
     if not allow_private and _is_private(host, literal):
-        raise _invalid(
-            f"webhook_url has the private address {host[:80]!r}: expected a public one.",
-            "If the operator trusts all clients, the setting webhooks.allow_private allows private addresses.",
-        )
+        raise UnusableUrl(f"has the private address {host[:80]!r}: expected a public one.", is_private=True)
 
 
 def mask_url(url: str) -> str:
@@ -99,9 +99,3 @@ def _is_private(host: str, literal: Address | None) -> bool:
     if literal is not None:
         return not is_public(literal)
     return host.lower().rstrip(".").rpartition(".")[2] == "localhost"
-
-
-def _invalid(
-    message: str, suggestion: str = "Send the URL of a receiver, such as https://example.com/hook."
-) -> Exception:
-    return InvalidRequest(message, code="webhook_url_invalid", param="webhook_url", suggestions=[suggestion])
