@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
@@ -57,6 +58,8 @@ class ApiKey:
     revoked_at: float | None
     last_used_at: float | None
     """Time of the last use, up to a minute too early; None before the first use."""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """The key's own limits, by the names of `ClientLimits`. They take the place of the service's."""
 
     def matches(self, secret: str) -> bool:
         """Returns whether this is the key's secret. The time that it takes does not depend on the secret."""
@@ -80,7 +83,12 @@ class ApiKeys:
         self._database, self._clock = database, clock
 
     def create(
-        self, owner: str, scopes: Collection[Scope], *, lifetime_seconds: float | None = None
+        self,
+        owner: str,
+        scopes: Collection[Scope],
+        *,
+        lifetime_seconds: float | None = None,
+        limits: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[ApiKey, str]:
         """Creates a key.
 
@@ -88,6 +96,7 @@ class ApiKeys:
             owner: name of the owner.
             scopes: at least one scope.
             lifetime_seconds: time after which the key expires; None for a key that does not expire.
+            limits: the key's own limits, as `parse_limit` returns them.
 
         Returns:
             The stored key and its text, which nothing can restore later.
@@ -102,7 +111,7 @@ class ApiKeys:
                 suggestions=["Use 1 to 64 letters, digits and ._@+-, and begin with a letter or a digit."],
             )
         with self._database.writing() as connection:
-            return self._insert(connection, owner, scopes, lifetime_seconds)
+            return self._insert(connection, owner, scopes, lifetime_seconds, limits)
 
     def all(self) -> list[ApiKey]:
         """Returns all keys, also those that are revoked or expired, in the order of their creation."""
@@ -128,7 +137,7 @@ class ApiKeys:
             return _change(connection, key_id, {"revoked_at": self._clock()})
 
     def rotate(self, key_id: str, *, overlap_seconds: float) -> tuple[ApiKey, str]:
-        """Creates a key with the owner, the scopes and the lifetime of another, which then expires.
+        """Creates a key with the owner, the scopes, the limits and the lifetime of another, which then expires.
 
         Args:
             key_id: id of the key to replace.
@@ -153,7 +162,7 @@ class ApiKeys:
             if key.expires_at is None or key.expires_at > ends_at:
                 _change(connection, key_id, {"expires_at": ends_at})
             lifetime = None if key.expires_at is None else key.expires_at - key.created_at
-            return self._insert(connection, key.owner, key.scopes, lifetime)
+            return self._insert(connection, key.owner, key.scopes, lifetime, key.limits)
 
     def record_use(self, key_id: str) -> None:
         """Writes that a key is used now."""
@@ -161,7 +170,12 @@ class ApiKeys:
             connection.execute(update(table).where(table.c.id == key_id).values(last_used_at=self._clock()))
 
     def _insert(
-        self, connection: Connection, owner: str, scopes: Collection[Scope], lifetime_seconds: float | None
+        self,
+        connection: Connection,
+        owner: str,
+        scopes: Collection[Scope],
+        lifetime_seconds: float | None,
+        limits: Mapping[str, Any],
     ) -> tuple[ApiKey, str]:
         key_id, secret, now = secrets.token_hex(_ID_BYTES), secrets.token_hex(_SECRET_BYTES), self._clock()
         row = {
@@ -171,6 +185,7 @@ class ApiKeys:
             "secret_hash": _hash(secret),
             "created_at": now,
             "expires_at": None if lifetime_seconds is None else now + lifetime_seconds,
+            "limits": dict(limits),
         }
         key = _to_key(connection.execute(insert(table).values(**row).returning(table)).one())
         return key, f"wan22_{key_id}_{secret}"
