@@ -13,6 +13,7 @@ from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
 
 from deployments.jobs.api_keys import ApiKey, Scope
+from deployments.jobs.limits import UNCHARGED, Account
 from wan22_bridge.errors import Wan22Error
 
 logger = logging.getLogger("ray.serve")
@@ -45,11 +46,13 @@ class Caller:
     key_id: str | None = None
     has_link: bool = False
     """Whether the caller has a signed link to the file that the request names, in place of a key."""
+    account: Account = UNCHARGED
+    """Client to whom jobs and uploads are charged, with the limits on the request."""
 
     @classmethod
-    def of(cls, key: ApiKey) -> "Caller":
+    def of(cls, key: ApiKey, account: Account) -> "Caller":
         """Returns the caller who has sent a valid key."""
-        return cls(owner=key.owner, scopes=key.scopes, key_id=key.id)
+        return cls(owner=key.owner, scopes=key.scopes, key_id=key.id, account=account)
 
     @classmethod
     def of_link(cls) -> "Caller":

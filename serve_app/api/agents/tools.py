@@ -13,7 +13,8 @@ from starlette.requests import Request
 from deployments.jobs.job import Job, JobState
 from deployments.jobs.waiting import stream_keys
 from serve_app.api.access.links import DEFAULT_SECONDS, LinkedFile
-from serve_app.api.agents.access import caller_of
+from serve_app.api.access.meter import meter_of
+from serve_app.api.agents.access import caller_of, request_of
 from serve_app.api.agents.inputs import read_input
 from serve_app.api.agents.schemas import VideoJob, VideoJobs, VideoLink
 from serve_app.api.http.bodies import Body
@@ -128,14 +129,16 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
         ask for it.
         """
         owner = caller_of(context).only
-        async with feed.subscribe(owner) as subscription:
-            job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    while not job.state.ended and not subscription.lagging:
-                        await context.report_progress(job.progress, 100, job.stage)
-                        await subscription.next_event(stream_keys(job))
-                        job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
+        request = request_of(context)
+        with meter_of(request).open(request.scope, "open_streams"):
+            async with feed.subscribe(owner) as subscription:
+                job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_seconds):
+                        while not job.state.ended and not subscription.lagging:
+                            await context.report_progress(job.progress, 100, job.stage)
+                            await subscription.next_event(stream_keys(job))
+                            job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
         return await run_in_threadpool(_describe, job)
 
     @server.tool(

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from deployments.jobs.lora_library import LoraDescription
 from deployments.system_stats import list_gpus
-from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ, Reading
+from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ, Administering, Caller, Reading
 from serve_app.api.http.bodies import check_names
 from serve_app.api.lora_effects import describe_effect, estimate_memory
 from serve_app.api.schemas.loras import (
@@ -61,8 +61,8 @@ def list_loras(serving: Serving) -> LoraList:
     return LoraList.of(serving.loras.describe_all())
 
 
-@router.post("/upload", dependencies=[NEEDS_ADMIN], openapi_extra=describe_form(_UPLOAD_SCHEMA))
-async def upload_lora(request: Request, serving: Serving) -> LoraUpload:
+@router.post("/upload", openapi_extra=describe_form(_UPLOAD_SCHEMA))
+async def upload_lora(request: Request, serving: Serving, caller: Administering) -> LoraUpload:
     """Stores a LoRA, after its header was checked: the file must hold a LoRA that fits a Wan2.2 model."""
     try:
         async with request.form(max_files=1, max_fields=len(_UPLOAD_SCHEMA["properties"])) as form:
@@ -75,7 +75,7 @@ async def upload_lora(request: Request, serving: Serving) -> LoraUpload:
                     suggestions=["Send the .safetensors file as file in multipart/form-data."],
                 )
             fields = {name: value for name, value in form.items() if isinstance(value, str)}
-            return await run_in_threadpool(_store, serving, file, fields)
+            return await run_in_threadpool(_store, serving, caller, file, fields)
     except HTTPException as exc:
         raise InvalidRequest(f"The form can't be read: {exc.detail}", code="invalid_form") from exc
     except OSError as exc:  # the form is written to a temporary file while it arrives
@@ -109,7 +109,7 @@ def read_lora_memory_impact(name: str, serving: Serving) -> LoraMemoryImpact:
     return estimate_memory(serving.loras.describe(name), list_gpus(serving.replicas.all()))
 
 
-def _store(serving: Services, file: UploadFile, fields: dict[str, str]) -> LoraUpload:
+def _store(serving: Services, caller: Caller, file: UploadFile, fields: dict[str, str]) -> LoraUpload:
     check_names(fields, _UPLOAD_SCHEMA["properties"])
     expert = fields.get("expert") or None
     if expert is not None and expert not in list(LoraTarget):
@@ -124,6 +124,7 @@ def _store(serving: Services, file: UploadFile, fields: dict[str, str]) -> LoraU
         name=fields.get("name") or None,
         target=LoraTarget(expert) if expert else None,
         replace=_FLAGS[replace],
+        admit=lambda: serving.store.usage.take_uploads(caller.account, [file.size or 0]),
     )
     found: LoraDescription = serving.loras.describe(files.name)
     return LoraUpload.of(found, told, local_only=serving.settings.storage_url is not None)
