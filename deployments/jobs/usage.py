@@ -158,15 +158,15 @@ def check_jobs(
     if limits.pending_jobs is not None and of_client - waiting + added > limits.pending_jobs:
         raise LimitExceeded(
             f"The limit pending_jobs is {limits.pending_jobs}: {of_client - waiting} of your jobs are pending, and the "
-            f"request adds {added}.",
+            f"request adds {added}. Try again in {PENDING_RETRY_SECONDS} s, or when some of your jobs have ended.",
             param="pending_jobs",
-            suggestions=["Send the request again when some of your jobs have ended, or cancel some of them."],
+            suggestions=["Wait for some of your jobs, or cancel them."],
             retry_after_seconds=PENDING_RETRY_SECONDS,
         )
     if overall is not None and of_all - waiting + added > overall:
         raise QueueFull(
             f"The queue is full: the limit pending_jobs_overall is {overall}, {of_all - waiting} jobs are pending, and "
-            f"the request adds {added}.",
+            f"the request adds {added}. Try again in {PENDING_RETRY_SECONDS} s.",
             suggestions=["Send the request again when some jobs have ended."],
             retry_after_seconds=PENDING_RETRY_SECONDS,
         )

@@ -22,7 +22,13 @@ def usage(
         print_json(found)
         return
     rows = [
-        (each["day"], each["client"], f"{each['gpu_seconds']:.0f}", each["uploads"], f"{each['upload_bytes'] / 1e6:.1f}")
+        (
+            each["day"],
+            each["client"],
+            f"{each['gpu_seconds']:.0f}",
+            each["uploads"],
+            f"{each['upload_bytes'] / 1e6:.1f}",
+        )
         for each in found["days"]
     ]
     print_rows(("day", "client", "GPU seconds", "uploads", "MB"), rows)

@@ -14,6 +14,8 @@ from wan22_bridge.errors import Wan22Error
 
 _UNCOUNTED = ("/healthz", "/readyz", "/health")
 """Paths of the health checks. Whoever watches the service may share an address with its clients."""
+_MESSAGES_PATH = "/mcp"
+"""Path of the MCP server, which leaves the response to GET open. No route can declare that it holds a stream."""
 _TRY_AGAIN_LATER = 1013
 """Code with which a WebSocket is closed whose client has too many."""
 
@@ -30,15 +32,19 @@ class RequestLimits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application, or responds with an error."""
-        is_socket = scope["type"] == "websocket"
-        if (scope["type"] != "http" and not is_socket) or get_route_path(scope) in _UNCOUNTED:
+        path = get_route_path(scope) if scope["type"] in ("http", "websocket") else None
+        if path is None or path in _UNCOUNTED:
             await self._app(scope, receive, send)
             return
+        is_socket = scope["type"] == "websocket"
+        is_stream = path == _MESSAGES_PATH and scope.get("method") == "GET"
         with ExitStack() as stack:
             try:
                 self._meter.count_request(scope)
                 if is_socket:
                     stack.enter_context(self._meter.open(scope, "open_sockets"))
+                elif is_stream:
+                    stack.enter_context(self._meter.open(scope, "open_streams"))
             except Wan22Error as exc:
                 await refuse(exc, scope, receive, send, close_code=_TRY_AGAIN_LATER)
                 return
