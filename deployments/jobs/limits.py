@@ -17,8 +17,9 @@ class ClientLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     requests_per_minute: int | None = Field(default=6000, ge=1)
-    """Maximum rate of requests of a key, and of an address. A client may send a minute's requests at once. Health
-    checks do not count, and requests that cancel or delete jobs count by themselves."""
+    """Maximum rate of requests of a key, and of an address. A client may send a minute's requests at once. Messages to
+    WebSockets count as requests. Health checks do not count, and requests that cancel or delete jobs count by
+    themselves."""
     open_sockets: int | None = Field(default=100, ge=1)
     """Maximum number of open WebSockets of a key, and of an address."""
     open_streams: int | None = Field(default=100, ge=1)

@@ -41,7 +41,6 @@ class JobRunner:
                 "attempt": jobs.c.attempt + 1,
                 "fencing_token": jobs.c.fencing_token + 1,
                 "lease_expires_at": self._database.now() + lease_seconds,
-                "charged_until": None,
                 "progress": 0.0,
                 "eta_seconds": None,
                 "started_at": func.coalesce(jobs.c.started_at, now),

@@ -1,5 +1,6 @@
 """The use of the service by each client, and the limits that the database enforces, on SQLite and PostgreSQL."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deployments.jobs.attempts import Interruption
-from deployments.jobs.job import Job, JobState
+from deployments.jobs.job import Job, JobNotFound, JobState
 from deployments.jobs.limits import UNLIMITED, Account, ClientLimits, LimitExceeded, QueueFull
 from deployments.jobs.store import JobStore
 from deployments.jobs.usage import DAY_SECONDS, DayOfUse
@@ -83,6 +84,10 @@ def test_each_end_of_an_attempt_charges_the_time_of_the_generator(
     end(store, job)
     assert _gpu_seconds(store) == [pytest.approx(7)]
     assert _gpu_seconds(store, BOB) == []
+    clock.now += 100
+    with contextlib.suppress(JobNotFound):
+        store.writer.delete(job.id)
+    assert _gpu_seconds(store) == [pytest.approx(7)]
 
 
 def test_an_attempt_that_ended_with_an_error_is_charged_once(store: JobStore, clock: Clock) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
 
 from deployments.jobs.api_keys import Scope
 from serve_app.api.access import meter
@@ -148,9 +149,10 @@ def test_a_network_of_ipv6_counts_as_one_client(addresses: tuple[str, str], are_
         assert second.get(_QUEUE).status_code == (429 if are_one else 200)
 
 
-def test_the_clients_of_a_trusted_proxy_are_counted_each_for_itself(folder: Path) -> None:
-    proxy = {"args": {"trusted_proxies": [_NEAR]}, "requests_per_minute": 1}
-    with _anonymous(folder, _NEAR, _FAR, **proxy) as (trusted, other):
+@pytest.mark.parametrize("address_of_proxy", [_NEAR, f"::ffff:{_NEAR}"])
+def test_the_clients_of_a_trusted_proxy_are_counted_each_for_itself(address_of_proxy: str, folder: Path) -> None:
+    proxy: dict[str, Any] = {"args": {"trusted_proxies": [_NEAR]}, "requests_per_minute": 1}
+    with _anonymous(folder, address_of_proxy, _FAR, **proxy) as (trusted, other):
         for address, status in (("203.0.113.1", 200), ("203.0.113.2", 200), ("203.0.113.2", 429)):
             assert trusted.get(_QUEUE, headers={"x-forwarded-for": address}).status_code == status
         for status in (200, 429):
@@ -175,6 +177,16 @@ def test_the_sockets_of_a_client_are_limited(folder: Path) -> None:
                 assert other.receive_json()["type"] == "connection_established"
         with near.websocket_connect("/ws") as socket:
             assert socket.receive_json()["type"] == "connection_established"
+
+
+def test_the_messages_to_a_socket_count_as_requests(folder: Path) -> None:
+    with _anonymous(folder, requests_per_minute=3) as client, client.websocket_connect("/ws") as socket:
+        for _ in range(3):
+            socket.send_json({"type": "ping"})
+        with pytest.raises(WebSocketDisconnect) as closed:
+            _ = [socket.receive_json() for _ in range(1000)]
+        assert closed.value.code == 1013
+        assert "The limit requests_per_minute is 3" in closed.value.reason
 
 
 def test_all_clients_together_leave_room_for_other_requests(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
