@@ -191,14 +191,17 @@ def test_the_messages_to_a_socket_count_as_requests(folder: Path) -> None:
 
 def test_all_clients_together_leave_room_for_other_requests(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "MOST_OPEN", 1)
-    with _anonymous(folder, _NEAR, _FAR) as (near, far), near.websocket_connect("/ws") as socket:
-        socket.receive_json()
-        with pytest.raises(WebSocketDenialResponse) as refused, far.websocket_connect("/ws"):
-            pass
-        check_rejection(refused.value, 503, "too_many_connections")
-        assert refused.value.headers["retry-after"] == "10"
-        task_id = far.post(_SUBMIT, json=_JOB).json()["task_id"]
-        check_rejection(far.get(f"/api/v1/generation/{task_id}/events"), 503, "too_many_connections")
+    with _anonymous(folder, _NEAR, _FAR) as (near, far):
+        with near.websocket_connect("/ws") as socket:
+            socket.receive_json()
+            with pytest.raises(WebSocketDenialResponse) as refused, far.websocket_connect("/ws"):
+                pass
+            check_rejection(refused.value, 503, "too_many_connections")
+            assert refused.value.headers["retry-after"] == "10"
+            task_id = far.post(_SUBMIT, json=_JOB).json()["task_id"]
+            check_rejection(far.get(f"/api/v1/generation/{task_id}/events"), 503, "too_many_connections")
+        with far.websocket_connect("/ws") as socket:
+            assert socket.receive_json()["type"] == "connection_established"
 
 
 def test_the_open_responses_of_a_client_are_limited(tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_the_open_responses_of_a_client_are_limited(tmp_path: Path) -> None:
                 with httpx.Client(base_url=url) as other:
                     for answer in (
                         other.get(events),
-                        other.post("/v1/videos/sync", json=_JOB),
+                        other.post("/v1/videos/sync?timeout_seconds=0.01", json=_JOB),
                         other.get("/mcp", headers={"accept": "text/event-stream"}),
                     ):
                         _check_limit(answer, "open_streams")

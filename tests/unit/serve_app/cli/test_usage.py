@@ -29,7 +29,7 @@ def test_the_use_and_the_limits_are_shown(tmp_path: Path) -> None:
 
 def test_a_limit_is_explained_and_is_no_wrong_usage(tmp_path: Path) -> None:
     with serving_api(tmp_path, limits={"requests_per_minute": 1}) as url:
-        assert CliRunner().invoke(app, ["queue", "--url", url]).exit_code == 0
+        assert CliRunner().invoke(app, ["usage", "--url", url]).exit_code == 0
         rejected = CliRunner().invoke(app, ["usage", "--url", url])
         assert rejected.exit_code == 1
         assert "The limit requests_per_minute is 1" in rejected.stderr
