@@ -15,6 +15,7 @@ from deployments.jobs.job import Job
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.settings import Settings
+from tests.databases import FILE_NAME, write_database
 from tests.jobs import make_job
 from wan22_bridge.media.writer import VideoWriter
 
@@ -74,6 +75,8 @@ class KeyedApi:
 @contextmanager
 def open_keyed_api(folder: Path, **settings: Any) -> Iterator[KeyedApi]:
     """Opens the API on a data folder, with a key for each name."""
+    if not (folder / FILE_NAME).exists():
+        write_database(folder)
     parsed = Settings(data_dir=folder, **settings).with_absolute_paths()
     nobody = cast(Any, None)
     services = Services.open(parsed, dispatcher=nobody, downloader=nobody, needs_keys=True)

@@ -37,6 +37,7 @@ class Wan22Error(Exception):
         param: str | None = None,
         suggestions: Sequence[str] = (),
         can_retry: bool | None = None,
+        retry_after_seconds: int | None = None,
     ) -> None:
         """Stores what the client is to see.
 
@@ -46,17 +47,22 @@ class Wan22Error(Exception):
             param: Name of the invalid field or key.
             suggestions: Possible fixes, one sentence each.
             can_retry: Whether the same request may succeed later.
+            retry_after_seconds: Time after which the client may repeat the request; None if it is unknown.
         """
         self.message = message or (self.__doc__ or "").split("\n")[0]
         self.code = code or self.default_code
         self.param = param
         self.suggestions = list(suggestions)
         self.can_retry = self.default_can_retry if can_retry is None else can_retry
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Supports pickling, because errors cross process boundaries."""
-        return _rebuild, (type(self), self.message, self.code, self.param, self.suggestions, self.can_retry)
+        given: dict[str, Any] = {"code": self.code, "param": self.param, "suggestions": self.suggestions}
+        given["can_retry"] = self.can_retry
+        given["retry_after_seconds"] = self.retry_after_seconds
+        return _rebuild, (type(self), self.message, given)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the `error` object of an HTTP error response."""
@@ -70,10 +76,8 @@ class Wan22Error(Exception):
         }
 
 
-def _rebuild(
-    kind: type[Wan22Error], message: str, code: str, param: str | None, suggestions: list[str], can_retry: bool
-) -> Wan22Error:
-    return kind(message, code=code, param=param, suggestions=suggestions, can_retry=can_retry)
+def _rebuild(kind: type[Wan22Error], message: str, given: dict[str, Any]) -> Wan22Error:
+    return kind(message, **given)
 
 
 class InvalidRequest(Wan22Error):

@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
@@ -58,6 +59,8 @@ class ApiKey:
     revoked_at: float | None
     last_used_at: float | None
     """Time of the last use, up to a minute too early; None before the first use."""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """The key's own limits, by the names of `ClientLimits`. They take the place of the service's."""
 
     def matches(self, secret: str) -> bool:
         """Returns whether this is the key's secret. The time that it takes does not depend on the secret."""
@@ -84,7 +87,12 @@ class ApiKeys:
         self._database, self._clock = database, clock
 
     def create(
-        self, owner: str, scopes: Collection[Scope], *, lifetime_seconds: float | None = None
+        self,
+        owner: str,
+        scopes: Collection[Scope],
+        *,
+        lifetime_seconds: float | None = None,
+        limits: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[ApiKey, str]:
         """Creates a key.
 
@@ -92,6 +100,7 @@ class ApiKeys:
             owner: name of the owner.
             scopes: at least one scope.
             lifetime_seconds: time after which the key expires; None for a key that does not expire.
+            limits: the key's own limits, as `parse_limit` returns them.
 
         Returns:
             The stored key and its text, which nothing can restore later.
@@ -106,7 +115,7 @@ class ApiKeys:
                 suggestions=["Use 1 to 64 letters, digits and ._@+-, and begin with a letter or a digit."],
             )
         with self._database.writing() as connection:
-            key, text = self._insert(connection, owner, scopes, lifetime_seconds)
+            key, text = self._insert(connection, owner, scopes, lifetime_seconds, limits)
             self._record(connection, "create_key", key)
             return key, text
 
@@ -135,7 +144,7 @@ class ApiKeys:
             return _change(connection, key_id, {"revoked_at": self._clock()})
 
     def rotate(self, key_id: str, *, overlap_seconds: float) -> tuple[ApiKey, str]:
-        """Creates a key with the owner, the scopes and the lifetime of another, which then expires.
+        """Creates a key with the owner, the scopes, the limits and the lifetime of another, which then expires.
 
         Args:
             key_id: id of the key to replace.
@@ -160,7 +169,7 @@ class ApiKeys:
             if key.expires_at is None or key.expires_at > ends_at:
                 _change(connection, key_id, {"expires_at": ends_at})
             lifetime = None if key.expires_at is None else key.expires_at - key.created_at
-            new, text = self._insert(connection, key.owner, key.scopes, lifetime)
+            new, text = self._insert(connection, key.owner, key.scopes, lifetime, key.limits)
             self._record(connection, "rotate_key", key, new_key=new.id)
             return new, text
 
@@ -174,7 +183,12 @@ class ApiKeys:
         write_entry(connection, self._clock(), Actor.local(), action, key.id, details=details)
 
     def _insert(
-        self, connection: Connection, owner: str, scopes: Collection[Scope], lifetime_seconds: float | None
+        self,
+        connection: Connection,
+        owner: str,
+        scopes: Collection[Scope],
+        lifetime_seconds: float | None,
+        limits: Mapping[str, Any],
     ) -> tuple[ApiKey, str]:
         key_id, secret, now = secrets.token_hex(_ID_BYTES), secrets.token_hex(_SECRET_BYTES), self._clock()
         row = {
@@ -184,6 +198,7 @@ class ApiKeys:
             "secret_hash": _hash(secret),
             "created_at": now,
             "expires_at": None if lifetime_seconds is None else now + lifetime_seconds,
+            "limits": dict(limits),
         }
         key = _to_key(connection.execute(insert(table).values(**row).returning(table)).one())
         return key, f"wan22_{key_id}_{secret}"

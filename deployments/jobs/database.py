@@ -74,6 +74,10 @@ class Database:
             return cast(extract("epoch", func.clock_timestamp()), Float(53))
         return type_coerce((func.julianday("now") - _UNIX_EPOCH_DAY) * 86400.0, Float(53))
 
+    def read_now(self, connection: Connection) -> float:
+        """Returns the database's time in seconds since the epoch."""
+        return float(connection.execute(select(self.now())).scalar_one())
+
     def close(self) -> None:
         """Closes every connection."""
         self.engine.dispose()

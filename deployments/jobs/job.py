@@ -78,6 +78,8 @@ class NewJob:
     """Id of the job whose video or parameters this job reuses."""
     owner: str = ""
     """Name of the job's owner. The scheduler gives all owners equal shares."""
+    client: str = ""
+    """Client to whom the job is charged; empty for its owner. See `deployments.jobs.limits`."""
     webhook_url: str | None = None
     """Receiver of a webhook at the job's end."""
 

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -96,6 +96,7 @@ class LoraLibrary:
         name: str | None = None,
         target: LoraTarget | None = None,
         replace: bool = False,
+        admit: Callable[[], None] = lambda: None,
     ) -> tuple[LoraFiles, Expert | None]:
         """Stores an uploaded LoRA. The file is on disk when this returns.
 
@@ -106,6 +107,7 @@ class LoraLibrary:
             name: Name of the LoRA.
             target: The experts that the file is for. By default the one that a name tells, else both.
             replace: Whether to replace a LoRA of the same name.
+            admit: Called before the file is stored; raises an error if the client may store none.
 
         Returns:
             The LoRA, and the expert that the uploaded file is for; None is both.
@@ -125,6 +127,7 @@ class LoraLibrary:
             check_is_lora(name, header, self._served)
         except InvalidRequest as exc:
             raise _about_upload(exc) from exc
+        admit()
         file.seek(0)
         path = self._folder / f"{name}{EXPERT_ENDINGS[expert]}{SUFFIX}"
         try:

@@ -1,8 +1,8 @@
 """Rows of the jobs table: finding, decoding and changing them inside a transaction.
 
 A transaction that waits for locks on PostgreSQL takes them in one order, so that no two wait for each other: first all
-its rows of the jobs table by their numbers, then the lock of the event log, then the counts. A transaction without
-waiting (`skip_locked`) may lock rows in any order.
+its rows of the jobs table by their numbers, then the use of one client, then the lock of the event log, then the
+counts. A transaction without waiting (`skip_locked`) may lock rows in any order.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,15 @@ from deployments.jobs.schema import deleted_jobs, jobs
 from deployments.jobs.waiting import fill_downloads
 from wan22_bridge.types import GenerationParams
 
-_COLUMNS_OUTSIDE_JOB = ("model", "idempotency_key", "request_hash", "yield_token", "hidden")
+_COLUMNS_OUTSIDE_JOB = (
+    "model",
+    "idempotency_key",
+    "request_hash",
+    "yield_token",
+    "hidden",
+    "client",
+    "charged_until",
+)
 """Columns that serve queries only and are no fields of `Job`."""
 
 
@@ -127,6 +135,7 @@ def pending_values(job: Job, *, count_attempt: bool) -> dict[str, Any]:
         "current_step": 0,
         "eta_seconds": None,
         "lease_expires_at": None,
+        "charged_until": None,
         "attempt": job.attempt if count_attempt else job.attempt - 1,
     }
 
@@ -155,6 +164,7 @@ def ended_values(state: JobState, now: float) -> dict[str, Any]:
         "stage": state.value,
         "completed_at": now,
         "lease_expires_at": None,
+        "charged_until": None,
         "eta_seconds": None,
         "cancel_requested": state is JobState.CANCELLED,
     }

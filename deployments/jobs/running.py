@@ -2,12 +2,15 @@
 
 The dispatcher holds a lease and a fencing token for each job that it runs. A write with an older token, or after the
 job's end, raises LeaseLost and changes nothing. Each method is one short transaction.
+
+The time for which a generator works is charged to the job's client when the lease is renewed and when the attempt ends.
+It begins with the first progress. A dispatcher that dies leaves the time since its last renewal uncharged.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from deployments.jobs.attempts import Interruption, count_stalled, find_error
 from deployments.jobs.database import Database
@@ -15,6 +18,7 @@ from deployments.jobs.events import EventLog
 from deployments.jobs.job import Job, JobState, LeaseLost
 from deployments.jobs.rows import change_job, ended_values, mock_values, pending_values, read_jobs, to_job
 from deployments.jobs.schema import jobs
+from deployments.jobs.usage import charge_attempt
 from wan22_bridge.types import Progress, Stage
 
 
@@ -50,10 +54,13 @@ class JobRunner:
             LeaseLost: the claim no longer holds the job.
         """
         with self._database.writing() as connection:
-            job = _held_job(connection, job_id, fencing_token)
-            expires_at = self._database.now() + lease_seconds
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(lease_expires_at=expires_at))
-            return job
+            row, now = _held_row(connection, job_id, fencing_token), self._database.read_now(connection)
+            values = {"lease_expires_at": now + lease_seconds}
+            if row.charged_until is not None:
+                charge_attempt(connection, row, now)
+                values["charged_until"] = now
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+            return to_job(row)
 
     def record_progress(self, job_id: str, fencing_token: int, progress: Progress) -> None:
         """Writes the progress of a running job.
@@ -69,10 +76,12 @@ class JobRunner:
             "eta_seconds": progress.eta_seconds,
         }
         with self._database.writing() as connection:
-            job = _held_job(connection, job_id, fencing_token)
-            if progress.saved_steps > job.saved_steps:
+            row = _held_row(connection, job_id, fencing_token)
+            if row.charged_until is None:
+                values |= {"charged_until": self._database.now()}
+            if progress.saved_steps > row.saved_steps:
                 values |= {"saved_steps": progress.saved_steps}
-                values |= {"progress_attempt": job.attempt, "stalled_attempts": 0}
+                values |= {"progress_attempt": row.attempt, "stalled_attempts": 0}
             change_job(connection, self._events, job_id, values)
 
     def request_preemption(self, job_id: str, fencing_token: int) -> None:
@@ -82,7 +91,7 @@ class JobRunner:
             LeaseLost: the claim no longer holds the job.
         """
         with self._database.writing() as connection:
-            _held_job(connection, job_id, fencing_token)
+            _held_row(connection, job_id, fencing_token)
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(yield_token=fencing_token))
 
     def complete(self, job_id: str, fencing_token: int, *, output: dict[str, Any], result: dict[str, Any]) -> Job:
@@ -138,10 +147,11 @@ class JobRunner:
             LeaseLost: the claim no longer holds the job.
         """
         with self._database.writing() as connection:
-            job = _held_job(connection, job_id, fencing_token)
+            job = self._end_attempt(connection, job_id, fencing_token)
             if job.cancel_requested:
                 values = ended_values(JobState.CANCELLED, self._clock())
             elif (error := find_error(job, how, max_attempts)) is not None:
+                connection.execute(update(jobs).where(jobs.c.id == job_id).values(charged_until=None))
                 return error
             else:
                 values = _interrupted_values(job, how)
@@ -164,7 +174,7 @@ class JobRunner:
     def _put_back(self, job_id: str, fencing_token: int, values: Callable[[Job], dict[str, Any]]) -> Job:
         """Puts a running job back into the queue with these values, or ends it if a client has cancelled it."""
         with self._database.writing() as connection:
-            job = _held_job(connection, job_id, fencing_token)
+            job = self._end_attempt(connection, job_id, fencing_token)
             ended = ended_values(JobState.CANCELLED, self._clock())
             changed = ended if job.cancel_requested else values(job)
             return change_job(connection, self._events, job_id, changed)
@@ -198,17 +208,24 @@ class JobRunner:
 
     def _end(self, job_id: str, fencing_token: int, state: JobState, values: Mapping[str, Any]) -> Job:
         with self._database.writing() as connection:
-            _held_job(connection, job_id, fencing_token)
+            self._end_attempt(connection, job_id, fencing_token)
             return change_job(connection, self._events, job_id, {**ended_values(state, self._clock()), **values})
+
+    def _end_attempt(self, connection: Connection, job_id: str, fencing_token: int) -> Job:
+        """Locks and returns a running job, and charges the rest of its attempt, which the caller then ends."""
+        row = _held_row(connection, job_id, fencing_token)
+        if row.charged_until is not None:
+            charge_attempt(connection, row, self._database.read_now(connection))
+        return to_job(row)
 
 
 def _interrupted_values(job: Job, how: Interruption) -> dict[str, Any]:
     return pending_values(job, count_attempt=True) | {"stalled_attempts": count_stalled(job, how)}
 
 
-def _held_job(connection: Connection, job_id: str, fencing_token: int) -> Job:
-    """Locks and returns a running job; raises LeaseLost unless the claim with this token holds it."""
+def _held_row(connection: Connection, job_id: str, fencing_token: int) -> Row[Any]:
+    """Locks and returns the row of a running job; raises LeaseLost unless the claim with this token holds the job."""
     row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
     if row is None or row.state != JobState.PROCESSING or row.fencing_token != fencing_token:
         raise LeaseLost
-    return to_job(row)
+    return row

@@ -23,6 +23,7 @@ jobs = Table(
     Column("webhook_url", Text),
     Column("batch_id", String(64)),
     Column("owner", String(128), nullable=False, server_default=""),
+    Column("client", String(128), nullable=False, server_default=""),  # `Account.client`, charged for the job
     Column("rank", BigInteger),  # `Job.queue_order`, set at submission
     Column("hidden", Boolean, nullable=False, server_default=false()),  # cleared from the queue's listings
     Column("attempt", Integer, nullable=False),
@@ -31,6 +32,7 @@ jobs = Table(
     Column("stalled_attempts", Integer, nullable=False, server_default="0"),
     Column("fencing_token", Integer, nullable=False),
     Column("lease_expires_at", Float(53)),
+    Column("charged_until", Float(53)),  # time of the attempt that is charged; set while a generator works
     Column("cancel_requested", Boolean, nullable=False),
     Column("yield_token", Integer),
     Column("stage", String(32), nullable=False),
@@ -52,6 +54,7 @@ jobs = Table(
     Index("jobs_by_batch", "batch_id", "number"),
     Index("jobs_by_owner", "owner", "number"),
     Index("jobs_by_owner_and_state", "owner", "state", "number"),
+    Index("jobs_by_client_and_state", "client", "state"),
 )
 
 job_counts = Table(
@@ -161,6 +164,17 @@ api_keys = Table(
     Column("expires_at", Float(53)),
     Column("revoked_at", Float(53)),
     Column("last_used_at", Float(53)),
+    Column("limits", JSON, nullable=False, server_default="{}"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # days since the epoch, in UTC
+    Column("client", String(128), primary_key=True),
+    Column("uploads", BigInteger, nullable=False),
+    Column("upload_bytes", BigInteger, nullable=False),
+    Column("gpu_seconds", Float(53), nullable=False),
 )
 
 audit_log = Table(

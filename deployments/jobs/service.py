@@ -7,6 +7,7 @@ from typing import Any
 from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.inputs import Inputs, InputUrl, Source, is_job
 from deployments.jobs.job import Job, JobState, NewJob, Priority
+from deployments.jobs.limits import UNCHARGED, Account
 from deployments.jobs.store import JobStore
 from deployments.network.remote_files import RemoteFiles
 from deployments.storage.protocol import Storage
@@ -36,6 +37,8 @@ AUDIT_RETENTION_SECONDS = 365 * 24 * 3600.0
 """Retention of the audit log."""
 WEBHOOK_RETENTION_SECONDS = 30 * 24 * 3600.0
 """Retention of webhooks that were delivered or have failed."""
+USAGE_RETENTION_SECONDS = 90 * 24 * 3600.0
+"""Retention of the clients' daily use."""
 
 _REQUEST_HASH = "wan22-request-1"
 """Version of the hash by which a repeated request is recognized."""
@@ -92,6 +95,7 @@ class JobService:
         body: Mapping[str, Any] | None = None,
         owner: str = "",
         only: str | None = None,
+        account: Account = UNCHARGED,
     ) -> list[Job]:
         """Validates a request, stores its inputs, then its jobs. All of it is on disk when this returns.
 
@@ -113,14 +117,18 @@ class JobService:
                 two requests are equal only if these are.
             owner: owner of the jobs and of their inputs.
             only: the only owner whose uploads and jobs the request may name; None for all.
+            account: the client to whom the jobs and their inputs are charged, with its limits.
 
         Raises:
             InvalidRequest: the request can't be carried out; nothing was stored.
+            LimitExceeded: the client has reached a limit.
+            QueueFull: the queue has too many pending jobs.
             JobNotFound: an input names a job that does not exist.
             Conflict: an input names a job that has no video yet.
             NotFound: an input names a job that ended without a video.
             IdempotencyConflict: the idempotency key was used with another request.
         """
+        usage = self._store.usage
         sources = {"image": image, "end_image": end_image, "video": video}
         remote = {name: source for name, source in sources.items() if isinstance(source, InputUrl)}
         request, contents = self._inputs.take(
@@ -138,6 +146,7 @@ class JobService:
             taken = {name: getattr(request, name) for name in remote}
             requests = [replace(each, **taken) for each in requests]
         resolved = [resolve_params(each, self._served) for each in requests]
+        account.limits.check_video(resolved[0])
         first = self._count_dropped_tokens(self._complete(resolved[0]))
         new = NewJob(
             params=first,
@@ -148,9 +157,12 @@ class JobService:
             request_hash=request_hash,
             source_job_id=next((source for source in (video, image) if is_job(source)), None),
             owner=owner,
+            client=account.client,
         )
         batch = [replace(new, params=replace(first, seed=params.seed, segments=params.segments)) for params in resolved]
-        return self._store.writer.submit_batch(self._accept(contents, batch))
+        sent = [len(source) for source in (image, end_image, video) if isinstance(source, bytes)]
+        accepted = self._accept(contents, batch, lambda: usage.take_uploads(account, sent, new_jobs=len(batch)))
+        return self._store.writer.submit_batch(accepted, account)
 
     def resolve(
         self,
@@ -161,11 +173,13 @@ class JobService:
         video: Source | None = None,
         webhook_url: str | None = None,
         only: str | None = None,
+        account: Account = UNCHARGED,
     ) -> GenerationParams:
         """Validates a request like `submit`, and returns the parameters of its video. Nothing is stored."""
         self._check_webhook(webhook_url)
         request, _ = self._inputs.take(request, only=only, image=image, end_image=end_image, video=video)
         params = self._complete(resolve_params(request, self._served))
+        account.limits.check_video(params)
         self._check_loras(params)
         return params
 
@@ -178,6 +192,7 @@ class JobService:
         idempotency_key: str | None = None,
         owner: str = "",
         only: str | None = None,
+        account: Account = UNCHARGED,
     ) -> Job:
         """Submits a job with another prompt, and the inputs, the seed and the parameters of a completed job.
 
@@ -190,9 +205,12 @@ class JobService:
             idempotency_key: as in `submit`.
             owner: owner of the new job.
             only: the only owner whose job may be named; None for all.
+            account: as in `submit`.
 
         Raises:
             InvalidRequest: the prompt is not valid, or the job's model or LoRA is no longer available.
+            LimitExceeded: the client has reached a limit.
+            QueueFull: the queue has too many pending jobs.
             JobNotFound: the job does not exist.
             Conflict: the job has no video yet.
             NotFound: the job ended without a video.
@@ -206,6 +224,7 @@ class JobService:
         self._check_webhook(webhook_url)
         job = self._store.reader.completed(job_id, owner=only)
         params = self._count_dropped_tokens(change_prompt(job.params, prompt, self._served))
+        account.limits.check_video(params)
         keys = [key for name in INPUTS if (key := getattr(params, name))]
         new = NewJob(
             params=params,
@@ -215,33 +234,39 @@ class JobService:
             request_hash=request_hash,
             source_job_id=job.id,
             owner=owner,
+            client=account.client,
         )
         [accepted] = self._accept([self._storage.path(key).read_bytes() for key in keys], [new])
-        return self._store.writer.submit(accepted)
+        return self._store.writer.submit(accepted, account)
 
-    def upload(self, data: bytes, *, owner: str = "") -> InputImage | InputVideo:
+    def upload(self, data: bytes, *, owner: str = "", account: Account = UNCHARGED) -> InputImage | InputVideo:
         """Stores an image or a video for later requests. An upload that no job uses is removed after a day.
 
         Raises:
             InvalidRequest: the data is neither an image nor a video, or the service does not support it.
+            LimitExceeded: the client has reached a limit.
         """
         found = self._inputs.examine(data, "file")
+        self._store.usage.take_uploads(account, [len(data)])
         self._storage.put_input(data)
         self._store.input_owners.record(owner, [found.key])
         return found
 
-    def retry(self, job_id: str, *, owner: str | None = None) -> Job:
+    def retry(self, job_id: str, *, owner: str | None = None, account: Account = UNCHARGED) -> Job:
         """Puts a failed or cancelled job back into the queue, with its id and its parameters.
 
         Raises:
             JobNotFound: the job does not exist.
             JobNotRetryable: the job has not ended, or it has a video.
             InvalidRequest: the job's model, LoRA or input is no longer available, or its video fits no generator.
+            LimitExceeded: the job's client has reached a limit.
+            QueueFull: the queue has too many pending jobs.
         """
         job = self._store.reader.get(job_id, owner=owner)
         if job.state in (JobState.FAILED, JobState.CANCELLED):
             self._check_again(job.params)
-        return self._store.writer.retry(job_id, owner=owner)
+            account.limits.check_video(job.params)
+        return self._store.writer.retry(job_id, owner=owner, account=account)
 
     def _check_again(self, params: GenerationParams) -> None:
         """Checks the parameters of an ended job as at its submission, because the service may have changed since."""
@@ -272,6 +297,7 @@ class JobService:
         self._store.deliveries.prune(older_than_seconds=WEBHOOK_RETENTION_SECONDS)
         self._store.audit.prune(older_than_seconds=AUDIT_RETENTION_SECONDS)
         self._store.writer.forget_deleted(older_than_seconds=DELETED_RETENTION_SECONDS)
+        self._store.usage.prune(older_than_seconds=USAGE_RETENTION_SECONDS)
         used = self._store.reader.input_keys()
         self._storage.remove_old_inputs(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)
         self._store.input_owners.prune(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)
@@ -297,15 +323,23 @@ class JobService:
         dropped = self._prompt_tokens.count_dropped(spec, params.prompt) if self._prompt_tokens else None
         return replace(params, prompt_tokens_dropped=dropped)
 
-    def _accept(self, contents: Iterable[bytes], batch: Sequence[NewJob]) -> list[NewJob]:
+    def _accept(
+        self, contents: Iterable[bytes], batch: Sequence[NewJob], take: Callable[[], None] = lambda: None
+    ) -> list[NewJob]:
         """Checks the jobs of a request, stores their inputs, and returns the jobs in the present generation mode.
 
         The jobs differ in their seeds only, so the check of the first job holds for all, and they share the inputs.
+
+        Args:
+            contents: the inputs.
+            batch: the jobs.
+            take: counts the inputs before they are stored, and raises LimitExceeded if there are too many.
         """
         mode = GenerationMode.read(self._store.settings)
         self._check_loras(batch[0].params)
         if not mode.mock:
             self._admit(batch[0].params)
+        take()
         for content in contents:
             self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` spares it
         stored = [key for name in INPUTS if (key := getattr(batch[0].params, name))]

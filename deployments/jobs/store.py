@@ -18,6 +18,7 @@ from deployments.jobs.running import JobRunner
 from deployments.jobs.snapshots import SnapshotReader
 from deployments.jobs.stats_history import StatsHistory
 from deployments.jobs.stored_settings import StoredSettings
+from deployments.jobs.usage import Usage
 from deployments.jobs.writing import JobWriter
 
 
@@ -74,3 +75,5 @@ class JobStore:
         """What administrators have changed."""
         self.input_owners = InputOwners(self.database, clock)
         """Owners of uploads and of other stored inputs."""
+        self.usage = Usage(self.database)
+        """Use of the service by each client and day, and the limits on it."""

@@ -25,6 +25,7 @@ from deployments.jobs.job import (
     NewJob,
     scheduled_model,
 )
+from deployments.jobs.limits import UNCHARGED, Account
 from deployments.jobs.rows import (
     cancelling_values,
     change_job,
@@ -35,6 +36,7 @@ from deployments.jobs.rows import (
     to_job,
 )
 from deployments.jobs.schema import deleted_jobs, jobs
+from deployments.jobs.usage import charge_attempt, check_jobs
 
 _INSERT = insert(jobs).returning(jobs)
 _highest = [select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery() for table in (jobs, deleted_jobs)]
@@ -50,18 +52,20 @@ class JobWriter:
     def __init__(self, database: Database, events: EventLog, clock: Callable[[], float]) -> None:
         self._database, self._events, self._clock = database, events, clock
 
-    def submit(self, new: NewJob) -> Job:
+    def submit(self, new: NewJob, account: Account = UNCHARGED) -> Job:
         """Stores a pending job. It is on the disk when this returns.
 
         With an idempotency key that was used before, this stores nothing and returns the earlier job.
 
         Raises:
             IdempotencyConflict: the key was used before with another request.
+            LimitExceeded: the client has reached a limit of the account.
+            QueueFull: the queue has too many pending jobs.
         """
-        [job] = self.submit_batch([new])
+        [job] = self.submit_batch([new], account)
         return job
 
-    def submit_batch(self, batch: Sequence[NewJob]) -> list[Job]:
+    def submit_batch(self, batch: Sequence[NewJob], account: Account = UNCHARGED) -> list[Job]:
         """Stores the pending jobs of one request, all of them or none. Several jobs get a batch id.
 
         The idempotency key of the first job stands for all. With a key that was used before, this stores nothing and
@@ -69,6 +73,8 @@ class JobWriter:
 
         Raises:
             IdempotencyConflict: the key was used before with another request.
+            LimitExceeded: the client has reached a limit of the account.
+            QueueFull: the queue has too many pending jobs.
         """
         first = batch[0]
         shared = {
@@ -80,7 +86,10 @@ class JobWriter:
             row["idempotency_key"] = None  # a key is unique, so the first job holds it for all
         try:
             with self._database.writing() as connection:
-                return [self._insert(connection, row) for row in rows]
+                stored = [self._insert(connection, row) for row in rows]
+                # After the insertion, so that a repeated request is found by its key, and not counted.
+                check_jobs(connection, self._database, account, rows[0]["client"], added=len(rows))
+                return stored
         except IntegrityError:
             if first.idempotency_key is None:
                 raise
@@ -108,6 +117,7 @@ class JobWriter:
             "request_hash": new.request_hash,
             "source_job_id": new.source_job_id,
             "owner": new.owner,
+            "client": new.client or new.owner,
             "webhook_url": new.webhook_url,
             "attempt": 0,
             "fencing_token": 0,
@@ -165,15 +175,18 @@ class JobWriter:
                 if found[job_id].queue_order != place:
                     change_job(connection, self._events, job_id, {"rank": place})
 
-    def retry(self, job_id: str, *, owner: str | None = None) -> Job:
+    def retry(self, job_id: str, *, owner: str | None = None, account: Account = UNCHARGED) -> Job:
         """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place.
 
         Raises:
             JobNotFound: there is no job with this id.
             JobNotRetryable: the job has not ended, or it has a video.
+            LimitExceeded: the job's client has reached a limit of the account.
+            QueueFull: the queue has too many pending jobs.
         """
         with self._database.writing() as connection:
-            job = to_job(find_row(connection, job_id, lock=True, owner=owner))
+            row = find_row(connection, job_id, lock=True, owner=owner)
+            job = to_job(row)
             if job.state not in (JobState.FAILED, JobState.CANCELLED):
                 raise JobNotRetryable(
                     f"The job is {job.state}: only a failed or cancelled job can be retried.",
@@ -194,7 +207,9 @@ class JobWriter:
                 "completed_at": None,
                 "error": None,
             }
-            return change_job(connection, self._events, job_id, values)
+            job = change_job(connection, self._events, job_id, values)
+            check_jobs(connection, self._database, account, row.client, added=1)
+            return job
 
     def delete(self, job_id: str, *, even_if_running: bool = True, owner: str | None = None) -> None:
         """Deletes a job. The generator of a running job notices the lost claim and stops.
@@ -213,6 +228,8 @@ class JobWriter:
                     "The job is running and can't be deleted.",
                     suggestions=[f"Cancel it first: POST /api/v1/queue/{job.id}/cancel."],
                 )
+            if row.charged_until is not None:
+                charge_attempt(connection, row, self._database.read_now(connection))
             connection.execute(delete(jobs).where(jobs.c.number == job.number))
             self._events.append(connection, job, "deleted")
             count_change(connection, row, None)

@@ -16,6 +16,8 @@ from serve_app.api import operations
 from serve_app.api.access.auditing import Audit, Auditing
 from serve_app.api.access.authentication import Authentication
 from serve_app.api.access.callers import find_scope
+from serve_app.api.access.limiting import RequestLimits
+from serve_app.api.access.meter import Meter
 from serve_app.api.access.ring import KeyRing
 from serve_app.api.agents.server import AgentServer
 from serve_app.api.http.bodies import BodyLimit
@@ -41,6 +43,7 @@ from serve_app.api.native import (
     queue,
     system,
     uploads,
+    usage,
     webhooks,
 )
 from serve_app.api.openai import remakes, videos, waiting
@@ -79,16 +82,19 @@ def make_api(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
+    settings = services.settings
     ring = KeyRing(services.store.keys) if services.needs_keys else None
     app.state.audit = Audit(services.store)
     app.add_middleware(Auditing, audit=app.state.audit)
-    app.add_middleware(Authentication, ring=ring, links=services.links)
+    app.state.meter = Meter(settings.limits, settings.ingress_replicas)
+    app.add_middleware(RequestLimits, meter=app.state.meter)
+    app.add_middleware(Authentication, ring=ring, links=services.links, limits=settings.limits)
     app.state.feed = feed
     app.state.reports = reports
     app.add_middleware(
         BodyLimit,
-        max_bytes=int(services.settings.max_upload_mb * 1e6),
-        max_bytes_of_path={loras.UPLOAD_PATH: int(services.settings.max_lora_upload_mb * 1e6)},
+        max_bytes=int(settings.max_upload_mb * 1e6),
+        max_bytes_of_path={loras.UPLOAD_PATH: int(settings.max_lora_upload_mb * 1e6)},
     )
     app.add_middleware(SlowClients, paths_on_disk=(loras.UPLOAD_PATH,))
     _add_manners(app, services)
@@ -100,6 +106,7 @@ def make_api(services: Services) -> FastAPI:
         optimization,
         system,
         uploads,
+        usage,
         queue,
         outputs,
         models,

@@ -133,6 +133,8 @@ def submit_body(
         Conflict: an input names a job that has no video yet.
         NotFound: an input names a job that ended without a video.
         IdempotencyConflict: the idempotency key was used with another request.
+        LimitExceeded: the caller has reached a limit.
+        QueueFull: the queue has too many pending jobs.
     """
     sent = normalize(body.fields, body.files)
     with sent.naming(names, replaced):
@@ -157,6 +159,7 @@ def submit_body(
             idempotency_key=idempotency_key,
             owner=caller.owner,
             only=caller.only,
+            account=caller.account,
             # The request itself holds `seconds`. Without it here, keys of earlier versions stay valid.
             body=submitted.model_dump(mode="json", exclude_defaults=True, exclude={"seconds"}),
         )
@@ -180,6 +183,7 @@ def resolve_body(serving: Services, caller: Caller, body: Body) -> tuple[Generat
             video=sent.files.get("video", submitted.video_path),
             webhook_url=submitted.webhook_url,
             only=caller.only,
+            account=caller.account,
         )
         return params, submitted.to_priority(), len(submitted.to_seeds())
 

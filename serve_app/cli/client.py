@@ -108,6 +108,11 @@ class Client:
         with self._service.explained():
             return list(self._service.call("GET", "/api/v1/queue/poll", params={"active_only": True})["tasks"])
 
+    def usage(self, *, days: int) -> dict[str, Any]:
+        """Reads the caller's limits, and the use of the service on the last days."""
+        with self._service.explained():
+            return self._service.call("GET", "/api/v1/usage", params={"days": days})
+
     def set_paused(self, paused: bool) -> None:
         """Pauses or resumes the queue."""
         with self._service.explained():

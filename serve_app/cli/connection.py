@@ -117,7 +117,8 @@ class Connection:
             ) from None
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             suggestions = ["Give a valid key with --api-key or in WAN22_API_KEY. `wan22 keys create` makes one."]
-        raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error)
+        is_limit = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        raise ClientError(message, suggestions=suggestions, invalid=response.is_client_error and not is_limit)
 
 
 class Patience:

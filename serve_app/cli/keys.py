@@ -39,6 +39,14 @@ def create(
     expires_days: Annotated[
         float | None, typer.Option(min=0.001, max=36500, help="Lifetime in days. Default: the key does not expire.")
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A limit of the key in place of the service's, such as pending_jobs=10; `none` for no limit. May be "
+            "repeated.",
+        ),
+    ] = None,
     config: _Config = DEFAULT_CONFIG,
     data_dir: _DataDir = None,
     database_url: _DatabaseUrl = None,
@@ -47,9 +55,14 @@ def create(
 
     The scope `read` reads the owner's jobs, `submit` makes and changes them, and `admin` may do everything.
     """
+    from deployments.jobs.limits import parse_limit
+
     lifetime = None if expires_days is None else expires_days * _DAY_SECONDS
+    with reporting_errors():
+        limits = {name: value for text in limit or () for name, value in parse_limit(text).items()}
     with _open_keys(config, data_dir, database_url) as keys:
-        _print_new(*keys.create(owner, scope or [Scope.READ, Scope.SUBMIT], lifetime_seconds=lifetime))
+        scopes = scope or [Scope.READ, Scope.SUBMIT]
+        _print_new(*keys.create(owner, scopes, lifetime_seconds=lifetime, limits=limits))
 
 
 @app.command("list")
@@ -65,9 +78,9 @@ def list_keys(
     if as_json:
         print_json(rows)
         return
-    header = ("id", "owner", "scopes", "status", "created_at", "expires_at", "last_used_at")
-    cells = [[row[name] or "-" if name != "scopes" else ",".join(row[name]) for name in header] for row in rows]
-    print_rows(("key", "owner", "scopes", "status", "created", "expires", "last used"), cells)
+    header = ("id", "owner", "scopes", "status", "created_at", "expires_at", "last_used_at", "limits")
+    cells = [[_show(row[name]) for name in header] for row in rows]
+    print_rows(("key", "owner", "scopes", "status", "created", "expires", "last used", "limits"), cells)
 
 
 @app.command()
@@ -90,7 +103,7 @@ def rotate(
     data_dir: _DataDir = None,
     database_url: _DatabaseUrl = None,
 ) -> None:
-    """Replace a key by a new one with the same owner, scopes and lifetime, and print the new one."""
+    """Replace a key by a new one with the same owner, scopes, limits and lifetime, and print the new one."""
     with _open_keys(config, data_dir, database_url) as keys:
         _print_new(*keys.rotate(key_id, overlap_seconds=overlap_hours * 3600))
         warn(f"The key {key_id} stays valid for {overlap_hours:g} hours at most.")
@@ -133,7 +146,15 @@ def _describe(key: "ApiKey") -> dict[str, Any]:
         "created_at": _format(key.created_at),
         "expires_at": None if key.expires_at is None else _format(key.expires_at),
         "last_used_at": None if key.last_used_at is None else _format(key.last_used_at),
+        "limits": dict(key.limits),
     }
+
+
+def _show(value: Any) -> str:
+    """Returns a value as a cell of the table."""
+    if isinstance(value, dict):
+        value = [f"{name}={'none' if limit is None else limit}" for name, limit in value.items()]
+    return (",".join(value) if isinstance(value, list) else value) or "-"
 
 
 def _format(seconds: float) -> str:

@@ -22,6 +22,7 @@ from serve_app.cli.plan import plan
 from serve_app.cli.queue import app as queue
 from serve_app.cli.simulate import simulate
 from serve_app.cli.terminal import fail, say, show_error
+from serve_app.cli.usage import usage
 from serve_app.cli.webhooks import app as webhooks
 
 app = typer.Typer(name="wan22", help="Wan2.2 video generation on your own machines.", no_args_is_help=True)
@@ -67,6 +68,7 @@ app.add_typer(loras, name="loras")
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(keys, name="keys")
 app.command()(audit)
+app.command()(usage)
 app.command()(plan)
 app.command()(doctor)
 app.command()(calibrate)

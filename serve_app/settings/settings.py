@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
+from serve_app.settings.limits import LimitSettings
 from serve_app.settings.sections import (
     GeneratorSettings,
     ModelEntry,
@@ -61,6 +62,8 @@ class Settings(Strict):
     """Language model that enhances prompts on request. By default prompts are enhanced by rules, without a model."""
     webhooks: WebhookSettings = WebhookSettings()
     """Receivers and signing secret of the webhooks that report the ends of jobs."""
+    limits: LimitSettings = LimitSettings()
+    """Limits on clients: requests, open connections, pending jobs, uploads, GPU time, and the size of videos."""
     max_running_jobs: int = Field(default=1, ge=1)
     """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
     `generator.num_gpus`."""

@@ -8,13 +8,15 @@ from starlette._utils import get_route_path
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
 
 from deployments.jobs.api_keys import ApiKey
+from serve_app.api.access.accounts import account_of_address, account_of_key
+from serve_app.api.access.addresses import find_address
 from serve_app.api.access.callers import POLICY_VIOLATION, Caller, Unauthenticated
 from serve_app.api.access.links import LinkSigner, is_signed
+from serve_app.api.access.refusing import refuse
 from serve_app.api.access.ring import REFRESH_SECONDS, KeyRing
-from serve_app.api.http.errors import respond_to_error
+from serve_app.settings import LimitSettings
 from wan22_bridge.errors import NotReady, Wan22Error
 
 PUBLIC = re.compile(
@@ -39,22 +41,24 @@ class Authentication:
     Responses that take long, such as streams and WebSockets, end once their key is no longer valid.
     """
 
-    def __init__(self, app: ASGIApp, ring: KeyRing | None, links: LinkSigner) -> None:
+    def __init__(self, app: ASGIApp, ring: KeyRing | None, links: LinkSigner, limits: LimitSettings) -> None:
         """Stores the keys.
 
         Args:
             app: the application.
             ring: the valid keys; None where keys are off, so that everyone may do everything.
             links: verifies signed links.
+            limits: limits on the callers.
         """
-        self._app, self._ring, self._links = app, ring, links
+        self._app, self._ring, self._links, self._limits = app, ring, links, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application with the caller in the request's state, or responds with an error."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
         elif self._ring is None:
-            await self._app(_with_caller(scope, Caller()), receive, send)
+            account = account_of_address(find_address(scope), self._limits)
+            await self._app(_with_caller(scope, Caller(account=account)), receive, send)
         elif PUBLIC.fullmatch(get_route_path(scope) or "/"):
             await self._app(scope, receive, send)
         else:
@@ -82,8 +86,9 @@ class Authentication:
 
     async def _run_while_valid(self, ring: KeyRing, key: ApiKey, scope: Scope, receive: Receive, send: Send) -> None:
         guard = _Guard(ring, key, scope["type"] == "websocket", send)
+        caller = Caller.of(key, account_of_key(key, self._limits))
         try:
-            await self._app(_with_caller(scope, Caller.of(key)), receive, guard.send)
+            await self._app(_with_caller(scope, caller), receive, guard.send)
         except Exception:
             if not guard.is_closed:
                 raise
@@ -148,10 +153,5 @@ def _unauthenticated() -> Unauthenticated:
 
 
 async def _refuse(error: Wan22Error, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()  # the server expects that the request to connect is read
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await WebSocketClose(POLICY_VIOLATION, error.message)(scope, receive, send)
-            return
     headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
-    await respond_to_error(error, headers)(scope, receive, send)
+    await refuse(error, scope, receive, send, close_code=POLICY_VIOLATION, headers=headers)

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 
 from deployments.jobs.api_keys import ApiKey, Scope
 from deployments.jobs.audit import Actor, AuditSource
+from deployments.jobs.limits import UNCHARGED, Account
 from wan22_bridge.errors import Wan22Error
 
 POLICY_VIOLATION = 1008
@@ -45,11 +46,13 @@ class Caller:
     """Whether the caller has a signed link to the file that the request names, in place of a key."""
     notes: dict[str, Any] = field(default_factory=dict, compare=False)
     """Values that the handler adds to the entry of the request in the audit log."""
+    account: Account = UNCHARGED
+    """Client to whom jobs and uploads are charged, with the limits on the request."""
 
     @classmethod
-    def of(cls, key: ApiKey) -> "Caller":
+    def of(cls, key: ApiKey, account: Account) -> "Caller":
         """Returns the caller who has sent a valid key."""
-        return cls(owner=key.owner, scopes=key.scopes, key_id=key.id)
+        return cls(owner=key.owner, scopes=key.scopes, key_id=key.id, account=account)
 
     @classmethod
     def of_link(cls) -> "Caller":

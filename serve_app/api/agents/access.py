@@ -20,10 +20,14 @@ SCOPES = {
 """Scope that each tool needs."""
 
 
+def request_of(context: Context[Any, Any]) -> Request:
+    """Returns the request that calls a tool."""
+    return cast(Request, context.request_context.request)
+
+
 def caller_of(context: Context[Any, Any]) -> Caller:
     """Returns the caller whom `Authentication` has found for the request that calls a tool."""
-    request = cast(Request, context.request_context.request)
-    return cast(Caller, request.state.caller)
+    return cast(Caller, request_of(context).state.caller)
 
 
 def check_scope(context: Context[Any, Any], tool: str) -> None:

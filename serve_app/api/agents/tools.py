@@ -14,7 +14,8 @@ from deployments.jobs.inputs import InputUrl
 from deployments.jobs.job import Job, JobState
 from deployments.jobs.waiting import stream_keys
 from serve_app.api.access.links import DEFAULT_SECONDS, LinkedFile
-from serve_app.api.agents.access import caller_of
+from serve_app.api.access.meter import meter_of
+from serve_app.api.agents.access import caller_of, request_of
 from serve_app.api.agents.inputs import read_input
 from serve_app.api.agents.schemas import VideoJob, VideoJobs, VideoLink
 from serve_app.api.http.bodies import Body
@@ -129,7 +130,8 @@ def add_tools(server: MCPServer[Any], services: Services, feed: Feed) -> None:
         ask for it.
         """
         owner = caller_of(context).only
-        with services.streams.hold():
+        request = request_of(context)
+        with meter_of(request).open(request.scope, "open_streams"), services.streams.hold():
             async with feed.subscribe(owner) as subscription:
                 job = await run_in_threadpool(store.reader.get, video_id, owner=owner)
                 with contextlib.suppress(TimeoutError):

@@ -52,6 +52,11 @@ _RESPONSES: dict[int, tuple[str, str, str]] = {
     413: ("The body is over the size limit.", "invalid_request", "payload_too_large"),
     416: ("The file has none of the bytes that `Range` names.", "invalid_request", "range_not_satisfiable"),
     421: ("The request names a host that is not the service's.", "invalid_request", "host_not_allowed"),
+    429: (
+        "The client has reached a limit. `retry-after` says when to try again.",
+        "rate_limit",
+        "limit_exceeded",
+    ),
     500: ("The service failed unexpectedly.", "internal", "internal_error"),
     503: ("The service is temporarily unavailable.", "capacity", "not_ready"),
 }
@@ -152,7 +157,7 @@ def _add_errors(method: str, operation: dict[str, Any]) -> None:
     responses.pop("422", None)  # FastAPI's own status of invalid requests; this API responds 400
     parameters = operation.get("parameters", [])
     has_body = "requestBody" in operation
-    statuses = [421, 500, 503]
+    statuses = [421, 429, 500, 503]
     if "security" in operation:
         statuses += [401, 403]
     if method != "get":
@@ -214,7 +219,7 @@ def _add_components(document: dict[str, Any]) -> None:
 
 def _error_example(kind: str, code: str, message: str) -> dict[str, Any]:
     inner: dict[str, Any] = {"type": kind, "code": code, "message": message, "param": None, "suggestions": []}
-    return {"error": inner | {"can_retry": kind == "capacity"}, "detail": message}
+    return {"error": inner | {"can_retry": kind in ("capacity", "rate_limit")}, "detail": message}
 
 
 def _component(status: int) -> str:

@@ -23,6 +23,7 @@ _STATUS = {
     "conflict": HTTPStatus.CONFLICT,
     "authentication": HTTPStatus.UNAUTHORIZED,
     "permission": HTTPStatus.FORBIDDEN,
+    "rate_limit": HTTPStatus.TOO_MANY_REQUESTS,
     "capacity": HTTPStatus.SERVICE_UNAVAILABLE,
     "model_loading": HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -33,8 +34,16 @@ _STATUS_OF_CODE = {
     "video_timeout": HTTPStatus.GATEWAY_TIMEOUT,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
 }
-_RETRY_AFTER_SECONDS = {"decoders_busy": 5, "downloads_busy": 5, "fetches_busy": 5, "streams_busy": 5, "uploads_busy": 5}
+_RETRY_AFTER_SECONDS = {
+    "decoders_busy": 5,
+    "downloads_busy": 5,
+    "fetches_busy": 5,
+    "streams_busy": 5,
+    "uploads_busy": 5,
+}
 """Seconds after which a client may repeat a request, by the error's code."""
+_PATIENCE_SECONDS = 60
+"""Longest `retry-after` for which clients wait."""
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
@@ -100,8 +109,10 @@ class _ErrorBody(JSONResponse):
 def respond_to_error(error: Wan22Error, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Returns the response for an error, with further headers."""
     status = _STATUS_OF_CODE.get(error.code) or _STATUS.get(error.category, HTTPStatus.INTERNAL_SERVER_ERROR)
-    seconds = _RETRY_AFTER_SECONDS.get(error.code)
+    seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS.get(error.code)
     extra = {} if seconds is None else {"retry-after": str(seconds)}
+    if seconds is not None and seconds > _PATIENCE_SECONDS:
+        extra["x-should-retry"] = "false"  # the `openai` package would retry sooner
     return _respond(status, error.to_dict(), {**(headers or {}), **extra})
 
 

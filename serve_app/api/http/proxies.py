@@ -71,7 +71,8 @@ class ReverseProxies:
         app = self._app
         if client := read_client(scope["headers"]):
             scope["client"] = (client, 0)
-        if self._is_trusted(scope):
+        if (proxy := self._find_trusted(scope)) is not None:
+            scope["client"] = (proxy, scope["client"][1])
             app = self._with_client  # type: ignore[assignment]
             if _HOST.fullmatch(host := _last(scope, b"x-forwarded-host")):
                 scope[SENT_HOST] = Headers(scope=scope).get("host", "")
@@ -89,13 +90,14 @@ class ReverseProxies:
         finally:
             _prefix.reset(token)
 
-    def _is_trusted(self, scope: Scope) -> bool:
+    def _find_trusted(self, scope: Scope) -> str | None:
+        """Returns the address of the trusted proxy that has sent a request, or None if another client has."""
         try:
             address = ip_address(scope["client"][0])
             address = getattr(address, "ipv4_mapped", None) or address  # a socket of IPv6 shows IPv4 so
         except (KeyError, TypeError, ValueError):
-            return False
-        return any(address in network for network in self._networks)
+            return None
+        return str(address) if any(address in network for network in self._networks) else None
 
 
 def _last(scope: Scope, name: bytes) -> str:

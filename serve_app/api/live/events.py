@@ -17,6 +17,7 @@ from deployments.jobs.job import Event, Job, JobNotFound, JobState
 from deployments.jobs.store import JobStore
 from deployments.jobs.waiting import downloaded_model, stream_keys
 from serve_app.api.access.callers import Reading
+from serve_app.api.access.limiting import HOLDS_STREAM
 from serve_app.api.http.slots import Slots
 from serve_app.api.live.feed import Feed, Subscription
 from serve_app.api.live.messages import ALERTS, Narrator
@@ -34,6 +35,7 @@ def _feed(connection: HTTPConnection) -> Feed:
 
 @router.get(
     "/api/v1/generation/{task_id}/events",
+    dependencies=[HOLDS_STREAM],
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"description": "Events with data in JSON."}}}}},
 )

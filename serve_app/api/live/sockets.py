@@ -11,10 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobNotFound
+from deployments.jobs.limits import LimitExceeded
 from deployments.jobs.snapshots import SnapshotReader
 from deployments.jobs.store import JobStore
 from serve_app.api.access.authentication import SUBPROTOCOL
 from serve_app.api.access.callers import Reading
+from serve_app.api.access.meter import meter_of
 from serve_app.api.live.feed import Feed, News, StateRequest, Subscription
 from serve_app.api.live.messages import FIRST_TOPICS, PROGRESS, QUEUE, TOPICS, Message, encode, job_update, queue_state
 from serve_app.api.live.reports import Reports
@@ -149,8 +151,14 @@ class _Client:
 
 
 async def _answer_client(websocket: WebSocket, client: _Client) -> None:
-    """Responds to the client's messages until it disconnects."""
+    """Responds to the client's messages until it disconnects, or sends them faster than requests are allowed."""
+    meter = meter_of(websocket)
     while (message := await websocket.receive())["type"] == "websocket.receive":
+        try:
+            meter.count_request(websocket.scope)
+        except LimitExceeded as exc:
+            await websocket.close(_TRY_AGAIN_LATER, exc.message[:120])
+            return
         await _answer(websocket, client, message.get("text") or "")
 
 

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from deployments.jobs.lora_library import LoraDescription
 from deployments.system_stats import list_gpus
-from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ, Administering, Reading
+from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ, Administering, Caller, Reading
 from serve_app.api.http.bodies import check_names
 from serve_app.api.lora_effects import describe_effect, estimate_memory
 from serve_app.api.schemas.loras import (
@@ -75,7 +75,7 @@ async def upload_lora(request: Request, serving: Serving, caller: Administering)
                     suggestions=["Send the .safetensors file as file in multipart/form-data."],
                 )
             fields = {name: value for name, value in form.items() if isinstance(value, str)}
-            stored = await run_in_threadpool(_store, serving, file, fields)
+            stored = await run_in_threadpool(_store, serving, caller, file, fields)
             caller.notes["lora"] = stored.lora_name
             return stored
     except HTTPException as exc:
@@ -111,7 +111,7 @@ def read_lora_memory_impact(name: str, serving: Serving) -> LoraMemoryImpact:
     return estimate_memory(serving.loras.describe(name), list_gpus(serving.replicas.all()))
 
 
-def _store(serving: Services, file: UploadFile, fields: dict[str, str]) -> LoraUpload:
+def _store(serving: Services, caller: Caller, file: UploadFile, fields: dict[str, str]) -> LoraUpload:
     check_names(fields, _UPLOAD_SCHEMA["properties"])
     expert = fields.get("expert") or None
     if expert is not None and expert not in list(LoraTarget):
@@ -126,6 +126,7 @@ def _store(serving: Services, file: UploadFile, fields: dict[str, str]) -> LoraU
         name=fields.get("name") or None,
         target=LoraTarget(expert) if expert else None,
         replace=_FLAGS[replace],
+        admit=lambda: serving.store.usage.take_uploads(caller.account, [file.size or 0]),
     )
     found: LoraDescription = serving.loras.describe(files.name)
     return LoraUpload.of(found, told, local_only=serving.settings.storage_url is not None)

@@ -128,7 +128,7 @@ def cancel_task(task_id: str, serving: Serving, caller: Submitting) -> Message:
 @router.post("/{task_id}/retry")
 async def retry_task(task_id: str, serving: Serving, caller: Submitting) -> TaskInfo:
     """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place."""
-    await serving.use_storage(serving.jobs.retry, task_id, owner=caller.only)
+    await serving.use_storage(serving.jobs.retry, task_id, owner=caller.only, account=caller.account)
     job, position = await serving.read(lambda: serving.store.queue.find(task_id, owner=caller.only))
     return TaskInfo.of(job, queue_position=position)
 

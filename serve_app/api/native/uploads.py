@@ -34,5 +34,5 @@ async def upload_file(request: Request, serving: Serving, caller: Submitting) ->
             param="file",
             suggestions=["Send the image or video as file in multipart/form-data."],
         )
-    upload = await serving.use_decoders(serving.jobs.upload, data, owner=caller.owner)
+    upload = await serving.use_decoders(serving.jobs.upload, data, owner=caller.owner, account=caller.account)
     return Upload.of(upload, size_bytes=len(data))

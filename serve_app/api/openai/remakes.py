@@ -129,5 +129,6 @@ async def remix_video(
         idempotency_key=idempotency_key,
         owner=caller.owner,
         only=caller.only,
+        account=caller.account,
     )
     return describe_job(job, response)

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job, JobState
 from serve_app.api.access.callers import Submitting
+from serve_app.api.access.limiting import HOLDS_STREAM
 from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.bodies import read_body
 from serve_app.api.http.errors import respond_to_error
@@ -41,7 +42,13 @@ class VideoFailed(Wan22Error):
     default_code = "generation_failed"
 
 
-@router.post("/sync", openapi_extra=ONE_VIDEO_BODY, response_class=FileResponse, responses=describe_file("video/mp4"))
+@router.post(
+    "/sync",
+    dependencies=[HOLDS_STREAM],
+    openapi_extra=ONE_VIDEO_BODY,
+    response_class=FileResponse,
+    responses=describe_file("video/mp4"),
+)
 async def create_and_wait(
     request: Request,
     serving: Serving,

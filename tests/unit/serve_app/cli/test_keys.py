@@ -49,7 +49,17 @@ def test_keys_are_listed_rotated_and_revoked(tmp_path: Path) -> None:
     assert f"wan22_{new['id']}_" in rotated.stdout
     assert _run(tmp_path, "revoke", str(new["id"])).stdout == f"The key {new['id']} of alice is revoked.\n"
     table = _run(tmp_path, "list").stdout
-    assert table.splitlines()[0].split() == ["key", "owner", "scopes", "status", "created", "expires", "last", "used"]
+    assert table.splitlines()[0].split() == [
+        "key",
+        "owner",
+        "scopes",
+        "status",
+        "created",
+        "expires",
+        "last",
+        "used",
+        "limits",
+    ]
     assert "revoked" in table
     assert rotated.stdout.strip() not in table
 
@@ -66,9 +76,21 @@ def test_the_database_is_found_in_a_config_or_named_by_its_url(tmp_path: Path) -
     assert [key["owner"] for key in json.loads(listed.stdout)] == ["alice"]
 
 
+def test_a_key_has_limits_which_its_successor_inherits(tmp_path: Path) -> None:
+    limits = ["--limit", "pending_jobs=5", "--limit", "gpu_seconds_per_day=none"]
+    assert _run(tmp_path, "create", "--owner", "alice", *limits).exit_code == 0
+    [key] = _list(tmp_path)
+    assert key["limits"] == {"pending_jobs": 5, "gpu_seconds_per_day": None}
+    assert "pending_jobs=5,gpu_seconds_per_day=none" in _run(tmp_path, "list").stdout.replace("\n", "")
+    assert _run(tmp_path, "rotate", str(key["id"])).exit_code == 0
+    assert [item["limits"] for item in _list(tmp_path)] == [key["limits"]] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [
+        (["create", "--owner", "a", "--limit", "jobs=5"], "'jobs=5' is no limit: expected NAME=VALUE.", 2),
+        (["create", "--owner", "a", "--limit", "pending_jobs=0"], "pending_jobs: Input should be greater", 2),
         (["create", "--owner", "a b"], "owner: 'a b' is no name of an owner.", 2),
         (["create", "--owner", "a", "--scope", "root"], "root", 2),
         (["create", "--owner", "a", "--expires-days", "0"], "--expires-days", 2),
