@@ -68,6 +68,7 @@ def build_app(args: Settings) -> serve.Application:
             webhooks=WebhookConfig(
                 allow_private=settings.webhooks.allow_private, secret=settings.webhooks.configured_secret()
             ),
+            retention=settings.retention.to_retention(),
         ),
         served,
         generators,

@@ -1,4 +1,4 @@
-"""Operations on jobs that concern the store and the storage: submission, uploads, deletion and cleanup."""
+"""Operations on jobs that concern the store and the storage: submission, uploads and deletion."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,6 @@ from deployments.jobs.job import Job, JobState, NewJob, Priority
 from deployments.jobs.store import JobStore
 from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import NotFound
 from wan22_bridge.hashing import hash_values
 from wan22_bridge.models.lora_files import find_lora
 from wan22_bridge.models.lora_fit import check_fit
@@ -25,21 +24,12 @@ from wan22_bridge.requests import (
 )
 from wan22_bridge.types import INPUTS, GenerationParams
 
-EVENT_RETENTION_SECONDS = 24 * 3600.0
-"""Retention of the event log."""
-DELETED_RETENTION_SECONDS = 30 * 24 * 3600.0
-"""Retention of the place of a deleted job, from which a listing with `after` continues."""
-UNUSED_INPUT_RETENTION_SECONDS = 24 * 3600.0
-"""Retention of inputs that no job uses."""
-WEBHOOK_RETENTION_SECONDS = 30 * 24 * 3600.0
-"""Retention of webhooks that were delivered or have failed."""
-
 _REQUEST_HASH = "wan22-request-1"
 """Version of the hash by which a repeated request is recognized."""
 
 
 class JobService:
-    """Submits and deletes jobs, stores uploads, and removes expired data."""
+    """Submits and deletes jobs, and stores uploads."""
 
     def __init__(
         self,
@@ -177,7 +167,7 @@ class JobService:
             only: the only owner whose job may be named; None for all.
 
         Raises:
-            InvalidRequest: the prompt is not valid, or the job's model or LoRA is no longer available.
+            InvalidRequest: the prompt is not valid, or the job's model, LoRA or input is no longer available.
             JobNotFound: the job does not exist.
             Conflict: the job has no video yet.
             NotFound: the job ended without a video.
@@ -191,7 +181,6 @@ class JobService:
         self._check_webhook(webhook_url)
         job = self._store.reader.completed(job_id, owner=only)
         params = self._count_dropped_tokens(change_prompt(job.params, prompt, self._served))
-        keys = [key for name in INPUTS if (key := getattr(params, name))]
         new = NewJob(
             params=params,
             priority=job.priority,
@@ -201,7 +190,7 @@ class JobService:
             source_job_id=job.id,
             owner=owner,
         )
-        [accepted] = self._accept([self._storage.path(key).read_bytes() for key in keys], [new])
+        [accepted] = self._accept(self._inputs.read_stored(params), [new])
         return self._store.writer.submit(accepted)
 
     def upload(self, data: bytes, *, owner: str = "") -> InputImage | InputVideo:
@@ -232,9 +221,8 @@ class JobService:
         """Checks the parameters of an ended job as at its submission, because the service may have changed since."""
         change_prompt(params, params.prompt, self._served)
         self._check_loras(params)
-        for name in INPUTS:
-            if key := getattr(params, name):
-                self._inputs.check_stored(key, name)
+        for content in self._inputs.read_stored(params):
+            self._storage.put_input(content)  # renews its age, so that the cleaning spares it
         if not params.is_mock:
             self._admit(params)
 
@@ -247,23 +235,6 @@ class JobService:
         """
         self._store.writer.delete(job_id, even_if_running=even_if_running, owner=owner)
         self._storage.remove_outputs(job_id)
-
-    def tidy(self) -> None:
-        """Removes old events and webhooks, unused inputs, and the files of deleted jobs and interrupted attempts."""
-        self._store.events.prune(older_than_seconds=EVENT_RETENTION_SECONDS)
-        self._store.deliveries.prune(older_than_seconds=WEBHOOK_RETENTION_SECONDS)
-        self._store.writer.forget_deleted(older_than_seconds=DELETED_RETENTION_SECONDS)
-        used = self._store.reader.input_keys()
-        self._storage.remove_old_inputs(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)
-        self._store.input_owners.prune(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)
-        for job_id in self._storage.output_jobs():
-            try:
-                job = self._store.reader.get(job_id)
-            except NotFound:
-                self._storage.remove_outputs(job_id)
-                continue
-            if job.state.ended:
-                self._storage.remove_outputs(job_id, keep=job.output["folder"] if job.output else None)
 
     def _find_repeated(self, idempotency_key: str | None, request_hash: str) -> list[Job]:
         return [] if idempotency_key is None else self._store.writer.find_repeated(idempotency_key, request_hash)
@@ -288,7 +259,7 @@ class JobService:
         if not mode.mock:
             self._admit(batch[0].params)
         for content in contents:
-            self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` spares it
+            self._storage.put_input(content)  # renews the age of a stored input too, so that the cleaning spares it
         stored = [key for name in INPUTS if (key := getattr(batch[0].params, name))]
         self._store.input_owners.record(batch[0].owner, stored)
         return [replace(new, params=replace(new.params, is_mock=mode.mock, mock_reason=None)) for new in batch]

@@ -13,6 +13,7 @@ from serve_app.settings.sections import (
     GeneratorSettings,
     ModelEntry,
     PromptEnhancerSettings,
+    RetentionSettings,
     SchedulingSettings,
     Strict,
     WebhookSettings,
@@ -56,6 +57,8 @@ class Settings(Strict):
     """Language model that enhances prompts on request. By default prompts are enhanced by rules, without a model."""
     webhooks: WebhookSettings = WebhookSettings()
     """Receivers and signing secret of the webhooks that report the ends of jobs."""
+    retention: RetentionSettings = RetentionSettings()
+    """Limits on the age and the size of stored data."""
     max_running_jobs: int = Field(default=1, ge=1)
     """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
     `generator.num_gpus`."""

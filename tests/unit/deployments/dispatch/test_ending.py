@@ -56,7 +56,7 @@ def test_a_deleted_job_leaves_no_files(store: JobStore, storage: FolderStorage) 
     job = _claim(store, storage)
     store.writer.delete(job.id)
     _complete_after_losing_the_lease(job, store, storage)
-    assert storage.output_jobs() == []
+    assert list(storage.list_outputs()) == []
 
 
 def test_a_preempted_job_is_pending_again_and_keeps_its_snapshot(store: JobStore, storage: FolderStorage) -> None:
