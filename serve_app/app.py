@@ -69,6 +69,7 @@ def build_app(args: Settings) -> serve.Application:
                 allow_private=settings.webhooks.allow_private, secret=settings.webhooks.configured_secret()
             ),
             retention=settings.retention.to_retention(),
+            min_free_bytes=settings.retention.min_free_bytes,
         ),
         served,
         generators,

@@ -31,3 +31,5 @@ class DispatcherConfig:
     """Settings of the deliverer of webhooks."""
     retention: Retention
     """Limits on the age and the size of stored data."""
+    min_free_bytes: int
+    """Free space on the disk of the data folder below which no job starts."""

@@ -22,6 +22,7 @@ from deployments.jobs.cleaning import Cleaner
 from deployments.jobs.store import JobStore
 from deployments.replica_ports import keep_replica_port_local
 from deployments.scheduling.slots import Slots
+from deployments.storage.disk import DiskSpace
 from deployments.storage.opening import open_storage
 from deployments.webhooks.deliverer import Deliverer
 from wan22_bridge.catalogue import ModelSpec
@@ -74,6 +75,7 @@ class Dispatcher:
             self._downloads,
             metrics,
             generators,
+            DiskSpace(data_dir, config.min_free_bytes),
             max_running=config.slots,
             patience_seconds=config.policy.patience_seconds,
         )
@@ -111,14 +113,18 @@ class Dispatcher:
         while not self._stopping:
             try:
                 await self._do_periodic_work()
-                claimed = await self._claimer.claim_next(self._usable_models())
-                claimed |= await self._mock_claimer.claim_next()
+                claimed = not self._monitor.disk_is_short and await self._claim_next()
             except (SQLAlchemyError, OSError):
                 logger.exception("The database did not answer", extra={"action": "store_failed"})
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if not claimed:
                 await self._wait(until=min(self._lease_renewal.due_at, self._check.due_at))
+
+    async def _claim_next(self) -> bool:
+        """Claims jobs for the free slots, and returns whether it claimed any."""
+        claimed = await self._claimer.claim_next(self._usable_models())
+        return await self._mock_claimer.claim_next() or claimed
 
     async def _do_periodic_work(self) -> None:
         if self._lease_renewal.is_due():

@@ -9,6 +9,7 @@ from deployments.jobs.store import JobStore
 from deployments.messages import Completed, Failed, Message, Preempted
 from deployments.storage.keys import output_key
 from deployments.storage.protocol import Storage
+from wan22_bridge.errors import DiskFull
 
 
 class ClaimEnding:
@@ -41,6 +42,8 @@ class ClaimEnding:
             runner.release(job_id, token)
             self.outcome = "yielded"  # dashboards know this name
             self._storage.remove_claim(job_id, token)
+        elif isinstance(message, Failed) and message.error.get("code") == DiskFull.default_code:
+            self.give_back(Interruption.DISK_FULL)
         elif isinstance(message, Failed):
             self._fail(message.error)
             self.outcome = "failed"

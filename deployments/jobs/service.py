@@ -1,6 +1,6 @@
 """Operations on jobs that concern the store and the storage: submission, uploads and deletion."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,7 @@ class JobService:
         complete: Callable[[GenerationParams], GenerationParams] = lambda params: params,
         admit: Callable[[GenerationParams], None] = lambda params: None,
         check_receiver: Callable[[str], None] = lambda url: None,
+        require_space: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
         """Takes the store, the storage and the models.
 
@@ -52,6 +53,7 @@ class JobService:
             complete: fills the service's defaults into the parameters of a request.
             admit: raises InvalidRequest for a video that no generator can make. Mock jobs are not checked.
             check_receiver: raises InvalidRequest for a receiver of webhooks to which the service may not send.
+            require_space: raises DiskFull if the disk has no space for new data of this size.
         """
         self._store = store
         self._storage = storage
@@ -61,6 +63,7 @@ class JobService:
         self._complete = complete
         self._admit = admit
         self._check_receiver = check_receiver
+        self._require_space = require_space
 
     def submit(
         self,
@@ -101,6 +104,7 @@ class JobService:
 
         Raises:
             InvalidRequest: the request can't be carried out; nothing was stored.
+            DiskFull: the disk is nearly full; nothing was stored.
             JobNotFound: an input names a job that does not exist.
             Conflict: an input names a job that has no video yet.
             NotFound: an input names a job that ended without a video.
@@ -168,6 +172,7 @@ class JobService:
 
         Raises:
             InvalidRequest: the prompt is not valid, or the job's model, LoRA or input is no longer available.
+            DiskFull: the disk is nearly full.
             JobNotFound: the job does not exist.
             Conflict: the job has no video yet.
             NotFound: the job ended without a video.
@@ -198,7 +203,9 @@ class JobService:
 
         Raises:
             InvalidRequest: the data is neither an image nor a video, or the service does not support it.
+            DiskFull: the disk is nearly full.
         """
+        self._require_space(len(data))
         found = self._inputs.examine(data, "file")
         self._storage.put_input(data)
         self._store.input_owners.record(owner, [found.key])
@@ -211,9 +218,11 @@ class JobService:
             JobNotFound: the job does not exist.
             JobNotRetryable: the job has not ended, or it has a video.
             InvalidRequest: the job's model, LoRA or input is no longer available, or its video fits no generator.
+            DiskFull: the disk is nearly full.
         """
         job = self._store.reader.get(job_id, owner=owner)
         if job.state in (JobState.FAILED, JobState.CANCELLED):
+            self._require_space(0)
             self._check_again(job.params)
         return self._store.writer.retry(job_id, owner=owner)
 
@@ -249,7 +258,7 @@ class JobService:
         dropped = self._prompt_tokens.count_dropped(spec, params.prompt) if self._prompt_tokens else None
         return replace(params, prompt_tokens_dropped=dropped)
 
-    def _accept(self, contents: Iterable[bytes], batch: Sequence[NewJob]) -> list[NewJob]:
+    def _accept(self, contents: Sequence[bytes], batch: Sequence[NewJob]) -> list[NewJob]:
         """Checks the jobs of a request, stores their inputs, and returns the jobs in the present generation mode.
 
         The jobs differ in their seeds only, so the check of the first job holds for all, and they share the inputs.
@@ -258,6 +267,7 @@ class JobService:
         self._check_loras(batch[0].params)
         if not mode.mock:
             self._admit(batch[0].params)
+        self._require_space(sum(map(len, contents)))
         for content in contents:
             self._storage.put_input(content)  # renews the age of a stored input too, so that the cleaning spares it
         stored = [key for name in INPUTS if (key := getattr(batch[0].params, name))]

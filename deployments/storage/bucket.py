@@ -32,7 +32,7 @@ from deployments.storage.keys import (
 )
 from deployments.storage.protocol import StoredInput, StoredOutputs
 from deployments.storage.work_folder import WorkFolder
-from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed
+from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed, storage_failed
 from wan22_bridge.files import atomic_path
 from wan22_bridge.media.output import OUTPUT_FILES
 
@@ -261,8 +261,9 @@ def _bucket_errors(verb: Literal["access", "read from", "write to", "list", "tid
     except (BaseError, OSError) as exc:
         if verb == "read from" and isinstance(exc, FileNotFoundError):
             raise file_not_found() from exc
-        raise StorageFailed(
+        raise storage_failed(
             f"Cannot {verb} the bucket: {_reason(exc)}.",
+            exc,
             suggestions=["Check that the bucket exists, the credentials in the environment, and the network."],
         ) from exc
 

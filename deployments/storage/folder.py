@@ -12,7 +12,7 @@ from deployments.storage.inheriting import choose_segments
 from deployments.storage.keys import INPUTS, OUTPUTS, file_not_found, input_key, resolve_key, segments_key
 from deployments.storage.protocol import StoredInput, StoredOutputs
 from deployments.storage.work_folder import WorkFolder
-from wan22_bridge.errors import StorageFailed
+from wan22_bridge.errors import StorageFailed, storage_failed
 from wan22_bridge.files import atomic_path
 from wan22_bridge.media.output import place_output
 
@@ -53,7 +53,7 @@ class FolderStorage:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(data)
         except OSError as exc:
-            raise StorageFailed(f"The upload could not be stored: {exc.strerror}.") from exc
+            raise storage_failed(f"The upload could not be stored: {exc.strerror}.", exc) from exc
         return key
 
     def path(self, key: str) -> Path:

@@ -18,6 +18,7 @@ from deployments.jobs.outbox import JobEnds
 from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
+from deployments.storage.disk import DiskSpace
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
@@ -68,6 +69,8 @@ class Services:
     needs_keys: bool
     """Whether requests need an API key."""
     links: LinkSigner
+    disk: DiskSpace
+    """Free space of the data folder, which new data must leave."""
     decoder_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_DECODER_THREADS))
     storage_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_STORAGE_THREADS))
 
@@ -91,6 +94,7 @@ class Services:
         assert settings.database_url is not None
         store = JobStore(settings.database_url, job_ends=job_ends(settings))
         storage = open_storage(settings.data_dir, settings.storage_url, patience_seconds=_PATIENCE_SECONDS)
+        disk = DiskSpace(settings.data_dir, settings.retention.min_free_bytes)
         served = settings.served_models()
         replicas = ReplicaRegistry(store.database)
         fitting = Fitting(replicas, served, settings.generator.plan_constraints(), storage.work.loras)
@@ -107,6 +111,7 @@ class Services:
                 prompt_tokens=PromptTokens(settings.models_dir),
                 complete=lambda params: OptimizationDefaults.read(store.settings).fill(params),
                 admit=fitting.admit,
+                require_space=disk.require,
                 check_receiver=partial(check_url, allow_private=settings.webhooks.allow_private),
             ),
             fitting=fitting,
@@ -118,6 +123,7 @@ class Services:
             downloader=downloader,
             needs_keys=needs_keys,
             links=LinkSigner(store.settings),
+            disk=disk,
         )
 
     async def read(self, read: Callable[[], Result], *, rows: int = 1) -> Result:

@@ -215,6 +215,10 @@ class RetentionSettings(Strict):
     webhook_days: float = Field(default=30, gt=0)
     """Time after which webhooks that were delivered or have failed are deleted."""
 
+    min_free_gb: float = Field(default=2, ge=0)
+    """Free space on the disk of `data_dir` below which new jobs and uploads are rejected with 507, and pending jobs
+    wait. Running jobs use this space to finish."""
+
     def to_retention(self) -> Retention:
         """Returns the limits in seconds and bytes."""
         return Retention(
@@ -229,6 +233,11 @@ class RetentionSettings(Strict):
             event_seconds=self.event_hours * HOUR_SECONDS,
             webhook_seconds=self.webhook_days * DAY_SECONDS,
         )
+
+    @property
+    def min_free_bytes(self) -> int:
+        """`min_free_gb` in bytes."""
+        return int(self.min_free_gb * _GB)
 
 
 def _times(value: float | None, unit: float) -> float | None:

@@ -39,6 +39,7 @@ _CONFIG = DispatcherConfig(
     job_ends=JobEnds(describe=describe),
     webhooks=WebhookConfig(),
     retention=Retention(),
+    min_free_bytes=0,
 )
 MISSING = ModelMissing("tiny-t2v is missing.")
 
