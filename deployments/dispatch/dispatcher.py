@@ -138,7 +138,11 @@ class Dispatcher:
     async def _clean(self) -> None:
         """Removes what its retention ends, in a task beside the loop because it may take minutes."""
         try:
-            await asyncio.to_thread(self._cleaner.clean)
+            for cleaned in await asyncio.to_thread(self._cleaner.clean):
+                if cleaned.count:
+                    verb = "Found" if cleaned.kept else "Removed"
+                    extra = {"action": "cleaned", "kind": cleaned.kind, "count": cleaned.count}
+                    logger.info("%s %s %s", verb, cleaned.count, cleaned.kind, extra=extra)
         except (SQLAlchemyError, StorageFailed, OSError):
             logger.exception("Old data could not be removed", extra={"action": "cleaning_failed"})
 

@@ -5,6 +5,7 @@ in between, the next cleaning finds the files. Several processes may clean at on
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -23,12 +24,14 @@ _CHECKED_AT_ONCE = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cleaned:
-    """Things of one kind that were removed."""
+    """Things of one kind that were found and removed."""
 
     kind: str
     count: int
     size_bytes: int | None
     """Size of their files; None for rows of the database."""
+    kept: bool = False
+    """Whether they were found only, because nobody has asked for their removal."""
 
 
 class Cleaner:
@@ -59,7 +62,7 @@ class Cleaner:
             self._clean_events(dry_run),
             self._clean_webhooks(dry_run),
             self._clean_jobs(dry_run),
-            self._clean_outputs(dry_run),
+            *self._clean_outputs(dry_run),
             self._clean_inputs(dry_run),
         ]
 
@@ -89,45 +92,43 @@ class Cleaner:
             self._store.writer.forget_deleted(older_than_seconds=DELETED_SECONDS)
         return Cleaned(kind="jobs with their videos", count=count, size_bytes=size_bytes)
 
-    def _clean_outputs(self, dry_run: bool) -> Cleaned:
+    def _clean_outputs(self, dry_run: bool) -> list[Cleaned]:
         """Removes the files of deleted jobs, and of claims that were not a job's last one."""
-        count = size_bytes = 0
+        counts, sizes = Counter[bool](), Counter[bool]()
         storages: list[Storage] = [self._storage]
         if not isinstance(self._storage, FolderStorage):  # a generator that died may leave files on this machine
             storages.append(FolderStorage(self._storage.work.root))
         for storage in storages:
-            for job_id, keep in self._find_leftovers(storage):
-                count += 1
-                size_bytes += storage.output_bytes(job_id, keep=keep)
-                if not dry_run:
+            for job_id, keep, is_orphan in self._find_leftovers(storage):
+                counts[is_orphan] += 1
+                sizes[is_orphan] += storage.output_bytes(job_id, keep=keep)
+                if not dry_run and (self._orphans or not is_orphan):
                     storage.remove_outputs(job_id, keep=keep)
-        return Cleaned(kind="leftover outputs", count=count, size_bytes=size_bytes)
+        return [
+            Cleaned(kind="leftover outputs", count=counts[False], size_bytes=sizes[False]),
+            Cleaned(kind="orphaned outputs", count=counts[True], size_bytes=sizes[True], kept=not self._orphans),
+        ]
 
-    def _find_leftovers(self, storage: Storage) -> Iterator[tuple[str, str | None]]:
-        """Yields the ids of jobs that have files without a use, each with the key of the video to keep, if any."""
+    def _find_leftovers(self, storage: Storage) -> Iterator[tuple[str, str | None, bool]]:
+        """Yields the jobs that have files without a use.
+
+        Yields:
+            The id of each job, the key of its video to keep, if any, and whether the database has never had the job.
+        """
         listed = storage.list_outputs()
         while found := list(islice(listed, _CHECKED_AT_ONCE)):
             folders = self._read_folders(storage, [outputs.job_id for outputs in found])
             for outputs in found:
-                if self._has_leftovers(outputs, folders):
+                if _has_leftovers(outputs, folders):
                     # Read again, because a client may have retried the job since.
                     now = self._read_folders(storage, [outputs.job_id])
-                    if self._has_leftovers(outputs, now):
-                        yield outputs.job_id, now.get(outputs.job_id) or None
+                    if _has_leftovers(outputs, now):
+                        yield outputs.job_id, now.get(outputs.job_id) or None, outputs.job_id not in now
 
     def _read_folders(self, storage: Storage, job_ids: list[str]) -> dict[str, str | None]:
         """Returns `JobReader.output_folders`, without the videos if another storage holds them."""
         folders = self._store.reader.output_folders(job_ids)
         return folders if storage is self._storage else {job_id: key and "" for job_id, key in folders.items()}
-
-    def _has_leftovers(self, outputs: StoredOutputs, folders: Mapping[str, str | None]) -> bool:
-        """Returns whether a job is gone, or has ended and has more files than its video's."""
-        if outputs.job_id not in folders:
-            return self._orphans
-        folder = folders[outputs.job_id]
-        if not folder:
-            return folder is not None
-        return any(key != folder and not key.startswith(f"{folder}/") for key in outputs.keys)
 
     def _clean_inputs(self, dry_run: bool) -> Cleaned:
         """Removes inputs that no unfinished job needs, and then forgets their owners."""
@@ -139,3 +140,11 @@ class Cleaner:
             owners.forget([found.key for found in chosen], stored_before=now - NEW_INPUT_SECONDS)
             owners.prune(keep=uses.by_jobs, older_than_seconds=self._retention.upload_seconds)
         return Cleaned(kind="inputs", count=len(chosen), size_bytes=sum(found.size_bytes for found in chosen))
+
+
+def _has_leftovers(outputs: StoredOutputs, folders: Mapping[str, str | None]) -> bool:
+    """Returns whether a job is gone, or has ended and has more files than its video's."""
+    folder = folders.get(outputs.job_id, "")
+    if not folder:
+        return folder is not None
+    return any(key != folder and not key.startswith(f"{folder}/") for key in outputs.keys)

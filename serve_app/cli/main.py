@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from serve_app.cli.calibrate import calibrate
+from serve_app.cli.clean import clean
 from serve_app.cli.doctor import doctor
 from serve_app.cli.fit_preview import fit_preview
 from serve_app.cli.jobs import cancel, generate, jobs
@@ -65,6 +66,7 @@ app.add_typer(models, name="models")
 app.add_typer(loras, name="loras")
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(keys, name="keys")
+app.command()(clean)
 app.command()(plan)
 app.command()(doctor)
 app.command()(calibrate)

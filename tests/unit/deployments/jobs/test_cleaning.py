@@ -114,7 +114,8 @@ def test_a_dry_run_reports_the_same_and_removes_nothing(store: JobStore, storage
         "events": (9, None),
         "webhooks": (0, None),
         _VIDEOS: (3, 60),
-        "leftover outputs": (1, 7),
+        "leftover outputs": (0, 0),
+        "orphaned outputs": (1, 7),
         "inputs": (1, 6),
     }
     assert all(item.count == 0 for item in cleaner.clean())
@@ -216,8 +217,9 @@ def test_files_of_a_job_whose_deletion_was_interrupted_are_removed(store: JobSto
 def test_a_new_database_in_the_place_of_a_lost_one_costs_no_videos(store: JobStore, storage: Storage) -> None:
     orphan = storage.work.output_folder("video_unknown", 1)
     orphan.mkdir(parents=True)
-    Cleaner(store, storage, Retention()).clean()
+    found = Cleaner(store, storage, Retention()).clean()
     assert orphan.exists()
+    assert [item.count for item in found if item.kept] == [1]
     Cleaner(store, storage, Retention(), orphans=True).clean()
     assert not orphan.exists()
 
