@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from deployments.jobs.job import Job
-from wan22_bridge.errors import DiskFull, GenerationFailed, NotReady, Wan22Error
+from wan22_bridge.errors import GenerationFailed, NotReady, Wan22Error
 from wan22_bridge.types import Stage
 
 INTERRUPTIONS_PER_ATTEMPT = 5
@@ -67,11 +67,6 @@ def _describe_stall(job: Job, how: Interruption, stalled: int) -> Wan22Error:
             suggestions=[
                 "Make sure that a GPU is free for the model, or wait until another model's replica has stopped."
             ],
-        )
-    if how is Interruption.DISK_FULL:
-        return DiskFull(
-            f"The disk was full when the job's files were written, in {_count(stalled, 'attempt')}.",
-            suggestions=["Free space on the disk that holds the service's data, and retry the job."],
         )
     reached = f" The last attempt reached step {job.current_step} of {job.total_steps} in the stage {job.stage}."
     return GenerationFailed(

@@ -72,7 +72,7 @@ class Inputs:
             return self._storage.path(key).read_bytes()
         except (NotFound, FileNotFoundError):
             raise InvalidRequest(
-                f"No upload has the id {upload_id[:80]!r}. Uploads that no job uses are removed after a day.",
+                f"No upload has the id {upload_id[:80]!r}. Unused uploads are removed, after a day by default.",
                 code="unknown_upload",
                 param=f"{param}_path",
                 suggestions=[f"Upload the {param} with POST /api/v1/uploads, and send the id from the response."],

@@ -199,7 +199,7 @@ class JobService:
         return self._store.writer.submit(accepted)
 
     def upload(self, data: bytes, *, owner: str = "") -> InputImage | InputVideo:
-        """Stores an image or a video for later requests. An upload that no job uses is removed after a day.
+        """Stores an image or a video for later requests. An upload that no job uses is removed after `upload_seconds`.
 
         Raises:
             InvalidRequest: the data is neither an image nor a video, or the service does not support it.

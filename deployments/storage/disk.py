@@ -23,7 +23,7 @@ class DiskSpace:
     @property
     def is_short(self) -> bool:
         """Whether less than the limit is free."""
-        free_bytes = self._measure()
+        free_bytes = self.free_bytes
         return free_bytes is not None and free_bytes < self._min_free_bytes
 
     def require(self, size_bytes: int = 0) -> None:
@@ -35,7 +35,7 @@ class DiskSpace:
         Raises:
             DiskFull: less than the limit would be left.
         """
-        free_bytes, needed_bytes = self._measure(), self._min_free_bytes + size_bytes
+        free_bytes, needed_bytes = self.free_bytes, self._min_free_bytes + size_bytes
         if free_bytes is not None and free_bytes < needed_bytes:
             raise DiskFull(
                 f"The disk of the service's data is nearly full: {_format(free_bytes)} are free, and "
@@ -43,8 +43,9 @@ class DiskSpace:
                 suggestions=["Delete videos that nobody needs.", "Ask the operator to free space on the disk."],
             )
 
-    def _measure(self) -> int | None:
-        """Returns the free bytes; None if the folder can't be measured, which other checks report."""
+    @property
+    def free_bytes(self) -> int | None:
+        """Free bytes; None if the folder can't be measured, which other checks report."""
         try:
             return shutil.disk_usage(self._folder).free
         except OSError:

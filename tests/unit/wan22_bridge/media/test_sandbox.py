@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from wan22_bridge.media.sandbox import filters_system_calls
+
 _ATTEMPTS = {
     "open a file": "open('/etc/hostname')",
     "write a file": "open('/tmp/wan22-sandbox', 'w')",
@@ -66,3 +68,17 @@ assert [check_image(png(), param="image") for _ in range(2)] == [(96, 64)] * 2
 def test_a_service_with_lower_limits_and_ignored_signals_decodes_files() -> None:
     """Programs inherit both from the shell or the supervisor that starts the service."""
     subprocess.run([sys.executable, "-c", _INHERITING], check=True, timeout=120)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="system calls are not filtered here")
+def test_a_machine_that_cannot_filter_system_calls_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert filters_system_calls()
+    program = (
+        "from wan22_bridge.media.sandbox import Limits, confine, filters_system_calls\n"
+        "assert filters_system_calls()\n"
+        "confine(Limits(cpu_seconds=30, wall_seconds=30))\n"
+        "assert not filters_system_calls()\n"  # because the filter refuses the question itself
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert not filters_system_calls()
