@@ -16,9 +16,11 @@ from deployments.jobs.outbox import JobEnds
 from deployments.jobs.retention import DAY_SECONDS, HOUR_SECONDS, Retention
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
+from deployments.storage.bucket import BucketStorage
 from deployments.storage.folder import FolderStorage
 from deployments.storage.keys import output_key
 from deployments.storage.protocol import Storage
+from tests.bucket import serving_bucket
 from tests.jobs import make_job, make_params
 from tests.unit.conftest import Clock
 from wan22_bridge.catalogue import load_catalogue
@@ -222,6 +224,25 @@ def test_a_new_database_in_the_place_of_a_lost_one_costs_no_videos(store: JobSto
     assert [item.count for item in found if item.kept] == [1]
     Cleaner(store, storage, Retention(), orphans=True).clean()
     assert not orphan.exists()
+
+
+def test_a_bucket_keeps_videos_and_the_work_folder_keeps_only_work(store: JobStore, tmp_path: Path) -> None:
+    with serving_bucket() as url:
+        storage = BucketStorage(tmp_path / "work", url)
+        work = FolderStorage(tmp_path / "work")
+        ended, deleted = _make_videos(store, storage, 10, 20)
+        running = _submit(store)
+        assert store.runner.claim(running.id, lease_seconds=10) is not None
+        for job in (ended, deleted):
+            storage.publish_output(job.id, 1)  # and the generator dies before it removes its own copy
+        storage.work.snapshot_path(running.id).parent.mkdir(parents=True)
+        storage.work.snapshot_path(running.id).write_bytes(b"snapshot")
+        assert store.writer.delete_ended(deleted.id)
+
+        cleaned = Cleaner(store, storage, Retention()).clean()
+        assert _count(cleaned, "leftover outputs") == (3, 50)
+        assert {outputs.job_id for outputs in storage.list_outputs()} == {ended.id}
+        assert {outputs.job_id for outputs in work.list_outputs()} == {running.id}
 
 
 def test_a_deleted_job_is_reported_to_its_streams(store: JobStore, storage: Storage, clock: Clock) -> None:
