@@ -173,11 +173,11 @@ def test_pending_and_running_jobs_stay_however_old_they_are(store: JobStore, sto
 def test_the_oldest_videos_of_the_owner_with_the_most_bytes_are_deleted_first(
     store: JobStore, storage: Storage
 ) -> None:
-    [small] = _make_videos(store, storage, 30, owner="alice")
+    small = [_make_videos(store, storage, size, owner=owner)[0] for owner, size in (("alice", 30), ("bob", 60))]
     large = _make_videos(store, storage, 50, 50, 50, 50, owner="mallory")
-    Cleaner(store, storage, Retention(video_bytes=130)).clean()
-    assert _left(store, storage) == {small.id, *(job.id for job in large[2:])}
-    assert store.reader.output_bytes() == 130
+    Cleaner(store, storage, Retention(video_bytes=190)).clean()
+    assert _left(store, storage) == {job.id for job in (*small, *large[2:])}
+    assert store.reader.output_bytes() == 190
 
 
 def test_each_owner_has_a_limit(store: JobStore, storage: Storage) -> None:
