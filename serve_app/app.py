@@ -71,6 +71,8 @@ def build_app(args: Settings) -> serve.Application:
             webhooks=WebhookConfig(
                 allow_private=settings.webhooks.allow_private, secret=settings.webhooks.configured_secret()
             ),
+            retention=settings.retention.to_retention(),
+            min_free_bytes=settings.retention.min_free_bytes,
         ),
         served,
         generators,

@@ -1,5 +1,6 @@
 """The deployment that serves HTTP."""
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,6 +13,9 @@ from serve_app.api.access.first_key import require_first_key
 from serve_app.api.application import make_api
 from serve_app.api.services import Services
 from serve_app.settings import Settings
+from wan22_bridge.media.sandbox import filters_system_calls
+
+logger = logging.getLogger("ray.serve")
 
 
 @serve.ingress()
@@ -35,12 +39,23 @@ class Ingress:
         Raises:
             ConfigurationError: the service needs API keys, and has none.
         """
+        warn_without_seccomp()
         host = _find_host()
         needs_keys = self._settings.needs_keys(host)
         services = Services.open(self._settings, self._dispatcher, self._downloader, needs_keys=needs_keys)
         if needs_keys:
             require_first_key(services.store.keys, host)
         return make_api(services)
+
+
+def warn_without_seccomp() -> None:
+    """Logs a warning if the processes that decode files are confined by limits of resources only."""
+    if not filters_system_calls():
+        logger.warning(
+            "The kernel has no seccomp for this architecture: only limits of resources confine the processes that "
+            "decode images and videos. Accept files only from people whom you trust.",
+            extra={"action": "no_seccomp"},
+        )
 
 
 def _find_host() -> str | None:

@@ -15,8 +15,10 @@ Wan22Error
 │   └── RankLost          A process of a multi-GPU group exited or stopped responding
 ├── SnapshotRejected      A job can't be resumed from its snapshot; the generation restarts
 └── StorageFailed         A file could not be written or read back
+    └── DiskFull          The disk has too little space left
 """
 
+import errno
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -180,3 +182,25 @@ class StorageFailed(Wan22Error):
     category = "storage"
     default_code = "storage_failed"
     default_can_retry = True
+
+
+class DiskFull(StorageFailed):
+    """The disk has too little space left."""
+
+    default_code = "disk_full"
+
+
+def storage_failed(
+    message: str, cause: BaseException, *, code: str | None = None, suggestions: Sequence[str] = ()
+) -> StorageFailed:
+    """Returns the error for a file that could not be written: `DiskFull` if its disk has no space left.
+
+    Args:
+        message: What failed.
+        cause: The error of the operating system or of a library.
+        code: Code of the error, unless the disk is full.
+        suggestions: Possible fixes, one sentence each.
+    """
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(message, suggestions=suggestions)
+    return StorageFailed(message, code=code, suggestions=suggestions)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from deployments.jobs.outbox import JobEnds
+from deployments.jobs.retention import Retention
 from deployments.scheduling.policy import Policy
 from deployments.webhooks.lane import WebhookConfig
 
@@ -28,3 +29,7 @@ class DispatcherConfig:
     """Description and receivers of the webhooks that report the ends of jobs."""
     webhooks: WebhookConfig
     """Settings of the deliverer of webhooks."""
+    retention: Retention
+    """Limits on the age and the size of stored data."""
+    min_free_bytes: int
+    """Free space on the disk of the data folder below which no job starts."""

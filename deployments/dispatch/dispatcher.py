@@ -18,10 +18,11 @@ from deployments.dispatch.model_downloads import ModelDownloads
 from deployments.dispatch.monitor import Monitor
 from deployments.dispatch.recording import StatsRecorder
 from deployments.dispatch.relays import Relays
-from deployments.jobs.service import JobService
+from deployments.jobs.cleaning import Cleaner
 from deployments.jobs.store import JobStore
 from deployments.replica_ports import keep_replica_port_local
 from deployments.scheduling.slots import Slots
+from deployments.storage.disk import DiskSpace
 from deployments.storage.opening import open_storage
 from deployments.webhooks.deliverer import Deliverer
 from wan22_bridge.catalogue import ModelSpec
@@ -34,8 +35,8 @@ RETRY_SECONDS = 1.0
 """Pause of the loop after the database did not answer."""
 CHECK_SECONDS = 1.0
 """Time between two checks of the monitor."""
-TIDY_SECONDS = 3600.0
-"""Time between two removals of files and events that nobody needs any more."""
+CLEANING_SECONDS = 3600.0
+"""Time between two removals of what its retention ends."""
 
 
 class Dispatcher:
@@ -60,7 +61,8 @@ class Dispatcher:
         store, storage = JobStore(store_url, job_ends=config.job_ends), open_storage(data_dir, storage_url)
         slots = Slots(config.slots, models=config.loaded_models, shared=config.shared)
         metrics = QueueMetrics()
-        self._service = JobService(store, storage, served)
+        self._cleaner = Cleaner(store, storage, config.retention)
+        self._cleaning: asyncio.Task[None] | None = None
         self._changes = store.database.watch()
         self._served = served
         self._downloads = ModelDownloads(store, downloader, served)
@@ -73,6 +75,7 @@ class Dispatcher:
             self._downloads,
             metrics,
             generators,
+            DiskSpace(data_dir, config.min_free_bytes),
             max_running=config.slots,
             patience_seconds=config.policy.patience_seconds,
         )
@@ -81,7 +84,7 @@ class Dispatcher:
         self._deliverer.start()
         self._lease_renewal = _Interval(config.lease_seconds / 5)
         self._check = _Interval(CHECK_SECONDS)
-        self._tidying = _Interval(TIDY_SECONDS)
+        self._cleaning_due = _Interval(CLEANING_SECONDS)
         self._stopping = False
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
@@ -110,8 +113,7 @@ class Dispatcher:
         while not self._stopping:
             try:
                 await self._do_periodic_work()
-                claimed = await self._claimer.claim_next(self._usable_models())
-                claimed |= await self._mock_claimer.claim_next()
+                claimed = not self._monitor.disk_is_short and await self._claim_next()
             except (SQLAlchemyError, OSError):
                 logger.exception("The database did not answer", extra={"action": "store_failed"})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -119,21 +121,30 @@ class Dispatcher:
             if not claimed:
                 await self._wait(until=min(self._lease_renewal.due_at, self._check.due_at))
 
+    async def _claim_next(self) -> bool:
+        """Claims jobs for the free slots, and returns whether it claimed any."""
+        claimed = await self._claimer.claim_next(self._usable_models())
+        return await self._mock_claimer.claim_next() or claimed
+
     async def _do_periodic_work(self) -> None:
         if self._lease_renewal.is_due():
             await self._relays.renew_leases()
-        if self._tidying.is_due():
-            self._tidy_task = asyncio.create_task(self._tidy())
+        if self._cleaning_due.is_due() and (self._cleaning is None or self._cleaning.done()):
+            self._cleaning = asyncio.create_task(self._clean())
         if self._check.is_due():
             self._monitor.start_check(self._relays.on_slots, self._usable_models())
             self._recorder.start()
 
-    async def _tidy(self) -> None:
-        """Removes what nobody needs, in a task beside the loop because an unreachable bucket takes minutes to fail."""
+    async def _clean(self) -> None:
+        """Removes what its retention ends, in a task beside the loop because it may take minutes."""
         try:
-            await asyncio.to_thread(self._service.tidy)
+            for cleaned in await asyncio.to_thread(self._cleaner.clean):
+                if cleaned.count:
+                    verb = "Found" if cleaned.kept else "Removed"
+                    extra = {"action": "cleaned", "kind": cleaned.kind, "count": cleaned.count}
+                    logger.info("%s %s %s", verb, cleaned.count, cleaned.kind, extra=extra)
         except (SQLAlchemyError, StorageFailed, OSError):
-            logger.exception("Old files and events could not be removed", extra={"action": "tidy_failed"})
+            logger.exception("Old data could not be removed", extra={"action": "cleaning_failed"})
 
     async def _wait(self, *, until: float) -> None:
         """Waits until a slot is freed, or the store changes while a slot is free, or the time `until`."""

@@ -9,6 +9,7 @@ from deployments.jobs.store import JobStore
 from deployments.messages import Completed, Failed, Message, Preempted
 from deployments.storage.keys import output_key
 from deployments.storage.protocol import Storage
+from wan22_bridge.errors import DiskFull
 
 
 class ClaimEnding:
@@ -41,6 +42,8 @@ class ClaimEnding:
             runner.release(job_id, token)
             self.outcome = "yielded"  # dashboards know this name
             self._storage.remove_claim(job_id, token)
+        elif isinstance(message, Failed) and message.error.get("code") == DiskFull.default_code:
+            self.give_back(Interruption.DISK_FULL, message.error)
         elif isinstance(message, Failed):
             self._fail(message.error)
             self.outcome = "failed"
@@ -57,8 +60,12 @@ class ClaimEnding:
         """
         self._store.runner.release(self._job.id, self._job.fencing_token)
 
-    def give_back(self, how: Interruption) -> None:
+    def give_back(self, how: Interruption, cause: dict[str, Any] | None = None) -> None:
         """Puts the interrupted job back into the queue, or fails it if it was interrupted once too often.
+
+        Args:
+            how: the reason of the interruption.
+            cause: error with which the job then fails; by default one that counts the attempts.
 
         Raises:
             LeaseLost: the claim no longer holds the job.
@@ -68,7 +75,7 @@ class ClaimEnding:
         if error is None:
             self._storage.remove_claim(job_id, token)
         else:
-            self._fail(error)
+            self._fail(cause or error)
 
     def _fail(self, error: dict[str, Any]) -> None:
         """Fails the job, or lets it end with a mock video if the operator has allowed that for such an error."""

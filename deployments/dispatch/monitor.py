@@ -1,4 +1,4 @@
-"""The periodic checks beside the dispatcher's loop: queue metrics, model downloads, replicas and preemption."""
+"""The periodic checks beside the dispatcher's loop: the disk, metrics, model downloads, replicas and preemption."""
 
 import asyncio
 import contextlib
@@ -20,6 +20,7 @@ from deployments.jobs.job import JobState, LeaseLost
 from deployments.jobs.store import JobStore
 from deployments.scheduling.preemption import RunningJob, choose_job_to_preempt
 from deployments.scheduling.slots import Slots
+from deployments.storage.disk import DiskSpace
 from wan22_bridge.types import ModelType
 
 logger = logging.getLogger("ray.serve")
@@ -38,12 +39,16 @@ class Monitor:
         downloads: ModelDownloads,
         metrics: QueueMetrics,
         generators: Mapping[ModelType, DeploymentHandle[Any]],
+        disk: DiskSpace,
         *,
         max_running: int,
         patience_seconds: float,
     ) -> None:
         self.unhealthy: list[str] = []
         """Names of the deployments whose replicas failed, at the last check."""
+        self.disk_is_short = False
+        """Whether no job should start at present, because running jobs need the rest of the disk."""
+        self._disk = disk
         self._store, self._slots, self._downloads, self._metrics = store, slots, downloads, metrics
         self._kinds = {handle.deployment_name: kind for kind, handle in generators.items()}
         self._max_running, self._patience_seconds = max_running, patience_seconds
@@ -66,6 +71,7 @@ class Monitor:
 
     async def _check(self, relays: Sequence[JobRelay], usable_models: Sequence[str]) -> None:
         try:
+            self._note_disk(is_short=await asyncio.to_thread(lambda: self._disk.is_short))
             pending = await asyncio.to_thread(self._store.reader.count_by_model, JobState.PENDING)
             running = await asyncio.to_thread(self._store.reader.count_by_model, JobState.PROCESSING)
             self._metrics.show_queue(pending, running)
@@ -76,10 +82,16 @@ class Monitor:
             alive = Counter[str](self._kinds[replica.deployment] for replica in generators if replica.is_there)
             self._slots.forget_missing(alive)
             await self._preempt_on_leaving_replicas(generators, relays)
-            if len(relays) >= self._max_running and all(relay.begun for relay in relays):
+            is_full = len(relays) >= self._max_running
+            if is_full and not self.disk_is_short and all(relay.begun for relay in relays):
                 await self._preempt_for_priority(relays, usable_models)
         except (SQLAlchemyError, RayError, ValueError, KeyError):
             logger.exception("The dispatcher's check failed", extra={"action": "check_failed"})
+
+    def _note_disk(self, *, is_short: bool) -> None:
+        if is_short and not self.disk_is_short:
+            logger.warning("The disk is nearly full: no job starts until space is freed", extra={"action": "disk_full"})
+        self.disk_is_short = is_short
 
     async def _preempt_on_leaving_replicas(self, generators: Sequence[Replica], relays: Sequence[JobRelay]) -> None:
         """Preempts jobs on replicas that Serve is stopping, while other jobs wait for their replicas to start.

@@ -54,6 +54,8 @@ class ApiKey:
     secret_hash: str
     """SHA-256 of the secret, in hexadecimal digits."""
     created_at: float
+    lifetime_seconds: float | None
+    """Time between the creation and the expiry, if no rotation ends the key earlier; None for no expiry."""
     expires_at: float | None
     """None for a key that does not expire."""
     revoked_at: float | None
@@ -168,8 +170,7 @@ class ApiKeys:
             ends_at = now + overlap_seconds
             if key.expires_at is None or key.expires_at > ends_at:
                 _change(connection, key_id, {"expires_at": ends_at})
-            lifetime = None if key.expires_at is None else key.expires_at - key.created_at
-            new, text = self._insert(connection, key.owner, key.scopes, lifetime, key.limits)
+            new, text = self._insert(connection, key.owner, key.scopes, key.lifetime_seconds, key.limits)
             self._record(connection, "rotate_key", key, new_key=new.id)
             return new, text
 
@@ -197,6 +198,7 @@ class ApiKeys:
             "scopes": [scope.value for scope in Scope if scope in scopes],
             "secret_hash": _hash(secret),
             "created_at": now,
+            "lifetime_seconds": lifetime_seconds,
             "expires_at": None if lifetime_seconds is None else now + lifetime_seconds,
             "limits": dict(limits),
         }

@@ -28,6 +28,8 @@ class Interruption(Enum):
     """The generator's process died. This counts as a failed attempt if the job's computation had begun."""
     NOT_BEGUN = auto()
     """No generator began the job in time. This counts as a failed attempt, because the time limit is long already."""
+    DISK_FULL = auto()
+    """A file of the job could not be written, because the disk was full. This counts as a failed attempt."""
     LEASE_EXPIRED = auto()
     """The dispatcher died, perhaps with the whole machine. This does not count as a failed attempt."""
 
@@ -37,7 +39,8 @@ def count_stalled(job: Job, how: Interruption) -> int:
     if job.attempt <= job.progress_attempt:
         return 0
     began = how is Interruption.PROCESS_DIED and job.stage not in _BEFORE_COMPUTATION
-    return job.stalled_attempts + (1 if began or how is Interruption.NOT_BEGUN else 0)
+    counts = began or how in (Interruption.NOT_BEGUN, Interruption.DISK_FULL)
+    return job.stalled_attempts + (1 if counts else 0)
 
 
 def find_error(job: Job, how: Interruption, max_attempts: int) -> dict[str, Any] | None:

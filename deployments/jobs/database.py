@@ -1,5 +1,6 @@
 """Database connections with durable, serialized writes, on SQLite and on PostgreSQL."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from deployments.jobs.changes import ChangeSignal, change_signal
 from deployments.jobs.migrations import upgrade
@@ -35,6 +36,8 @@ _WRITING = {"sqlite_begin": "BEGIN IMMEDIATE"}
 transaction that takes the lock later fails if another writer was faster."""
 
 
+_POSTGRES_DISK_FULL = "53100"
+"""PostgreSQL's SQLSTATE of a full disk."""
 _UNIX_EPOCH_DAY = 2440587.5
 """Julian day of the beginning of Unix time."""
 
@@ -112,6 +115,13 @@ class Database:
         """Opens a transaction that writes. It is on the disk when the context ends, or rolled back on an error."""
         with self.engine.connect().execution_options(**_WRITING) as connection, connection.begin():
             yield connection
+
+
+def is_disk_full(error: DBAPIError) -> bool:
+    """Returns whether a query failed because the database's disk is full."""
+    if isinstance(error.orig, sqlite3.Error):
+        return error.orig.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return getattr(error.orig, "sqlstate", None) == _POSTGRES_DISK_FULL
 
 
 def insert_or_update(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, update
 
 from deployments.jobs.database import Database
 from deployments.jobs.rows import is_storable
@@ -218,19 +218,29 @@ class Deliveries:
             changed = update(table).where(table.c.number == row.number).values(**values).returning(table)
             return _to_delivery(connection.execute(changed).one())
 
-    def prune(self, *, older_than_seconds: float) -> None:
-        """Deletes the ended deliveries that were created longer ago than this."""
-        before = self._clock() - older_than_seconds
+    def count_older(self, *, than_seconds: float) -> int:
+        """Returns the number of ended deliveries that were created longer ago than this."""
+        with self._database.reading() as connection:
+            old = select(func.count()).select_from(table).where(*self._are_old(than_seconds))
+            return int(connection.execute(old).scalar_one())
+
+    def prune(self, *, older_than_seconds: float) -> int:
+        """Deletes the ended deliveries that were created longer ago than this, and returns their number."""
         old = (
             select(table.c.number)
-            .where(table.c.created_at < before, table.c.state != DeliveryState.PENDING)
+            .where(*self._are_old(older_than_seconds))
             .order_by(table.c.created_at)
             .limit(_PRUNED_AT_ONCE)
         )
-        deleted = _PRUNED_AT_ONCE
+        deleted, total = _PRUNED_AT_ONCE, 0
         while deleted == _PRUNED_AT_ONCE:
             with self._database.writing() as connection:
                 deleted = connection.execute(delete(table).where(table.c.number.in_(old))).rowcount
+            total += deleted
+        return total
+
+    def _are_old(self, seconds: float) -> tuple[ColumnElement[bool], ...]:
+        return table.c.created_at < self._clock() - seconds, table.c.state != DeliveryState.PENDING
 
 
 def _find_row(

@@ -133,6 +133,12 @@ class EventLog:
                 return total
             time.sleep(_PRUNE_PAUSE_SECONDS)
 
+    def count_older(self, *, than_seconds: float) -> int:
+        """Returns the number of events that are older than this."""
+        old = select(func.count()).select_from(events).where(events.c.created_at < self._clock() - than_seconds)
+        with self._database.reading() as connection:
+            return int(connection.execute(old).scalar_one())
+
 
 def delete_between(first: int, end: int, before: float) -> Delete:
     """Returns the statement that deletes, among the events from a number up to another, those from before a time.

@@ -1,15 +1,28 @@
-"""Owners of stored inputs. Equal files share one object in the storage, so an object may have several owners."""
+"""Owners and uses of stored inputs. Equal files share one object in the storage, so it may have several owners."""
 
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import delete, select
 
 from deployments.jobs.database import Database, insert_or_update
+from deployments.jobs.job import JobState
 from deployments.jobs.schema import input_owners as table
+from deployments.jobs.schema import jobs
+from deployments.jobs.unneeded_inputs import InputUses
+from wan22_bridge.types import INPUTS
+
+_AT_ONCE = 500
+"""Number of rows that one query reads, or that one transaction deletes."""
+_USES = (
+    select(jobs.c.number, jobs.c.state, *(jobs.c.params[name].as_string().label(name) for name in INPUTS))
+    .order_by(jobs.c.number)
+    .limit(_AT_ONCE)
+)
 
 
 class InputOwners:
-    """Records who has stored which inputs. Each method is one short transaction."""
+    """Records who has stored which inputs. Its transactions are short."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database, self._clock = database, clock
@@ -35,11 +48,40 @@ class InputOwners:
             found = select(table.c.key).where(table.c.key == key, table.c.owner == owner)
             return connection.execute(found).one_or_none() is not None
 
+    def all(self) -> dict[str, list[str]]:
+        """Returns the names of the owners of each input that has any, by its key."""
+        owners = defaultdict[str, list[str]](list)
+        with self._database.reading() as connection:
+            for row in connection.execute(select(table.c.key, table.c.owner)):
+                owners[row.key].append(row.owner)
+        return dict(owners)
+
+    def uses(self) -> InputUses:
+        """Returns the inputs to which jobs refer. It reads the jobs in chunks."""
+        needed, by_jobs, last = set[str](), set[str](), 0
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(_USES.where(jobs.c.number > last)).all()
+            if not rows:
+                return InputUses(needed=frozenset(needed), by_jobs=frozenset(by_jobs))
+            last = rows[-1].number
+            for row in rows:
+                keys = [key for name in INPUTS if (key := getattr(row, name))]
+                by_jobs.update(keys)
+                if not JobState(row.state).ended:
+                    needed.update(keys)
+
+    def forget(self, keys: Sequence[str], *, stored_before: float) -> None:
+        """Forgets the owners of removed inputs, except those who have stored one again since."""
+        for start in range(0, len(keys), _AT_ONCE):
+            gone = table.c.key.in_(keys[start : start + _AT_ONCE]) & (table.c.stored_at < stored_before)
+            with self._database.writing() as connection:
+                connection.execute(delete(table).where(gone))
+
     def prune(self, *, keep: Collection[str], older_than_seconds: float) -> None:
         """Forgets the owners of inputs that were stored longer ago than this, except those of the keys in `keep`."""
-        with self._database.writing() as connection:
-            is_old = table.c.stored_at < self._clock() - older_than_seconds
-            old = select(table.c.key).where(is_old).distinct()
-            gone = [{"gone": key} for key in connection.execute(old).scalars() if key not in keep]
-            if gone:  # another owner may have stored the same file since
-                connection.execute(delete(table).where(table.c.key == bindparam("gone"), is_old), gone)
+        before = self._clock() - older_than_seconds
+        with self._database.reading() as connection:
+            old = connection.execute(select(table.c.key).where(table.c.stored_at < before).distinct()).scalars().all()
+        # Another owner may have stored the same file since.
+        self.forget([key for key in old if key not in keep], stored_before=before)

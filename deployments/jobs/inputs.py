@@ -12,6 +12,7 @@ from wan22_bridge.errors import InvalidRequest, NotFound, Wan22Error
 from wan22_bridge.media.inputs import check_image, check_video
 from wan22_bridge.media.videos import is_video
 from wan22_bridge.requests import GenerationRequest, InputImage, InputVideo
+from wan22_bridge.types import INPUTS, GenerationParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Inputs:
             return self._storage.path(key).read_bytes()
         except (NotFound, FileNotFoundError):
             raise InvalidRequest(
-                f"No upload has the id {upload_id[:80]!r}. Uploads that no job uses are removed after a day.",
+                f"No upload has the id {upload_id[:80]!r}. Unused uploads are removed, after a day by default.",
                 code="unknown_upload",
                 param=f"{param}_path",
                 suggestions=[f"Upload the {param} with POST /api/v1/uploads, and send the id from the response."],
@@ -136,21 +137,26 @@ class Inputs:
     def _examine_video(self, data: bytes, param: str) -> InputVideo:
         return InputVideo(key=input_key(data), **asdict(check_video(data, param=param)))
 
-    def check_stored(self, key: str, param: str) -> None:
-        """Checks that the stored input of a job still exists.
+    def read_stored(self, params: GenerationParams) -> list[bytes]:
+        """Returns the contents of the stored inputs of an earlier job.
 
         Raises:
-            InvalidRequest: it does not.
+            InvalidRequest: a file no longer exists.
         """
-        try:
-            self._storage.path(key)
-        except NotFound as exc:
-            raise InvalidRequest(
-                f"The file of the job's {param} no longer exists.",
-                code="input_missing",
-                param=f"{param}_path",
-                suggestions=[f"Submit a new job with the {param}."],
-            ) from exc
+        contents = []
+        for name in INPUTS:
+            if key := getattr(params, name):
+                try:
+                    contents.append(self._storage.path(key).read_bytes())
+                except (NotFound, FileNotFoundError) as exc:
+                    raise InvalidRequest(
+                        f"The file of the job's {name} was removed, because its retention has ended: "
+                        f"{key.rpartition('/')[2]}.",
+                        code="input_missing",
+                        param=f"{name}_path",
+                        suggestions=[f"Submit a new job with the same parameters, and send the {name} again."],
+                    ) from exc
+        return contents
 
 
 def is_job(source: Source | None) -> TypeGuard[str]:

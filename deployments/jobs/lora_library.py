@@ -12,7 +12,7 @@ from deployments.jobs.job import Job, JobState
 from deployments.jobs.store import JobStore
 from wan22_bridge.builtin import BUILTIN_LORAS
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import Conflict, InvalidRequest, NotFound, StorageFailed
+from wan22_bridge.errors import Conflict, InvalidRequest, NotFound, StorageFailed, storage_failed
 from wan22_bridge.experts import Expert
 from wan22_bridge.files import atomic_path, locked
 from wan22_bridge.models.lora_files import (
@@ -140,8 +140,8 @@ class LoraLibrary:
                 for old in replaced:
                     old.unlink(missing_ok=True)
         except OSError as exc:
-            raise StorageFailed(
-                f"The LoRA {name} could not be stored: {exc.strerror}.", suggestions=["Check the server's disk."]
+            raise storage_failed(
+                f"The LoRA {name} could not be stored: {exc.strerror}.", exc, suggestions=["Check the server's disk."]
             ) from exc
         logger.info("Stored the LoRA %s", name, extra={"action": "lora_stored"})
         return find_lora(self._folder, name), expert

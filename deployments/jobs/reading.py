@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Select, Text, and_, bindparam, cast, func, se
 from deployments.jobs.database import Database
 from deployments.jobs.job import ClaimState, Job, JobState, Priority
 from deployments.jobs.rows import find_number, read_job, read_jobs
-from deployments.jobs.schema import job_counts, jobs
+from deployments.jobs.schema import deleted_jobs, job_counts, jobs
 from wan22_bridge.errors import Conflict, NotFound
-from wan22_bridge.types import INPUTS, GenerationParams
+from wan22_bridge.types import GenerationParams
 
 _COUNTS = select(job_counts.c.state, func.sum(job_counts.c.jobs)).group_by(job_counts.c.state)
 _LISTED_COUNTS = _COUNTS.where(job_counts.c.hidden.is_(False))
@@ -166,11 +166,18 @@ class JobReader:
         states = {JobState.PROCESSING: held, JobState.PENDING: ClaimState.GIVEN_BACK}
         return states.get(JobState(row.state), ClaimState.LOST)
 
-    def input_keys(self) -> set[str]:
-        """Returns the storage keys of all inputs that any job refers to."""
+    def output_folders(self, job_ids: Sequence[str]) -> dict[str, str | None]:
+        """Returns the storage keys of the videos' folders of some jobs by their ids; ids of no job are missing.
+
+        The key is None for a job that has not ended, and empty for a job that has no video, or was deleted.
+        """
+        folder = jobs.c.output["folder"].as_string()
         with self._database.reading() as connection:
-            parameters = connection.execute(select(jobs.c.params)).scalars()
-            return {params[name] for params in parameters for name in INPUTS if params.get(name)}
+            deleted = select(deleted_jobs.c.id).where(deleted_jobs.c.id.in_(job_ids))
+            folders: dict[str, str | None] = dict.fromkeys(connection.execute(deleted).scalars(), "")
+            for row in connection.execute(select(jobs.c.id, jobs.c.state, folder).where(jobs.c.id.in_(job_ids))):
+                folders[row.id] = (row[2] or "") if JobState(row.state).ended else None
+        return folders
 
 
 def read_page(

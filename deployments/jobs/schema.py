@@ -161,6 +161,7 @@ api_keys = Table(
     Column("scopes", JSON, nullable=False),
     Column("secret_hash", String(64), nullable=False),
     Column("created_at", Float(53), nullable=False),
+    Column("lifetime_seconds", Float(53)),  # a rotation shortens `expires_at` only
     Column("expires_at", Float(53)),
     Column("revoked_at", Float(53)),
     Column("last_used_at", Float(53)),

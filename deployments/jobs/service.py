@@ -1,6 +1,6 @@
-"""Operations on jobs that concern the store and the storage: submission, uploads, deletion and cleanup."""
+"""Operations on jobs that concern the store and the storage: submission, uploads and deletion."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,6 @@ from deployments.jobs.store import JobStore
 from deployments.network.remote_files import RemoteFiles
 from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
-from wan22_bridge.errors import NotFound
 from wan22_bridge.hashing import hash_values
 from wan22_bridge.models.lora_files import find_lora
 from wan22_bridge.models.lora_fit import check_fit
@@ -27,25 +26,12 @@ from wan22_bridge.requests import (
 )
 from wan22_bridge.types import INPUTS, GenerationParams
 
-EVENT_RETENTION_SECONDS = 24 * 3600.0
-"""Retention of the event log."""
-DELETED_RETENTION_SECONDS = 30 * 24 * 3600.0
-"""Retention of the place of a deleted job, from which a listing with `after` continues."""
-UNUSED_INPUT_RETENTION_SECONDS = 24 * 3600.0
-"""Retention of inputs that no job uses."""
-AUDIT_RETENTION_SECONDS = 365 * 24 * 3600.0
-"""Retention of the audit log."""
-WEBHOOK_RETENTION_SECONDS = 30 * 24 * 3600.0
-"""Retention of webhooks that were delivered or have failed."""
-USAGE_RETENTION_SECONDS = 90 * 24 * 3600.0
-"""Retention of the clients' daily use."""
-
 _REQUEST_HASH = "wan22-request-1"
 """Version of the hash by which a repeated request is recognized."""
 
 
 class JobService:
-    """Submits and deletes jobs, stores uploads, and removes expired data."""
+    """Submits and deletes jobs, and stores uploads."""
 
     def __init__(
         self,
@@ -58,6 +44,7 @@ class JobService:
         admit: Callable[[GenerationParams], None] = lambda params: None,
         check_receiver: Callable[[str], None] = lambda url: None,
         remote_files: RemoteFiles | None = None,
+        require_space: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
         """Takes the store, the storage and the models.
 
@@ -70,6 +57,7 @@ class JobService:
             admit: raises InvalidRequest for a video that no generator can make. Mock jobs are not checked.
             check_receiver: raises InvalidRequest for a receiver of webhooks to which the service may not send.
             remote_files: downloads the inputs that requests name by a URL; None if such requests are invalid.
+            require_space: raises DiskFull if the disk has no space for new data of this size.
         """
         self._store = store
         self._storage = storage
@@ -79,6 +67,7 @@ class JobService:
         self._complete = complete
         self._admit = admit
         self._check_receiver = check_receiver
+        self._require_space = require_space
 
     def submit(
         self,
@@ -123,6 +112,7 @@ class JobService:
             InvalidRequest: the request can't be carried out; nothing was stored.
             LimitExceeded: the client has reached a limit.
             QueueFull: the queue has too many pending jobs.
+            DiskFull: the disk is nearly full; nothing was stored.
             JobNotFound: an input names a job that does not exist.
             Conflict: an input names a job that has no video yet.
             NotFound: an input names a job that ended without a video.
@@ -208,7 +198,8 @@ class JobService:
             account: as in `submit`.
 
         Raises:
-            InvalidRequest: the prompt is not valid, or the job's model or LoRA is no longer available.
+            InvalidRequest: the prompt is not valid, or the job's model, LoRA or input is no longer available.
+            DiskFull: the disk is nearly full.
             LimitExceeded: the client has reached a limit.
             QueueFull: the queue has too many pending jobs.
             JobNotFound: the job does not exist.
@@ -225,7 +216,6 @@ class JobService:
         job = self._store.reader.completed(job_id, owner=only)
         params = self._count_dropped_tokens(change_prompt(job.params, prompt, self._served))
         account.limits.check_video(params)
-        keys = [key for name in INPUTS if (key := getattr(params, name))]
         new = NewJob(
             params=params,
             priority=job.priority,
@@ -236,16 +226,18 @@ class JobService:
             owner=owner,
             client=account.client,
         )
-        [accepted] = self._accept([self._storage.path(key).read_bytes() for key in keys], [new])
+        [accepted] = self._accept(self._inputs.read_stored(params), [new])
         return self._store.writer.submit(accepted, account)
 
     def upload(self, data: bytes, *, owner: str = "", account: Account = UNCHARGED) -> InputImage | InputVideo:
-        """Stores an image or a video for later requests. An upload that no job uses is removed after a day.
+        """Stores an image or a video for later requests. An upload that no job uses is removed after `upload_seconds`.
 
         Raises:
             InvalidRequest: the data is neither an image nor a video, or the service does not support it.
+            DiskFull: the disk is nearly full.
             LimitExceeded: the client has reached a limit.
         """
+        self._require_space(len(data))
         found = self._inputs.examine(data, "file")
         self._store.usage.take_uploads(account, [len(data)])
         self._storage.put_input(data)
@@ -261,9 +253,11 @@ class JobService:
             InvalidRequest: the job's model, LoRA or input is no longer available, or its video fits no generator.
             LimitExceeded: the job's client has reached a limit.
             QueueFull: the queue has too many pending jobs.
+            DiskFull: the disk is nearly full.
         """
         job = self._store.reader.get(job_id, owner=owner)
         if job.state in (JobState.FAILED, JobState.CANCELLED):
+            self._require_space(0)
             self._check_again(job.params)
             account.limits.check_video(job.params)
         return self._store.writer.retry(job_id, owner=owner, account=account)
@@ -272,9 +266,8 @@ class JobService:
         """Checks the parameters of an ended job as at its submission, because the service may have changed since."""
         change_prompt(params, params.prompt, self._served)
         self._check_loras(params)
-        for name in INPUTS:
-            if key := getattr(params, name):
-                self._inputs.check_stored(key, name)
+        for content in self._inputs.read_stored(params):
+            self._storage.put_input(content)  # renews its age, so that the cleaning spares it
         if not params.is_mock:
             self._admit(params)
 
@@ -287,28 +280,6 @@ class JobService:
         """
         self._store.writer.delete(job_id, even_if_running=even_if_running, owner=owner)
         self._storage.remove_outputs(job_id)
-
-    def tidy(self) -> None:
-        """Removes what is older than its retention: events, webhooks, the audit log and unused inputs.
-
-        Also removes the files of deleted jobs and of interrupted attempts.
-        """
-        self._store.events.prune(older_than_seconds=EVENT_RETENTION_SECONDS)
-        self._store.deliveries.prune(older_than_seconds=WEBHOOK_RETENTION_SECONDS)
-        self._store.audit.prune(older_than_seconds=AUDIT_RETENTION_SECONDS)
-        self._store.writer.forget_deleted(older_than_seconds=DELETED_RETENTION_SECONDS)
-        self._store.usage.prune(older_than_seconds=USAGE_RETENTION_SECONDS)
-        used = self._store.reader.input_keys()
-        self._storage.remove_old_inputs(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)
-        self._store.input_owners.prune(keep=used, older_than_seconds=UNUSED_INPUT_RETENTION_SECONDS)
-        for job_id in self._storage.output_jobs():
-            try:
-                job = self._store.reader.get(job_id)
-            except NotFound:
-                self._storage.remove_outputs(job_id)
-                continue
-            if job.state.ended:
-                self._storage.remove_outputs(job_id, keep=job.output["folder"] if job.output else None)
 
     def _find_repeated(self, idempotency_key: str | None, request_hash: str) -> list[Job]:
         return [] if idempotency_key is None else self._store.writer.find_repeated(idempotency_key, request_hash)
@@ -324,7 +295,7 @@ class JobService:
         return replace(params, prompt_tokens_dropped=dropped)
 
     def _accept(
-        self, contents: Iterable[bytes], batch: Sequence[NewJob], take: Callable[[], None] = lambda: None
+        self, contents: Sequence[bytes], batch: Sequence[NewJob], take: Callable[[], None] = lambda: None
     ) -> list[NewJob]:
         """Checks the jobs of a request, stores their inputs, and returns the jobs in the present generation mode.
 
@@ -339,9 +310,10 @@ class JobService:
         self._check_loras(batch[0].params)
         if not mode.mock:
             self._admit(batch[0].params)
+        self._require_space(sum(map(len, contents)))
         take()
         for content in contents:
-            self._storage.put_input(content)  # renews the age of a stored input too, so that `tidy` spares it
+            self._storage.put_input(content)  # renews the age of a stored input too, so that the cleaning spares it
         stored = [key for name in INPUTS if (key := getattr(batch[0].params, name))]
         self._store.input_owners.record(batch[0].owner, stored)
         return [replace(new, params=replace(new.params, is_mock=mode.mock, mock_reason=None)) for new in batch]

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from sqlalchemy import delete, func, select
 
 from deployments.jobs.database import Database, insert_or_update
+from deployments.jobs.retention import STATS_SECONDS
 from deployments.jobs.schema import stats_history
 
-RETENTION_SECONDS = 7 * 24 * 3600
 MAX_POINTS = 500
 """Number of points, plus one for a partial interval at the start, up to which a period is divided."""
 
@@ -60,7 +60,7 @@ class StatsHistory:
         minute = int(self._clock() // 60)
         row = insert_or_update(self._database.engine.dialect.name, stats_history)
         row = row.values(minute=minute, node=node[:255], **asdict(use))
-        oldest = minute - RETENTION_SECONDS // 60
+        oldest = minute - STATS_SECONDS // 60
         with self._database.writing() as connection:
             inserted = connection.execute(row.on_conflict_do_nothing().returning(stats_history.c.minute))
             added = inserted.first() is not None

@@ -10,6 +10,7 @@ from deployments.jobs.database import Database
 from deployments.jobs.deliveries import Deliveries
 from deployments.jobs.downloads import Downloads
 from deployments.jobs.events import EventLog
+from deployments.jobs.expiry import JobExpiry
 from deployments.jobs.input_owners import InputOwners
 from deployments.jobs.outbox import JobEnds, Outbox
 from deployments.jobs.queue import JobQueue
@@ -74,6 +75,8 @@ class JobStore:
         self.audit = AuditLog(self.database, clock)
         """What administrators have changed."""
         self.input_owners = InputOwners(self.database, clock)
-        """Owners of uploads and of other stored inputs."""
+        """Owners of uploads and of other stored inputs, and the jobs that use them."""
         self.usage = Usage(self.database)
         """Use of the service by each client and day, and the limits on it."""
+        self.expiry = JobExpiry(self.database, clock)
+        """Ended jobs that are old enough, or whose videos are large enough, to be deleted."""

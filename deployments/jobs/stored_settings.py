@@ -1,5 +1,6 @@
 """Settings that change while the service runs, stored in the job database: a JSON value under each name."""
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,14 @@ from sqlalchemy import Connection, bindparam, select
 from deployments.jobs.database import Database, insert_or_update
 from deployments.jobs.schema import settings
 
+LINK_SECRET = "link_secret"
+"""Name of the setting with the secret that signs links to videos."""
 _VALUE = select(settings.c.value).where(settings.c.name == bindparam("name"))
+
+
+def make_link_secret() -> str:
+    """Returns a new value of the setting `LINK_SECRET`."""
+    return secrets.token_hex(32)
 
 
 class StoredSettings:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from deployments.jobs.counting import count_change
@@ -19,6 +19,7 @@ from deployments.jobs.job import (
     IdempotencyConflict,
     Job,
     JobEnded,
+    JobNotFound,
     JobNotRetryable,
     JobRunning,
     JobState,
@@ -38,6 +39,8 @@ from deployments.jobs.rows import (
 from deployments.jobs.schema import deleted_jobs, jobs
 from deployments.jobs.usage import charge_attempt, check_jobs
 
+_FORGOTTEN_AT_ONCE = 1000
+"""Number of places of deleted jobs that one transaction forgets."""
 _INSERT = insert(jobs).returning(jobs)
 _highest = [select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery() for table in (jobs, deleted_jobs)]
 _NEXT_NUMBER = {
@@ -230,17 +233,35 @@ class JobWriter:
                 )
             if row.charged_until is not None:
                 charge_attempt(connection, row, self._database.read_now(connection))
-            connection.execute(delete(jobs).where(jobs.c.number == job.number))
-            self._events.append(connection, job, "deleted")
-            count_change(connection, row, None)
-            place = {"number": job.number, "id": job.id, "owner": job.owner, "deleted_at": self._clock()}
-            connection.execute(insert(deleted_jobs).values(**place))
+            self._delete_row(connection, row, job)
+
+    def delete_ended(self, job_id: str) -> bool:
+        """Deletes a job if it has ended, and returns whether it did: a client may have retried or deleted it."""
+        with self._database.writing() as connection:
+            try:
+                row = find_row(connection, job_id, lock=True)
+            except JobNotFound:
+                return False
+            job = to_job(row)
+            if job.state.ended:
+                self._delete_row(connection, row, job)
+            return job.state.ended
+
+    def _delete_row(self, connection: Connection, row: Row[Any], job: Job) -> None:
+        connection.execute(delete(jobs).where(jobs.c.number == job.number))
+        self._events.append(connection, job, "deleted")
+        count_change(connection, row, None)
+        place = {"number": job.number, "id": job.id, "owner": job.owner, "deleted_at": self._clock()}
+        connection.execute(insert(deleted_jobs).values(**place))
 
     def forget_deleted(self, *, older_than_seconds: float) -> None:
-        """Forgets the places of jobs that were deleted longer ago than this."""
-        with self._database.writing() as connection:
-            before = self._clock() - older_than_seconds
-            connection.execute(delete(deleted_jobs).where(deleted_jobs.c.deleted_at < before))
+        """Forgets the places of jobs that were deleted longer ago than this, in short transactions."""
+        before = self._clock() - older_than_seconds
+        old = select(deleted_jobs.c.number).where(deleted_jobs.c.deleted_at < before).limit(_FORGOTTEN_AT_ONCE)
+        forgotten = _FORGOTTEN_AT_ONCE
+        while forgotten == _FORGOTTEN_AT_ONCE:
+            with self._database.writing() as connection:
+                forgotten = connection.execute(delete(deleted_jobs).where(deleted_jobs.c.number.in_(old))).rowcount
 
 
 def _next_number(connection: Connection) -> int:

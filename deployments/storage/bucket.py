@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import obstore
 from obstore.exceptions import BaseError
@@ -29,11 +30,15 @@ from deployments.storage.keys import (
     segments_key,
     snapshot_key,
 )
+from deployments.storage.protocol import StoredInput, StoredOutputs
 from deployments.storage.work_folder import WorkFolder
-from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed
+from wan22_bridge.errors import ConfigurationError, NotFound, StorageFailed, storage_failed
 from wan22_bridge.files import atomic_path
 from wan22_bridge.media.output import OUTPUT_FILES
 from wan22_bridge.reasons import find_reason
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 logger = logging.getLogger("ray.serve")
 
@@ -161,42 +166,58 @@ class BucketStorage:
         """Removes the objects of all claims of a job, except those below the key `keep`."""
         if keep is None:
             shutil.rmtree(self.inputs_root / OUTPUTS / job_id, ignore_errors=True)
-        self._remove(f"{OUTPUTS}/{job_id}", lambda key, _: keep is None or not key.startswith(f"{keep}/"))
+        self._remove(f"{OUTPUTS}/{job_id}", keep=keep)
 
     def remove_claim(self, job_id: str, fencing_token: int) -> None:
         """Removes the output objects of one claim of a job."""
-        self._remove(output_key(job_id, fencing_token), lambda *_: True)
+        self._remove(output_key(job_id, fencing_token))
 
-    def output_jobs(self) -> list[str]:
-        """Returns the ids of all jobs that have objects here."""
+    def output_bytes(self, job_id: str, *, keep: str | None = None) -> int:
+        """Returns the size of the objects that `remove_outputs` would remove."""
+        found = self._list(f"{OUTPUTS}/{job_id}")
+        return sum(meta["size"] for meta in found if keep is None or not meta["path"].startswith(f"{keep}/"))
+
+    def list_outputs(self) -> Iterator[StoredOutputs]:
+        """Yields the jobs that have objects here. The bucket lists the objects of a job one after the other."""
+        keys = (meta["path"] for meta in self._list(OUTPUTS))
+        for job_id, of_job in groupby(keys, key=lambda key: key.split("/")[1]):
+            yield StoredOutputs(job_id=job_id, keys=frozenset(of_job))
+
+    def list_inputs(self) -> Iterator[StoredInput]:
+        """Yields all inputs in the bucket."""
+        return map(_to_input, self._list(INPUTS))
+
+    def remove_input(self, found: StoredInput) -> bool:
+        """Removes an input, unless it was uploaded again before its time was read a last time."""
+        with _bucket_errors("tidy"):
+            try:
+                if _to_input(obstore.head(self._store, found.key)).stored_at != found.stored_at:
+                    return False
+            except FileNotFoundError:
+                return False
+            obstore.delete(self._store, found.key)
+        resolve_key(self.inputs_root, found.key).unlink(missing_ok=True)
+        return True
+
+    def _list(self, prefix: str) -> Iterator["ObjectMeta"]:
+        """Yields the objects below a prefix; raises StorageFailed if that fails."""
         with _bucket_errors("list"):
-            found = obstore.list_with_delimiter(self._store, OUTPUTS)
-        return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
+            for chunk in obstore.list(self._store, prefix):
+                yield from chunk
 
-    def remove_old_inputs(self, *, keep: Collection[str], older_than_seconds: float) -> int:
-        """Removes inputs that were not uploaded lately and returns their number."""
-        before = time.time() - older_than_seconds
-        return self._remove(INPUTS, lambda key, written_at: key not in keep and written_at < before)
+    def _remove(self, prefix: str, *, keep: str | None = None) -> None:
+        """Removes the objects below a prefix, except those below the key `keep`.
 
-    def _remove(self, prefix: str, is_unwanted: Callable[[str, float], bool]) -> int:
-        """Removes objects below a prefix and returns their number.
-
-        A failure is only logged, because the hourly tidying removes the remaining objects later.
-
-        Args:
-            prefix: beginning of the keys.
-            is_unwanted: chooses the objects to remove by their keys and their times in seconds since the epoch.
+        A failure is only logged, because the hourly cleaning removes the remaining objects later.
         """
         try:
+            keys = [meta["path"] for meta in self._list(prefix)]
+            unwanted = [key for key in keys if keep is None or not key.startswith(f"{keep}/")]
             with _bucket_errors("tidy"):
-                found = [meta for chunk in obstore.list(self._store, prefix) for meta in chunk]
-                keys = [x["path"] for x in found if is_unwanted(x["path"], x["last_modified"].timestamp())]
-                if keys:
-                    obstore.delete(self._store, keys)
-                return len(keys)
+                if unwanted:
+                    obstore.delete(self._store, unwanted)
         except StorageFailed as exc:
             logger.warning("%s", exc.message, extra={"action": "bucket_failed"})
-            return 0
 
     def _upload(self, key: str, path: Path) -> None:
         with _bucket_errors("write to"):
@@ -221,6 +242,10 @@ class BucketStorage:
                     path.unlink()
 
 
+def _to_input(meta: "ObjectMeta") -> StoredInput:
+    return StoredInput(key=meta["path"], size_bytes=meta["size"], stored_at=meta["last_modified"].timestamp())
+
+
 @contextmanager
 def _bucket_errors(verb: Literal["access", "read from", "write to", "list", "tidy"]) -> Iterator[None]:
     """Translates errors of the object store.
@@ -241,8 +266,9 @@ def _bucket_errors(verb: Literal["access", "read from", "write to", "list", "tid
             raise file_not_found() from exc
         reason = _reason(exc)
         logger.error("Cannot %s the bucket: %s", verb, reason, extra={"action": "bucket_failed"})
-        failed = StorageFailed(
+        failed = storage_failed(
             f"Cannot {verb} the bucket.",
+            exc,
             suggestions=["Check that the bucket exists, the credentials in the environment, and the network."],
         )
         failed.add_note(reason)

@@ -5,14 +5,14 @@ import logging
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from deployments.storage.inheriting import choose_segments
 from deployments.storage.keys import INPUTS, OUTPUTS, file_not_found, input_key, resolve_key, segments_key
+from deployments.storage.protocol import StoredInput, StoredOutputs
 from deployments.storage.work_folder import WorkFolder
-from wan22_bridge.errors import StorageFailed
+from wan22_bridge.errors import StorageFailed, storage_failed
 from wan22_bridge.files import atomic_path
 from wan22_bridge.media.output import place_output
 
@@ -53,7 +53,7 @@ class FolderStorage:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(data)
         except OSError as exc:
-            raise StorageFailed(f"The upload could not be stored: {exc.strerror}.") from exc
+            raise storage_failed(f"The upload could not be stored: {exc.strerror}.", exc) from exc
         return key
 
     def path(self, key: str) -> Path:
@@ -115,19 +115,62 @@ class FolderStorage:
         """Removes the output of one claim of a job."""
         self.work.remove_claim(job_id, fencing_token)
 
-    def output_jobs(self) -> list[str]:
-        """Returns the ids of all jobs that have a folder here."""
-        folder = self.work.root / OUTPUTS
-        return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    def output_bytes(self, job_id: str, *, keep: str | None = None) -> int:
+        """Returns the size of the files that `remove_outputs` would remove."""
+        folder = self.work.root / OUTPUTS / job_id
+        kept = None if keep is None else self.work.root / keep
+        return sum(_size(path) for path in (folder.iterdir() if folder.is_dir() else ()) if path != kept)
 
-    def remove_old_inputs(self, *, keep: Collection[str], older_than_seconds: float) -> int:
-        """Removes inputs that were not stored or used lately and returns their number."""
-        folder, removed = self.work.root / INPUTS, 0
+    def list_outputs(self) -> Iterator[StoredOutputs]:
+        """Yields the jobs that have a folder here, with the keys of what is in it."""
+        root = self.work.root / OUTPUTS
+        for folder in root.iterdir() if root.is_dir() else ():
+            with contextlib.suppress(OSError):  # the job may be deleted meanwhile
+                names = os.listdir(folder)
+                keys = frozenset(f"{OUTPUTS}/{folder.name}/{name}" for name in names)
+                yield StoredOutputs(job_id=folder.name, keys=keys)
+
+    def list_inputs(self) -> Iterator[StoredInput]:
+        """Yields all files in the folder of inputs."""
+        folder = self.work.root / INPUTS
         for path in folder.iterdir() if folder.is_dir() else ():
-            if f"{INPUTS}/{path.name}" not in keep and path.stat().st_mtime < time.time() - older_than_seconds:
-                path.unlink(missing_ok=True)
-                removed += 1
-        return removed
+            with contextlib.suppress(FileNotFoundError):  # another process may remove the same file
+                yield _to_input(path)
+
+    def remove_input(self, found: StoredInput) -> bool:
+        """Removes an input, unless `put_input` has stored it again: then its time has changed.
+
+        The file gets another name first, because `put_input` could otherwise renew a file that is removed right after.
+        If the process dies before the removal, the file with the other name is an old input that nobody refers to.
+        """
+        path = self.work.root / found.key
+        away = path.with_name(f".{path.name.lstrip('.')}.removed")
+        try:
+            path.rename(away)
+            if _to_input(away).stored_at != found.stored_at and not path.exists():
+                away.rename(path)
+                return False
+            away.unlink(missing_ok=True)
+        except FileNotFoundError:  # another process has removed it
+            return False
+        except OSError as exc:
+            raise StorageFailed(f"An input could not be removed: {exc.strerror}.") from exc
+        return True
+
+
+def _to_input(path: Path) -> StoredInput:
+    stat = path.stat()
+    return StoredInput(key=f"{INPUTS}/{path.name}", size_bytes=stat.st_size, stored_at=stat.st_mtime)
+
+
+def _size(path: Path) -> int:
+    """Returns the size of a file, or of all files in a folder."""
+    paths = path.rglob("*") if path.is_dir() else [path]
+    total = 0
+    for file in paths:
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def _remove(path: Path) -> None:

@@ -4,11 +4,31 @@ To add a backend, write a class with all these methods in a module beside this o
 for its URLs. mypy then reports each method that the class lacks.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from deployments.storage.work_folder import WorkFolder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredInput:
+    """A stored input, or the rest of an interrupted attempt to store or to remove one."""
+
+    key: str
+    size_bytes: int
+    stored_at: float
+    """Time at which it was stored or used last, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredOutputs:
+    """Everything that claims of one job have stored and that was not removed."""
+
+    job_id: str
+    keys: frozenset[str]
+    """Keys of files, or of folders of files."""
 
 
 class Storage(Protocol):
@@ -32,7 +52,7 @@ class Storage(Protocol):
     def put_input(self, data: bytes) -> str:
         """Stores an input and returns its key. The input is durable when this returns.
 
-        Storing an input again marks it as used, so that `remove_old_inputs` spares it.
+        Storing an input again marks it as used, so that `remove_input` spares it.
 
         Raises:
             StorageFailed: the input could not be written.
@@ -99,13 +119,26 @@ class Storage(Protocol):
     def remove_claim(self, job_id: str, fencing_token: int) -> None:
         """Removes the output of one claim of a job."""
 
-    def output_jobs(self) -> list[str]:
-        """Returns the ids of all jobs that have output files, snapshots or previews here."""
+    def output_bytes(self, job_id: str, *, keep: str | None = None) -> int:
+        """Returns the size of the files that `remove_outputs` would remove."""
 
-    def remove_old_inputs(self, *, keep: Collection[str], older_than_seconds: float) -> int:
-        """Removes inputs that were not stored or used lately and returns their number.
+    def list_outputs(self) -> Iterator[StoredOutputs]:
+        """Yields the jobs that have output files, snapshots, segments or previews here.
 
-        Args:
-            keep: keys of inputs that stay.
-            older_than_seconds: how long ago an input must have been stored or used.
+        Raises:
+            StorageFailed: the files could not be listed.
+        """
+
+    def list_inputs(self) -> Iterator[StoredInput]:
+        """Yields all stored inputs.
+
+        Raises:
+            StorageFailed: the files could not be listed.
+        """
+
+    def remove_input(self, found: StoredInput) -> bool:
+        """Removes an input, and returns False if it stays, because it was stored or used again meanwhile.
+
+        Raises:
+            StorageFailed: the file could not be removed.
         """

@@ -11,7 +11,7 @@ from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 from starlette.types import Receive, Scope, Send
 
 from serve_app.api.access.callers import Caller
-from serve_app.api.http.conditions import status_for
+from serve_app.api.http.conditions import REVALIDATED, status_for
 from serve_app.api.http.slots import Slots
 from serve_app.api.schemas.links import filename
 from serve_app.api.services import Services
@@ -92,7 +92,7 @@ def output_file(
         path,
         media_type=_MEDIA_TYPES[kind],
         filename=filename(job) if attachment else None,
-        headers={"cache-control": "private, max-age=31536000, immutable"},
+        headers={"cache-control": REVALIDATED},
         stat_result=path.stat(),
     )
     status = status_for(request.headers, etag=response.headers["etag"], last_modified=response.headers["last-modified"])

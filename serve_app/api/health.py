@@ -93,6 +93,16 @@ def _check_disk(services: Services) -> Problem | None:
             message=f"The data folder can't be read: {exc.strerror}.",
             suggestion="Check that data_dir exists and that its disk is mounted.",
         )
+    if services.disk.is_short:
+        needed_gb = services.settings.retention.min_free_gb
+        return Problem(
+            code="disk_full",
+            level="error",
+            message=f"New jobs are rejected and no job starts: {usage.free / 1e9:.2f} GB of the data folder's disk are "
+            f"free, and {needed_gb:g} GB are needed.",
+            suggestion="Delete videos that nobody needs, set limits under retention: and run `wan22 clean`, or move "
+            "data_dir to a larger disk.",
+        )
     if usage.free >= min(_FULL_SHARE * usage.total, _FULL_BYTES):
         return None
     return Problem(

@@ -19,6 +19,7 @@ from deployments.jobs.replica_registry import ReplicaRegistry
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.network.remote_files import RemoteFiles
+from deployments.storage.disk import DiskSpace
 from deployments.storage.opening import open_storage
 from deployments.storage.protocol import Storage
 from deployments.system_stats import SystemMeter
@@ -78,6 +79,8 @@ class Services:
     needs_keys: bool
     """Whether requests need an API key."""
     links: LinkSigner
+    disk: DiskSpace
+    """Free space of the data folder, which new data must leave."""
     decoder_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_DECODER_THREADS))
     download_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_DOWNLOAD_THREADS))
     storage_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_STORAGE_THREADS))
@@ -104,6 +107,7 @@ class Services:
         assert settings.database_url is not None
         store = JobStore(settings.database_url, job_ends=job_ends(settings))
         storage = open_storage(settings.data_dir, settings.storage_url, patience_seconds=_PATIENCE_SECONDS)
+        disk = DiskSpace(settings.data_dir, settings.retention.min_free_bytes)
         served = settings.served_models()
         replicas = ReplicaRegistry(store.database)
         fitting = Fitting(replicas, served, settings.generator.plan_constraints(), storage.work.loras)
@@ -122,6 +126,7 @@ class Services:
                 admit=fitting.admit,
                 check_receiver=partial(check_receiver, allow_private=settings.webhooks.allow_private),
                 remote_files=RemoteFiles(max_bytes=int(settings.max_upload_mb * 1e6)) if settings.fetch_urls else None,
+                require_space=disk.require,
             ),
             fitting=fitting,
             meter=SystemMeter(replicas),
@@ -132,6 +137,7 @@ class Services:
             downloader=downloader,
             needs_keys=needs_keys,
             links=LinkSigner(store.settings),
+            disk=disk,
         )
 
     async def read(self, read: Callable[[], Result], *, rows: int = 1) -> Result:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from serve_app.api.access.callers import Caller
-from serve_app.api.http.conditions import is_known
+from serve_app.api.http.conditions import REVALIDATED, is_known
 from serve_app.api.services import Services
 from wan22_bridge.media.spritesheets import Spritesheet, make_spritesheet
 
@@ -39,7 +39,7 @@ def spritesheet(serving: Services, caller: Caller, request: Request, video_id: s
     """Returns the spritesheet of a completed job: up to 25 frames of the video in a grid, as WebP.
 
     The sheet is made from the mp4 on demand, because few clients ask for it, and so that every video has one,
-    however and whenever it was made. Its headers and its entity tag let clients cache it for good.
+    however and whenever it was made. Its entity tag lets clients keep it as long as the video exists.
 
     Args:
         serving: the services.
@@ -58,7 +58,7 @@ def spritesheet(serving: Services, caller: Caller, request: Request, video_id: s
     key = f"{job.output['folder']}/{job.output['video']}"
     headers = {
         "etag": f'"spritesheet-{job.id}-{job.fencing_token}"',
-        "cache-control": "private, max-age=31536000, immutable",
+        "cache-control": REVALIDATED,
     }
     if is_known(headers["etag"], request.headers.get("if-none-match")):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

@@ -1,4 +1,4 @@
-"""`wan22 keys`: creates, lists and ends API keys, directly in the service's database."""
+"""`wan22 keys`: creates, lists and ends API keys and signed links, directly in the service's database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.jobs.api_keys import Scope
-from serve_app.cli.database import find_database
+from serve_app.cli.database import DatabaseUrl, DataDir, ServiceConfig, open_store
 from serve_app.cli.known_models import DEFAULT_CONFIG
 from serve_app.cli.options import AsJson
-from serve_app.cli.terminal import fail, print_json, print_rows, reporting_errors, say, warn
+from serve_app.cli.terminal import print_json, print_rows, reporting_errors, say, warn
 
 if TYPE_CHECKING:
     from deployments.jobs.api_keys import ApiKey, ApiKeys
@@ -24,9 +23,6 @@ app = typer.Typer(
 )
 
 _KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id; see `wan22 keys list`.")]
-_Config = Annotated[Path, typer.Option(help="The Serve config of the service, which names the database.")]
-_DataDir = Annotated[Path | None, typer.Option(help="Overrides the config's data_dir.")]
-_DatabaseUrl = Annotated[str | None, typer.Option(help="URL of the database. Replaces the config.")]
 _DAY_SECONDS = 24 * 3600.0
 
 
@@ -47,9 +43,9 @@ def create(
             "repeated.",
         ),
     ] = None,
-    config: _Config = DEFAULT_CONFIG,
-    data_dir: _DataDir = None,
-    database_url: _DatabaseUrl = None,
+    config: ServiceConfig = DEFAULT_CONFIG,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Create a key and print it. It can't be printed again.
 
@@ -60,7 +56,7 @@ def create(
     lifetime = None if expires_days is None else expires_days * _DAY_SECONDS
     with reporting_errors():
         limits = {name: value for text in limit or () for name, value in parse_limit(text).items()}
-    with _open_keys(config, data_dir, database_url) as keys:
+    with _open_keys(config, data_dir, database_url, create=True) as keys:
         scopes = scope or [Scope.READ, Scope.SUBMIT]
         _print_new(*keys.create(owner, scopes, lifetime_seconds=lifetime, limits=limits))
 
@@ -68,9 +64,9 @@ def create(
 @app.command("list")
 def list_keys(
     as_json: AsJson = False,
-    config: _Config = DEFAULT_CONFIG,
-    data_dir: _DataDir = None,
-    database_url: _DatabaseUrl = None,
+    config: ServiceConfig = DEFAULT_CONFIG,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """List all keys, without their secrets."""
     with _open_keys(config, data_dir, database_url) as keys:
@@ -85,7 +81,7 @@ def list_keys(
 
 @app.command()
 def revoke(
-    key_id: _KeyId, config: _Config = DEFAULT_CONFIG, data_dir: _DataDir = None, database_url: _DatabaseUrl = None
+    key_id: _KeyId, config: ServiceConfig = DEFAULT_CONFIG, data_dir: DataDir = None, database_url: DatabaseUrl = None
 ) -> None:
     """End a key. A running service rejects it within seconds."""
     with _open_keys(config, data_dir, database_url) as keys:
@@ -99,9 +95,9 @@ def rotate(
     overlap_hours: Annotated[
         float, typer.Option(min=0, max=8760, help="Time for which the old key stays valid, in hours.")
     ] = 24,
-    config: _Config = DEFAULT_CONFIG,
-    data_dir: _DataDir = None,
-    database_url: _DatabaseUrl = None,
+    config: ServiceConfig = DEFAULT_CONFIG,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Replace a key by a new one with the same owner, scopes, limits and lifetime, and print the new one."""
     with _open_keys(config, data_dir, database_url) as keys:
@@ -109,24 +105,25 @@ def rotate(
         warn(f"The key {key_id} stays valid for {overlap_hours:g} hours at most.")
 
 
-@contextmanager
-def _open_keys(config: Path, data_dir: Path | None, database_url: str | None) -> "Iterator[ApiKeys]":
-    """Opens the keys in a database. An error ends the command."""
-    from deployments.jobs.store import JobStore
+@app.command("rotate-links")
+def rotate_links(
+    config: ServiceConfig = DEFAULT_CONFIG, data_dir: DataDir = None, database_url: DatabaseUrl = None
+) -> None:
+    """End all signed links to videos, by replacing the secret that signs them. A running service notices in seconds."""
+    from deployments.jobs.stored_settings import LINK_SECRET, make_link_secret
 
-    with reporting_errors():
-        url = database_url or find_database(config, data_dir)
-        try:
-            store = JobStore(url)
-        except (SQLAlchemyError, OSError) as exc:
-            fail(
-                f"Cannot open the database: {str(exc).partition(chr(10))[0]}",
-                suggestions=["Name the service's config with --config, and its data folder with --data-dir."],
-            )
-        try:
-            yield store.keys
-        finally:
-            store.database.close()
+    with reporting_errors(), open_store(config, data_dir, database_url) as store:
+        store.settings.change(LINK_SECRET, None, lambda _: make_link_secret())
+    say("All signed links have ended. New ones are signed with a new secret.")
+
+
+@contextmanager
+def _open_keys(
+    config: Path, data_dir: Path | None, database_url: str | None, *, create: bool = False
+) -> "Iterator[ApiKeys]":
+    """Opens the keys in a service's database. An error ends the command."""
+    with reporting_errors(), open_store(config, data_dir, database_url, create=create) as store:
+        yield store.keys
 
 
 def _print_new(key: "ApiKey", text: str) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from serve_app.cli.audit import audit
 from serve_app.cli.calibrate import calibrate
+from serve_app.cli.clean import clean
 from serve_app.cli.doctor import doctor
 from serve_app.cli.fit_preview import fit_preview
 from serve_app.cli.jobs import cancel, generate, jobs
@@ -69,6 +70,7 @@ app.add_typer(webhooks, name="webhooks")
 app.add_typer(keys, name="keys")
 app.command()(audit)
 app.command()(usage)
+app.command()(clean)
 app.command()(plan)
 app.command()(doctor)
 app.command()(calibrate)

@@ -1,4 +1,5 @@
-"""Sections of the settings: entries of `models:`, `generator:`, `scheduling:`, `prompt_enhancer:` and `webhooks:`."""
+"""Sections of the settings: entries of `models:`, `generator:`, `scheduling:`, `prompt_enhancer:`, `webhooks:` and
+`retention:`."""
 
 import os
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from deployments.jobs.retention import DAY_SECONDS, HOUR_SECONDS, Retention
 from deployments.network.addresses import UnusableUrl, check_url
 from deployments.webhooks.signing import is_secret
 from wan22_bridge.errors import NotReady
@@ -177,3 +179,70 @@ class WebhookSettings(Strict):
                 can_retry=False,
             )
         return secret
+
+
+_GB = 10**9
+
+
+class RetentionSettings(Strict):
+    """Limits on the age and the size of stored data. By default videos, jobs and their inputs are kept for ever.
+
+    The service removes old data every hour, `wan22 clean` at once. Data of pending and running jobs stays. Sizes are in
+    GB of 10^9 bytes.
+    """
+
+    video_days: float | None = Field(default=None, gt=0)
+    """Time after its end at which a completed job is deleted with its video."""
+    video_gb: float | None = Field(default=None, gt=0)
+    """Size of all mp4 files together, beyond which the oldest are deleted with their jobs. Owners with the most bytes
+    lose theirs first."""
+    video_gb_per_owner: float | None = Field(default=None, gt=0)
+    """Size of the mp4 files of each owner, beyond which the owner's oldest are deleted with their jobs."""
+    failed_job_days: float | None = Field(default=None, gt=0)
+    """Time after its end at which a failed or cancelled job is deleted."""
+    input_days: float | None = Field(default=None, gt=0)
+    """Time after its last use at which an input of ended jobs is removed. These jobs can't be retried or remixed then.
+    By default inputs stay as long as their jobs."""
+    upload_hours: float = Field(default=24, ge=1)
+    """Time after which an upload that no job uses is removed."""
+    input_gb: float | None = Field(default=None, gt=0)
+    """Size of all inputs together, beyond which the oldest are removed: unused uploads first, then inputs of ended
+    jobs. Owners with the most bytes lose theirs first."""
+    input_gb_per_owner: float | None = Field(default=None, gt=0)
+    """The same for the inputs of each owner."""
+    event_hours: float = Field(default=24, ge=1)
+    """Time after which events are deleted. A stream can resume from an event that is younger."""
+    webhook_days: float = Field(default=30, gt=0)
+    """Time after which webhooks that were delivered or have failed are deleted."""
+
+    min_free_gb: float = Field(default=2, ge=0)
+    """Free space on the disk of `data_dir` below which new jobs and uploads are rejected with 507, and pending jobs
+    wait. Running jobs use this space to finish."""
+
+    def to_retention(self) -> Retention:
+        """Returns the limits in seconds and bytes."""
+        return Retention(
+            video_seconds=_times(self.video_days, DAY_SECONDS),
+            video_bytes=_to_bytes(self.video_gb),
+            video_bytes_per_owner=_to_bytes(self.video_gb_per_owner),
+            failed_job_seconds=_times(self.failed_job_days, DAY_SECONDS),
+            input_seconds=_times(self.input_days, DAY_SECONDS),
+            upload_seconds=self.upload_hours * HOUR_SECONDS,
+            input_bytes=_to_bytes(self.input_gb),
+            input_bytes_per_owner=_to_bytes(self.input_gb_per_owner),
+            event_seconds=self.event_hours * HOUR_SECONDS,
+            webhook_seconds=self.webhook_days * DAY_SECONDS,
+        )
+
+    @property
+    def min_free_bytes(self) -> int:
+        """`min_free_gb` in bytes."""
+        return int(self.min_free_gb * _GB)
+
+
+def _times(value: float | None, unit: float) -> float | None:
+    return None if value is None else value * unit
+
+
+def _to_bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else int(gigabytes * _GB)

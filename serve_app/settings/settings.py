@@ -14,6 +14,7 @@ from serve_app.settings.sections import (
     GeneratorSettings,
     ModelEntry,
     PromptEnhancerSettings,
+    RetentionSettings,
     SchedulingSettings,
     Strict,
     WebhookSettings,
@@ -64,6 +65,8 @@ class Settings(Strict):
     """Receivers and signing secret of the webhooks that report the ends of jobs."""
     limits: LimitSettings = LimitSettings()
     """Limits on clients: requests, open connections, pending jobs, uploads, GPU time, and the size of videos."""
+    retention: RetentionSettings = RetentionSettings()
+    """Limits on the age and the size of stored data."""
     max_running_jobs: int = Field(default=1, ge=1)
     """Maximum number of jobs that run at the same time, over all model types. Set it to the number of GPUs, divided by
     `generator.num_gpus`."""

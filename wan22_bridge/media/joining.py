@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import av.error
 
-from wan22_bridge.errors import StorageFailed
+from wan22_bridge.errors import storage_failed
 from wan22_bridge.media.writer import verify_video
 from wan22_bridge.types import GenerationParams
 
@@ -42,7 +42,7 @@ def join_videos(parts: Sequence[Path], path: Path, params: GenerationParams) -> 
                         count += 1
                     offset += count * frame_ticks
     except (av.error.FFmpegError, OSError, IndexError) as exc:
-        raise StorageFailed("The parts of the video could not be joined.", code="joining_failed") from exc
+        raise storage_failed("The parts of the video could not be joined.", exc, code="joining_failed") from exc
     verify_video(
         path,
         width=params.width,

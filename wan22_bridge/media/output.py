@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wan22_bridge.errors import GenerationFailed, StorageFailed
+from wan22_bridge.errors import GenerationFailed, storage_failed
 from wan22_bridge.files import fsync_directory, fsync_tree
 from wan22_bridge.media.inputs import iterate_frames
 from wan22_bridge.media.writer import VideoWriter, verify_video, write_png, write_thumbnail
@@ -147,7 +147,8 @@ def _writing_files() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StorageFailed(
+        raise storage_failed(
             f"The video's files could not be written: {exc.strerror or 'unknown reason'}.",
+            exc,
             suggestions=["Free space on the disk that holds the service's data."],
         ) from exc

@@ -6,6 +6,7 @@ process.
 """
 
 import ctypes
+import errno
 import platform
 import resource
 import signal
@@ -110,7 +111,7 @@ def confine(limits: Limits) -> None:
     """Confines this process, which must have one thread, for the rest of its life.
 
     Modules must be imported and files opened before. The process ends when its parent does. On another architecture
-    than x86-64 and ARM64, or without seccomp in the kernel, the resource limits alone hold.
+    than x86-64 and ARM64, or without seccomp in the kernel, the resource limits alone hold: see `filters_system_calls`.
     """
     for kind, soft, hard in (
         (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
@@ -125,6 +126,15 @@ def confine(limits: Limits) -> None:
         resource.setrlimit(kind, (soft, hard))
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _filter_system_calls()
+
+
+def filters_system_calls() -> bool:
+    """Returns whether `confine` can filter system calls on this machine: its kernel and its architecture support it."""
+    if platform.machine() not in _CALLS:
+        return False
+    # The kernel rejects the missing filter as a bad address if it supports filters, else as a bad argument.
+    failed = _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, 0) == -1
+    return failed and ctypes.get_errno() == errno.EFAULT
 
 
 def _filter_system_calls() -> None:
@@ -151,5 +161,5 @@ def _filter_system_calls() -> None:
 
 def _prctl(option: int, *arguments: int) -> int:
     values = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)][:4]
-    result: int = ctypes.CDLL(None).prctl(option, *values)
+    result: int = ctypes.CDLL(None, use_errno=True).prctl(option, *values)
     return result

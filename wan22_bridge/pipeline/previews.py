@@ -43,6 +43,7 @@ class PreviewWriter:
             temporary.replace(self._preview.path)
         except OSError as exc:
             logger.warning("Cannot write the preview: %s", exc, extra={"action": "preview_failed"})
+            temporary.unlink(missing_ok=True)
         else:
             self._preview.shown()
         self._written_at = time.monotonic()

@@ -3,13 +3,12 @@
 import hashlib
 import hmac
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from typing import Literal, get_args
 from urllib.parse import urlencode
 
-from deployments.jobs.stored_settings import StoredSettings
+from deployments.jobs.stored_settings import LINK_SECRET, StoredSettings, make_link_secret
 
 MAX_SECONDS = 7 * 24 * 3600
 """Longest lifetime of a link."""
@@ -17,8 +16,8 @@ DEFAULT_SECONDS = 3600
 LinkedFile = Literal["video", "download", "thumbnail", "last_frame"]
 """Files of a video that links can name, as the routes below `/api/v1/outputs/{id}` do."""
 _SIGNED = re.compile(rf"/api/v1/outputs/[^/]+/({'|'.join(get_args(LinkedFile))})")
-_NAME = "link_secret"
-"""Name of the stored setting with the secret, which all replicas share."""
+_REFRESH_SECONDS = 2.0
+"""Maximum time until a replica notices a new secret."""
 
 
 class LinkSigner:
@@ -26,7 +25,8 @@ class LinkSigner:
 
     def __init__(self, settings: StoredSettings) -> None:
         self._settings = settings
-        self._secret: bytes | None = None
+        self._secret = b""
+        self._read_at = float("-inf")
 
     def sign(self, path: str, seconds: int) -> tuple[str, float]:
         """Returns the path with a signature in its query, and the time at which it expires.
@@ -47,10 +47,15 @@ class LinkSigner:
         return matches and not is_late
 
     def _signature(self, path: str, expires: str) -> str:
-        if self._secret is None:
-            stored = self._settings.get(_NAME) or self._settings.get_or_put(_NAME, secrets.token_hex(32))
-            self._secret = bytes.fromhex(stored)
-        return hmac.new(self._secret, f"{path}\n{expires}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._read_secret(), f"{path}\n{expires}".encode(), hashlib.sha256).hexdigest()
+
+    def _read_secret(self) -> bytes:
+        """Returns the secret, which all replicas share. `wan22 keys rotate-links` replaces it."""
+        now = time.monotonic()
+        if now >= self._read_at + _REFRESH_SECONDS:
+            stored = self._settings.get(LINK_SECRET) or self._settings.get_or_put(LINK_SECRET, make_link_secret())
+            self._secret, self._read_at = bytes.fromhex(stored), now
+        return self._secret
 
 
 def is_signed(path: str, query: Mapping[str, str]) -> bool:

@@ -78,6 +78,7 @@ _NOBODY = ApiKey(
     scopes=frozenset(),
     secret_hash="0" * 64,
     created_at=0.0,
+    lifetime_seconds=None,
     expires_at=None,
     revoked_at=None,
     last_used_at=None,

@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
+REVALIDATED = "private, no-cache"
+"""Cache-Control of all files of a video. Browsers may keep a file, and ask before each use whether it still exists, so
+that they show no deleted video. Caches that several people share keep nothing."""
+
 
 def is_known(etag: str, if_none_match: str | None) -> bool:
     """Returns whether an `If-None-Match` header names an entity tag, by the weak comparison of RFC 9110.

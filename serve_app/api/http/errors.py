@@ -10,10 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from wan22_bridge.errors import InvalidRequest, NotFound, NotReady, Wan22Error
+from deployments.jobs.database import is_disk_full
+from wan22_bridge.errors import DiskFull, InvalidRequest, NotFound, NotReady, Wan22Error
 
 logger = logging.getLogger("ray.serve")
 
@@ -31,6 +32,7 @@ _STATUS_OF_CODE = {
     "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "host_not_allowed": HTTPStatus.MISDIRECTED_REQUEST,
     "origin_not_allowed": HTTPStatus.FORBIDDEN,
+    "disk_full": HTTPStatus.INSUFFICIENT_STORAGE,
     "video_timeout": HTTPStatus.GATEWAY_TIMEOUT,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
 }
@@ -150,6 +152,9 @@ async def _respond_to_database(request: Request, error: Exception) -> JSONRespon
             request,
             InvalidRequest("The request contains characters that can't be stored, such as NUL.", code="invalid_text"),
         )
+    if isinstance(error, DBAPIError) and is_disk_full(error):
+        logger.error("The disk of the database is full", extra={"action": "disk_full"})
+        return await _respond_to_known(request, DiskFull("The disk of the service's database is full."))
     logger.error("A database query failed", exc_info=error, extra={"action": "store_failed"})
     return await _respond_to_known(request, NotReady("The database can't be reached.", code="database_unavailable"))
 

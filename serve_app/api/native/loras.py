@@ -24,7 +24,7 @@ from serve_app.api.schemas.loras import (
 from serve_app.api.schemas.tasks import Message
 from serve_app.api.services import Services, Serving
 from serve_app.api.submission import describe_form
-from wan22_bridge.errors import InvalidRequest, StorageFailed
+from wan22_bridge.errors import InvalidRequest, storage_failed
 from wan22_bridge.models.lora_names import LoraTarget
 
 UPLOAD_PATH = "/api/v1/lora/upload"
@@ -64,6 +64,8 @@ def list_loras(serving: Serving) -> LoraList:
 @router.post("/upload", openapi_extra=describe_form(_UPLOAD_SCHEMA))
 async def upload_lora(request: Request, serving: Serving, caller: Administering) -> LoraUpload:
     """Stores a LoRA, after its header was checked: the file must hold a LoRA that fits a Wan2.2 model."""
+    size = request.headers.get("content-length", "")
+    await run_in_threadpool(serving.disk.require, int(size) if size.isdecimal() else 0)
     try:
         async with request.form(max_files=1, max_fields=len(_UPLOAD_SCHEMA["properties"])) as form:
             file = form.get("file")
@@ -81,7 +83,7 @@ async def upload_lora(request: Request, serving: Serving, caller: Administering)
     except HTTPException as exc:
         raise InvalidRequest(f"The form can't be read: {exc.detail}", code="invalid_form") from exc
     except OSError as exc:  # the form is written to a temporary file while it arrives
-        raise StorageFailed(f"The upload could not be received: {exc.strerror}.") from exc
+        raise storage_failed(f"The upload could not be received: {exc.strerror}.", exc) from exc
 
 
 @router.get("/{name}/status")
@@ -119,6 +121,7 @@ def _store(serving: Services, caller: Caller, file: UploadFile, fields: dict[str
     replace = fields.get("replace", "").lower()
     if replace not in _FLAGS:
         raise _invalid("replace", replace, ["true", "false"])
+    serving.disk.require(file.size or 0)
     files, told = serving.loras.add(
         file.file,
         file.size or 0,

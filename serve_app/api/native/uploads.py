@@ -23,7 +23,7 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
 
 @router.post("/uploads", openapi_extra=describe_form(_UPLOAD_SCHEMA))
 async def upload_file(request: Request, serving: Serving, caller: Submitting) -> Upload:
-    """Stores an image or a video for later requests. An upload that no job uses is removed after a day."""
+    """Stores an image or a video for later requests. An upload that no job uses is removed, after a day by default."""
     body = await read_body(request)
     check_names([*body.fields, *body.files], _UPLOAD_SCHEMA["properties"])
     data = body.files.get("file")

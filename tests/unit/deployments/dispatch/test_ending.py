@@ -7,10 +7,11 @@ import pytest
 from deployments.dispatch.ending import ClaimEnding
 from deployments.jobs.job import ClaimState, Job, JobState, LeaseLost
 from deployments.jobs.store import JobStore
-from deployments.messages import Completed, Preempted
+from deployments.messages import Completed, Failed, Preempted
 from deployments.storage.folder import FolderStorage
 from deployments.storage.keys import output_key
 from tests.jobs import make_job
+from wan22_bridge.errors import DiskFull
 
 
 @pytest.fixture
@@ -52,11 +53,30 @@ def test_a_video_stays_when_the_answer_to_its_commit_was_lost(store: JobStore, s
     assert storage.path(folder).is_dir()
 
 
+def test_a_job_whose_video_found_no_space_waits_with_its_snapshot(store: JobStore, storage: FolderStorage) -> None:
+    job = _claim(store, storage)
+    storage.work.snapshot_path(job.id).write_bytes(b"snapshot")
+    full = Failed(DiskFull("No space left on device.").to_dict())
+    for _ in range(2):
+        ClaimEnding(job, store, storage, max_attempts=3).end(full)
+        assert store.reader.get(job.id).state is JobState.PENDING
+        assert storage.work.snapshot_path(job.id).exists()
+        assert not storage.work.output_folder(job.id, job.fencing_token).exists()
+        claimed = store.runner.claim(job.id, lease_seconds=10)
+        assert claimed is not None
+        job = claimed
+    ClaimEnding(job, store, storage, max_attempts=3).end(full)
+    ended = store.reader.get(job.id)
+    assert ended.state is JobState.FAILED
+    assert ended.error is not None
+    assert (ended.error["code"], ended.error["can_retry"]) == ("disk_full", True)
+
+
 def test_a_deleted_job_leaves_no_files(store: JobStore, storage: FolderStorage) -> None:
     job = _claim(store, storage)
     store.writer.delete(job.id)
     _complete_after_losing_the_lease(job, store, storage)
-    assert storage.output_jobs() == []
+    assert list(storage.list_outputs()) == []
 
 
 def test_a_preempted_job_is_pending_again_and_keeps_its_snapshot(store: JobStore, storage: FolderStorage) -> None:

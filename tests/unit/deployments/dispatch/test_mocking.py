@@ -17,6 +17,7 @@ from deployments.jobs.events import describe
 from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.job import Job, JobState
 from deployments.jobs.outbox import JobEnds
+from deployments.jobs.retention import Retention
 from deployments.jobs.store import JobStore
 from deployments.messages import Failed
 from deployments.scheduling.policy import Policy
@@ -37,6 +38,8 @@ _CONFIG = DispatcherConfig(
     start_timeout_seconds=60,
     job_ends=JobEnds(describe=describe),
     webhooks=WebhookConfig(),
+    retention=Retention(),
+    min_free_bytes=0,
 )
 MISSING = ModelMissing("tiny-t2v is missing.")
 

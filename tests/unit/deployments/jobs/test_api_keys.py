@@ -68,6 +68,15 @@ def test_a_rotated_key_overlaps_with_its_successor(store: JobStore, clock: Clock
         store.keys.rotate(old.id, overlap_seconds=60)
 
 
+def test_each_rotation_of_a_key_gives_the_whole_lifetime(store: JobStore, clock: Clock) -> None:
+    old, _ = store.keys.create("alice", [Scope.READ], lifetime_seconds=1000)
+    lasting, _ = store.keys.create("alice", [Scope.READ])
+    clock.now += 10
+    for _ in range(2):
+        assert store.keys.rotate(old.id, overlap_seconds=60)[0].expires_at == clock.now + 1000
+        assert store.keys.rotate(lasting.id, overlap_seconds=60)[0].expires_at is None
+
+
 def test_a_rotation_does_not_prolong_a_key(store: JobStore, clock: Clock) -> None:
     old, _ = store.keys.create("alice", [Scope.READ], lifetime_seconds=10)
     store.keys.rotate(old.id, overlap_seconds=3600)

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from deployments.jobs.cleaning import Cleaner
 from deployments.jobs.events import describe
 from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobNotRetryable, JobState
 from deployments.jobs.outbox import JobEnds
-from deployments.jobs.service import UNUSED_INPUT_RETENTION_SECONDS, WEBHOOK_RETENTION_SECONDS, JobService
+from deployments.jobs.retention import DAY_SECONDS, Retention
+from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
 from deployments.storage.folder import FolderStorage
 from deployments.storage.keys import output_key
@@ -44,6 +46,11 @@ def storage(tmp_path: Path) -> Storage:
 @pytest.fixture
 def service(store: JobStore, storage: Storage) -> JobService:
     return JobService(store, storage, [_CATALOGUE["tiny-t2v"], _CATALOGUE["tiny-i2v"]])
+
+
+@pytest.fixture
+def cleaner(store: JobStore, storage: Storage) -> Cleaner:
+    return Cleaner(store, storage, Retention(), orphans=True)
 
 
 _REQUEST = GenerationRequest(prompt="a cat", model="i2v")
@@ -109,7 +116,7 @@ def test_a_retry_after_an_upgrade_that_adds_a_field_gets_the_same_job(service: J
 
 
 def test_the_jobs_of_a_batch_differ_in_their_seeds_only_and_share_their_inputs(
-    service: JobService, storage: Storage, store: JobStore
+    service: JobService, cleaner: Cleaner, storage: Storage, store: JobStore
 ) -> None:
     batch = service.submit(_REQUEST, seeds=[5, None, 7], image=_png("red"), metadata={"who": "me"})
     assert [batch[0].params.seed, batch[2].params.seed] == [5, 7]
@@ -119,15 +126,15 @@ def test_the_jobs_of_a_batch_differ_in_their_seeds_only_and_share_their_inputs(
     assert _files(storage) == [batch[0].params.image]
 
     service.delete(batch[0].id)
-    long_ago = time.time() - UNUSED_INPUT_RETENTION_SECONDS - 1
+    long_ago = time.time() - DAY_SECONDS - 1
     assert batch[1].params.image is not None
     os.utime(storage.path(batch[1].params.image), (long_ago, long_ago))
-    service.tidy()
+    cleaner.clean()
     assert storage.path(batch[1].params.image).read_bytes() == _png("red")
 
     for job in batch[1:]:
         service.delete(job.id)
-    service.tidy()
+    cleaner.clean()
     assert _files(storage) == []
     assert sum(store.reader.count().values()) == 0
 
@@ -170,14 +177,16 @@ def test_deleting_a_job_deletes_its_files(service: JobService, storage: Storage,
     service.delete(job.id)
     with pytest.raises(JobNotFound):
         store.reader.get(job.id)
-    assert storage.output_jobs() == []
+    assert list(storage.list_outputs()) == []
 
 
-def test_tidy_removes_only_unused_files(service: JobService, storage: Storage, store: JobStore) -> None:
+def test_cleaning_removes_only_unused_files(
+    service: JobService, cleaner: Cleaner, storage: Storage, store: JobStore
+) -> None:
     [job] = service.submit(_REQUEST, image=_png("red"))
     unused = service.upload(_png("blue"))
     fresh = service.upload(_png("green"))
-    long_ago = time.time() - UNUSED_INPUT_RETENTION_SECONDS - 1
+    long_ago = time.time() - DAY_SECONDS - 1
     assert job.params.image is not None
     for key in (job.params.image, unused.key):
         os.utime(storage.path(key), (long_ago, long_ago))
@@ -187,10 +196,10 @@ def test_tidy_removes_only_unused_files(service: JobService, storage: Storage, s
         storage.work.output_folder(job.id, token).mkdir(parents=True)
     storage.work.output_folder("video_gone", 1).mkdir(parents=True)
 
-    service.tidy()
+    cleaner.clean()
 
     assert _files(storage) == sorted([job.params.image, fresh.key])
-    assert storage.output_jobs() == [job.id]
+    assert [outputs.job_id for outputs in storage.list_outputs()] == [job.id]
     assert not storage.work.output_folder(job.id, 2).exists()
     assert storage.work.output_folder(job.id, 1).exists()
     assert store.reader.get(job.id).state is JobState.COMPLETED
@@ -226,18 +235,18 @@ def test_an_uploaded_video_is_regenerated_or_continued(service: JobService) -> N
 
 
 def test_a_deleted_jobs_video_stays_as_the_input_of_other_jobs(
-    service: JobService, storage: Storage, store: JobStore, earlier: Job
+    service: JobService, cleaner: Cleaner, storage: Storage, store: JobStore, earlier: Job
 ) -> None:
     [regenerated] = service.submit(_REGENERATE, video=earlier.id)
     [continued] = service.submit(_REQUEST, image=earlier.id)
     assert regenerated.source_job_id == continued.source_job_id == earlier.id
     assert regenerated.params.video == continued.params.image is not None
-    long_ago = time.time() - UNUSED_INPUT_RETENTION_SECONDS - 1
+    long_ago = time.time() - DAY_SECONDS - 1
 
     service.delete(earlier.id)
     for path in (storage.work.root / "inputs").iterdir():
         os.utime(path, (long_ago, long_ago))
-    service.tidy()
+    cleaner.clean()
 
     assert _files(storage) == [regenerated.params.video]
     assert storage.path(regenerated.params.video or "").read_bytes() == mp4()
@@ -337,18 +346,18 @@ def test_a_pending_job_cannot_be_retried(service: JobService) -> None:
         service.retry(job.id)
 
 
-def test_tidying_removes_old_webhooks(service: JobService, store: JobStore, clock: Clock, database_url: str) -> None:
+def test_cleaning_removes_old_webhooks(cleaner: Cleaner, store: JobStore, clock: Clock, database_url: str) -> None:
     ends = JobEnds(describe=describe, urls=("http://10.0.0.1/",))
     reporting = JobStore(database_url, clock=clock, job_ends=ends)
     reporting.writer.request_cancel(reporting.writer.submit(make_job()).id)
     reporting.database.close()
     [claimed] = store.deliveries.claim(trusted=True, limit=1, busy={}, limit_per_receiver=1)
     store.deliveries.record_success(claimed, 200)
-    clock.now += WEBHOOK_RETENTION_SECONDS
-    service.tidy()
+    clock.now += Retention().webhook_seconds
+    cleaner.clean()
     assert len(store.deliveries.page()) == 1
     clock.now += 1
-    service.tidy()
+    cleaner.clean()
     assert store.deliveries.page() == []
 
 

@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 
 from sqlalchemy import insert
 
+from deployments.jobs.retention import STATS_SECONDS
 from deployments.jobs.schema import stats_history
-from deployments.jobs.stats_history import MAX_POINTS, RETENTION_SECONDS, Use
+from deployments.jobs.stats_history import MAX_POINTS, Use
 from deployments.jobs.store import JobStore
 from tests.unit.conftest import Clock
 
@@ -56,7 +57,7 @@ def test_dispatchers_that_write_at_once_leave_one_row(store: JobStore, clock: Cl
 
 
 def test_a_week_is_averaged_into_few_points_and_older_rows_are_removed(store: JobStore, clock: Clock) -> None:
-    week = RETENTION_SECONDS // 60
+    week = STATS_SECONDS // 60
     first = 1_000_000
     *earlier, last = range(first, first + week + 200, 7)
     with store.database.writing() as connection:

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,13 +89,14 @@ def test_a_preview_is_visible_on_other_machines_until_the_job_ends(
 
 def test_each_claim_is_removed_on_its_own(machines: tuple[BucketStorage, BucketStorage]) -> None:
     one, other = machines
-    videos = [_make_output(one, token, b"") for token in (1, 2, 12)]
+    videos = [_make_output(one, token, b"video") for token in (1, 2, 12)]
     one.remove_claim(JOB, 1)
     for video, is_there in zip(videos, (False, True, True), strict=True):
         assert _is_there(other, video) is is_there
-    assert other.output_jobs() == [JOB]
+    assert [outputs.job_id for outputs in other.list_outputs()] == [JOB]
+    assert other.output_bytes(JOB) > other.output_bytes(JOB, keep=videos[1].rpartition("/")[0]) > 0
     other.remove_outputs(JOB)
-    assert one.output_jobs() == []
+    assert list(one.list_outputs()) == []
 
 
 def _is_there(storage: Storage, key: str) -> bool:
@@ -105,12 +107,16 @@ def _is_there(storage: Storage, key: str) -> bool:
     return True
 
 
-def test_old_unused_inputs_are_removed(machines: tuple[BucketStorage, BucketStorage]) -> None:
+def test_an_input_is_removed_unless_it_was_stored_again(machines: tuple[BucketStorage, BucketStorage]) -> None:
     one, other = machines
-    needed, unused = one.put_input(b"needed"), one.put_input(b"unused")
-    assert other.remove_old_inputs(keep=[needed], older_than_seconds=60) == 0
-    assert other.remove_old_inputs(keep=[needed], older_than_seconds=-60) == 1
-    assert (_is_there(other, needed), _is_there(other, unused)) == (True, False)
+    keys = [one.put_input(b"once"), one.put_input(b"again")]
+    found = {item.key: item for item in other.list_inputs()}
+    assert [found[key].size_bytes for key in keys] == [4, 5]
+    before = replace(found[keys[1]], stored_at=found[keys[1]].stored_at - 1)
+    assert other.remove_input(found[keys[0]])
+    assert not other.remove_input(found[keys[0]])
+    assert not other.remove_input(before)
+    assert [_is_there(other, key) for key in keys] == [False, True]
 
 
 def test_unused_local_copies_are_removed(machines: tuple[BucketStorage, BucketStorage]) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from deployments.jobs.cleaning import Cleaner
 from deployments.jobs.job import Job, JobState
+from deployments.jobs.retention import Retention
 from serve_app.api.services import Services
 from tests.pictures import png
 from tests.rejections import check_rejection
@@ -178,7 +180,7 @@ def test_an_uploaded_file_is_shared_by_all_jobs(client: TestClient, services: Se
     assert key is not None
     for job in jobs[:2]:
         assert client.delete(f"/api/v1/queue/{job.id}").status_code == 200
-    services.jobs.tidy()
+    Cleaner(services.store, services.storage, Retention()).clean()
     assert services.storage.path(key).read_bytes() == png()
 
 

@@ -7,8 +7,11 @@ from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
+from serve_app.api.access import links
 from serve_app.api.access.links import LinkSigner
+from serve_app.cli.main import app
 from tests.keys import ADMIN, ALICE, BOB, WRITER, KeyedApi, open_keyed_api
 
 _WEEK = 7 * 24 * 3600
@@ -97,6 +100,16 @@ def test_deleting_a_video_ends_its_links(api: KeyedApi) -> None:
     link = _sign(api, video_id)
     assert api.call(ALICE, "DELETE", f"/api/v1/outputs/{video_id}").status_code == 200
     assert api.client.get(link).status_code == 404
+
+
+def test_rotating_the_secret_ends_all_links(api: KeyedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = api.complete(ALICE).id
+    link = _sign(api, video_id)
+    data_dir = str(api.services.settings.data_dir)
+    assert CliRunner().invoke(app, ["keys", "rotate-links", "--data-dir", data_dir]).exit_code == 0
+    monkeypatch.setattr(links, "_REFRESH_SECONDS", 0.0)  # the time passes until the replica notices
+    assert api.client.get(link).status_code == 401
+    assert api.client.get(_sign(api, video_id)).status_code == 200
 
 
 def test_all_replicas_and_restarts_share_the_secret(api: KeyedApi) -> None:

@@ -9,6 +9,8 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from deployments.jobs.api_keys import Scope
+from deployments.jobs.cleaning import Cleaner
+from deployments.jobs.retention import Retention
 from serve_app.api.access.callers import find_scope
 from tests.http_api import make_bare_api
 from tests.keys import ADMIN, ALICE, BOB, READER, KeyedApi, open_keyed_api
@@ -184,7 +186,7 @@ def test_an_upload_belongs_to_each_owner_who_has_sent_it(api: KeyedApi) -> None:
     sent = api.call(BOB, "POST", _SUBMIT, data=fields, files={"image": picture})
     assert sent.status_code == 200, sent.text
     assert api.call(BOB, "POST", _SUBMIT, json=use).status_code == 200, "an input of an own job may be named"
-    api.services.jobs.tidy()
+    Cleaner(api.services.store, api.services.storage, Retention()).clean()
     assert api.call(BOB, "POST", _SUBMIT, json=use).status_code == 200
 
 

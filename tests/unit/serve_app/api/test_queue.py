@@ -125,7 +125,7 @@ def test_a_job_is_deleted_unless_it_runs(client: TestClient, services: Services)
     for task_id in (pending, completed):
         assert client.delete(f"queue/{task_id}").json() == {"message": "Deleted."}
         assert _error(client.get(f"generation/{task_id}")) == (404, "job_not_found")
-    assert services.storage.output_jobs() == []
+    assert list(services.storage.list_outputs()) == []
     answer = client.delete(f"queue/{running}")
     assert _error(answer) == (409, "job_running")
     assert f"/queue/{running}/cancel" in answer.json()["error"]["suggestions"][0]

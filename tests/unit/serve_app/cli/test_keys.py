@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from deployments.jobs.api_keys import Scope, parse_key
 from deployments.jobs.store import JobStore
 from serve_app.cli.main import app
+from tests.databases import write_database
 from tests.http_api import serving_api
 from tests.service import ROOT, wait_until
 
@@ -24,7 +25,9 @@ def _list(folder: Path) -> list[dict[str, object]]:
 
 
 def test_a_key_is_created_before_the_service_has_a_database(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
     made = _run(tmp_path / "data", "create", "--owner", "alice", "--expires-days", "30")
+    assert f"There is no database {tmp_path}/data/jobs.db yet: it is created." in made.stderr
     assert made.exit_code == 0, made.stderr
     [told] = made.stdout.split()
     found = parse_key(told)
@@ -87,6 +90,24 @@ def test_a_key_has_limits_which_its_successor_inherits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments", [["list"], ["rotate", "x"], ["revoke", "x"], ["rotate-links"], ["create", "--owner", "alice"]]
+)
+def test_a_mistyped_data_folder_is_reported_and_not_created(arguments: list[str], tmp_path: Path) -> None:
+    for option in (["--data-dir", f"{tmp_path}/dtaa"], ["--database-url", f"sqlite:///{tmp_path}/dtaa/jobs.db"]):
+        result = CliRunner().invoke(app, ["keys", *arguments, *option])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"There is no database {tmp_path}/dtaa/jobs.db" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_first_key_makes_a_database(tmp_path: Path) -> None:
+    result = _run(tmp_path, "list")
+    assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert _run(tmp_path, "create", "--owner", "alice").exit_code == 0
+    assert len(_list(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [
         (["create", "--owner", "a", "--limit", "jobs=5"], "'jobs=5' is no limit: expected NAME=VALUE.", 2),
@@ -97,11 +118,12 @@ def test_a_key_has_limits_which_its_successor_inherits(tmp_path: Path) -> None:
         (["revoke", "nobody"], "There is no API key with the id 'nobody'.", 1),
         (["rotate", "nobody"], "wan22 keys list", 1),
         (["list", "--database-url", "mysql://x"], "database_url: 'mysql' is not supported", 2),
-        (["list", "--database-url", "sqlite:////proc/none/jobs.db"], "Cannot open the database", 1),
+        (["list", "--database-url", "sqlite:////proc/version"], "Cannot open the database", 1),
         (["list", "--config", "none.yaml"], "none.yaml cannot be read", 2),
     ],
 )
 def test_a_wrong_call_is_explained(arguments: list[str], message: str, status: int, tmp_path: Path) -> None:
+    write_database(tmp_path)
     result = _run(tmp_path, *arguments)
     assert (result.exit_code, result.stdout) == (status, "")
     assert message in result.stderr

@@ -1,17 +1,24 @@
 """A full disk gives a clear error and leaves no incomplete files.
 
-The tests limit the size of files instead of filling a disk, because both give the writer an `OSError`.
+Most tests limit the size of files instead of filling a disk, because that needs no root.
 """
 
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.full_disk import small_disk
+from tests.jobs import make_params
+from wan22_bridge.bridge import ModelIntegrationBridge
 from wan22_bridge.builtin import ensure_tiny_model
+from wan22_bridge.catalogue import load_catalogue
+from wan22_bridge.errors import DiskFull
+from wan22_bridge.types import Checkpoint, Preview
 
 pytestmark = pytest.mark.slow
 
@@ -78,3 +85,20 @@ def test_weights_that_cannot_be_offloaded_to_disk_are_not_reported_as_corrupted(
     assert (error["type"], error["code"]) == ("storage", "storage_failed")
     assert "disk" in error["message"]
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize(("size_kb", "completes"), [(4, False), (40, False), (160, True)])
+def test_a_job_on_a_full_disk_ends_without_a_rest_or_completes_without_a_snapshot(
+    size_kb: int, completes: bool, models_dir: Path, tmp_path: Path
+) -> None:
+    bridge = ModelIntegrationBridge()
+    model = bridge.load(load_catalogue()["tiny-t2v"], ensure_tiny_model(models_dir, "t2v"))
+    params = make_params(num_frames=33, width=128, height=128)
+    with small_disk(tmp_path / "disk", size_kb) as disk:
+        checkpoint = Checkpoint(path=disk / "job" / "snapshot.safetensors", interval_seconds=0)
+        preview = Preview(path=disk / "job" / "preview.webp", interval_seconds=0.001, shown=lambda: None)
+        with pytest.raises(DiskFull) if not completes else nullcontext():
+            for _ in bridge.generate(model, params, disk / "job" / "1", checkpoint=checkpoint, preview=preview):
+                pass
+        left = {path.name for path in (disk / "job").iterdir()} - {"preview.webp"}
+        assert left == ({"1"} if completes else set())

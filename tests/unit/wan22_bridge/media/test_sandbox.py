@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from wan22_bridge.media.sandbox import filters_system_calls
+
 _ATTEMPTS = {
     "open a file": "open('/etc/hostname')",
     "write a file": "open('/tmp/wan22-sandbox', 'w')",
@@ -98,3 +100,17 @@ def test_the_decoders_work_within_the_filter_of_a_container() -> None:
     errors = json.loads(done.stdout)
     assert errors.pop("read a held file") == "True"
     assert [name for name, error in errors.items() if error is None] == []
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="system calls are not filtered here")
+def test_a_machine_that_cannot_filter_system_calls_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert filters_system_calls()
+    program = (
+        "from wan22_bridge.media.sandbox import Limits, confine, filters_system_calls\n"
+        "assert filters_system_calls()\n"
+        "confine(Limits(cpu_seconds=30, wall_seconds=30))\n"
+        "assert not filters_system_calls()\n"  # because the filter refuses the question itself
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert not filters_system_calls()
