@@ -49,6 +49,7 @@ class Monitor:
         self.disk_is_short = False
         """Whether no job should start at present, because running jobs need the rest of the disk."""
         self._disk = disk
+        self._note_disk(is_short=disk.is_short)
         self._store, self._slots, self._downloads, self._metrics = store, slots, downloads, metrics
         self._kinds = {handle.deployment_name: kind for kind, handle in generators.items()}
         self._max_running, self._patience_seconds = max_running, patience_seconds
