@@ -22,6 +22,9 @@ _TUNNEL_SECONDS = 90
 """Maximum time without a byte in either direction of a WebSocket. The ingress sends a ping each 20 seconds."""
 _SET_PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+_SOCKET_BYTES = 256 * 1024
+"""Size of the kernel's buffers for a response on its way through HAProxy. By default they grow to 7 MB if its client
+reads nothing."""
 _UNAVAILABLE = "unavailable.http"
 """Name of the file with the response for requests that no process of the service can take."""
 _TIMEOUT = "timeout.http"
@@ -102,7 +105,9 @@ def complete(config: str, folder: Path, secret: str) -> str:
         config, missing = re.subn(
             r"(?m)^( +)http-request return status 404 .*$", r"\1http-request deny deny_status 503", config
         )
-    if (statistics, services, errors, clients, defaults, missing) != (2, 1, 3, 1, 1, 1):
+    buffers = f"    tune.sndbuf.client {_SOCKET_BYTES}\n    tune.rcvbuf.server {_SOCKET_BYTES}\n"
+    config, buffered = re.subn(r"(?m)^global\n", f"global\n{buffers}", config)
+    if (statistics, services, errors, clients, defaults, missing, buffered) != (2, 1, 3, 1, 1, 1, 1):
         raise ValueError(
             "this version of Ray Serve configures HAProxy in another way: set RAY_SERVE_ENABLE_HA_PROXY=0 to do without"
         )

@@ -100,7 +100,15 @@ def test_a_secret_that_haproxy_would_interpret_is_rejected(config: str, tmp_path
 
 @pytest.mark.parametrize(
     "part",
-    ["frontend http_frontend", "frontend prometheus", "listen stats", "defaults", "errorfile 503", "timeout client"],
+    [
+        "frontend http_frontend",
+        "frontend prometheus",
+        "listen stats",
+        "defaults",
+        "errorfile 503",
+        "timeout client",
+        "global",
+    ],
 )
 def test_an_unknown_configuration_is_rejected(config: str, tmp_path: Path, part: str) -> None:
     with pytest.raises(ValueError, match="set RAY_SERVE_ENABLE_HA_PROXY=0"):
