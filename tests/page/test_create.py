@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.page.opening import open_page
-from tests.service import Service
+from tests.service import Service, wait_until
 
 _PROMPT = "a red circle moving right on a navy background"
 
@@ -23,7 +23,7 @@ def _choose_fast(page: Page) -> None:
 
 def _submitted(page: Page) -> str:
     """Returns the id of the job that the page has submitted last."""
-    page.wait_for_function("JSON.parse(localStorage.submitted ?? '[]').length > 0")
+    wait_until(lambda: page.evaluate("JSON.parse(localStorage.submitted ?? '[]').length > 0"))
     return str(page.evaluate("JSON.parse(localStorage.submitted)[0]"))
 
 
@@ -40,7 +40,7 @@ def test_from_an_empty_form_to_a_playing_video(page: Page, api: httpx.Client) ->
     _choose_fast(page)
     _generate(page)
     expect(_video(page)).to_be_visible()
-    page.wait_for_function("document.querySelector('video').currentTime > 0")
+    wait_until(lambda: page.evaluate("document.querySelector('video').currentTime > 0"))
     task = api.get(f"/api/v1/generation/{_submitted(page)}").json()
     assert (task["prompt"], task["steps"], task["status"]) == (prompt, 4, "completed")
     expect(page.get_by_text("Video done")).to_be_visible()
@@ -92,7 +92,7 @@ def test_a_reload_keeps_the_form_and_the_job(page: Page) -> None:
     seed = page.get_by_role("textbox", name="Seed").input_value()
     _generate(page)
     job = _submitted(page)
-    page.wait_for_function("JSON.parse(localStorage.draft ?? '{}').seed !== null")
+    wait_until(lambda: page.evaluate("JSON.parse(localStorage.draft ?? '{}').seed !== null"))
     page.reload()
     expect(page.get_by_label("Prompt", exact=True)).to_have_value(_PROMPT)
     expect(page.get_by_role("textbox", name="Seed")).to_have_value(seed)
