@@ -72,6 +72,8 @@ class ModelSpec:
     flow_shift: float
     negative_prompt: str
     presets: Mapping[str, Preset]
+    examples: tuple[str, ...] = ()
+    """Prompts that suit the model, for people who try it."""
     path: Path | None = None
     """Folder on this machine that replaces the source."""
     revision: str | None = None
@@ -113,6 +115,7 @@ def _parse_spec(model_id: str, entry: Mapping[str, Any]) -> ModelSpec:
             "presets": {name: _parse_preset(preset) for name, preset in values["presets"].items()},
             "size": _parse_size(values["size"]),
             "sizes": tuple(_parse_size(size) for size in values["sizes"]),
+            "examples": tuple(values["examples"]),
         }
     )
 

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from types import ModuleType
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
@@ -25,7 +24,7 @@ from serve_app.api.http.browsers import BrowserGuard
 from serve_app.api.http.document import complete_document
 from serve_app.api.http.errors import add_error_handlers
 from serve_app.api.http.methods import Methods
-from serve_app.api.http.proxies import ReverseProxies, prefixed
+from serve_app.api.http.proxies import ReverseProxies
 from serve_app.api.http.slow_clients import SlowClients
 from serve_app.api.live import events, sockets
 from serve_app.api.live.feed import Feed
@@ -47,6 +46,7 @@ from serve_app.api.native import (
     webhooks,
 )
 from serve_app.api.openai import remakes, videos, waiting
+from serve_app.api.page import add_page
 from serve_app.api.services import Services
 
 _READABLE_HEADERS = (
@@ -119,10 +119,7 @@ def make_api(services: Services) -> FastAPI:
 
     agents.mount(app)
 
-    @app.get("/", include_in_schema=False)
-    def root() -> RedirectResponse:
-        return RedirectResponse(prefixed("/docs"))
-
+    add_page(app)
     complete_document(app, find_scope if services.needs_keys else None)
     return app
 

@@ -20,9 +20,9 @@ from serve_app.settings import LimitSettings
 from wan22_bridge.errors import NotReady, Wan22Error
 
 PUBLIC = re.compile(
-    r"/|/healthz|/readyz|/health|/openapi\.json|/docs(/oauth2-redirect)?|/redoc|/static-offline-docs/.*"
+    r"/|/assets/.*|/healthz|/readyz|/health|/openapi\.json|/docs(/oauth2-redirect)?|/redoc|/static-offline-docs/.*"
 )
-"""Paths that need no key: health checks, and the documentation, which is the same for every service."""
+"""Paths that need no key: health checks, the web page and the documentation, which are the same for every service."""
 SUBPROTOCOL = "wan22"
 """Subprotocol that a WebSocket gets if it offers it, as browsers that offer any expect."""
 _KEY_SUBPROTOCOL = "wan22-key."

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.jobs.job import Job, JobState
 from serve_app.api.schemas.links import dropped_tokens
 from serve_app.api.schemas.texts import WEBHOOK_URL, Prompt
-from wan22_bridge.catalogue import ImageInput, ModelSpec
+from wan22_bridge.catalogue import ImageInput, ModelSpec, Preset
 
 _STATUS = {
     JobState.PENDING: "queued",
@@ -136,6 +136,32 @@ class VideoDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
+class PresetValues(BaseModel):
+    """Defaults that a preset changes. Null stands for the model's own default."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    steps: int | None
+    guidance_scale: float | None
+    guidance_scale_2: float | None
+    flow_shift: float | None
+    negative_prompt: str | None
+    loras: list[str]
+    """LoRAs that the preset adds at full strength."""
+
+    @classmethod
+    def of(cls, preset: Preset) -> "PresetValues":
+        """Describes a preset."""
+        return cls(
+            steps=preset.steps,
+            guidance_scale=preset.guidance_scale,
+            guidance_scale_2=preset.guidance_scale_2,
+            flow_shift=preset.flow_shift,
+            negative_prompt=preset.negative_prompt,
+            loras=list(preset.loras),
+        )
+
+
 class Model(BaseModel):
     """A served model, with its defaults and its limits."""
 
@@ -168,6 +194,22 @@ class Model(BaseModel):
     """Default frames per second."""
     steps: int
     """Default number of denoising steps."""
+    size_multiple: int
+    """Number that divides every width and height; other sizes are rounded down."""
+    max_pixels: int
+    """Maximum number of pixels of a frame."""
+    guidance_scale: float
+    """Default guidance scale of the high-noise expert, or of the model's only expert."""
+    guidance_scale_2: float | None
+    """Default guidance scale of the low-noise expert; null for a model with one expert."""
+    flow_shift: float
+    """Default flow shift."""
+    negative_prompt: str
+    """Default negative prompt."""
+    preset_values: dict[str, PresetValues]
+    """Defaults that each preset changes."""
+    examples: list[str]
+    """Prompts that suit the model, for people who try it."""
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Model":
@@ -186,6 +228,14 @@ class Model(BaseModel):
             max_frames=spec.max_frames,
             fps=spec.fps,
             steps=spec.steps,
+            size_multiple=spec.size_multiple,
+            max_pixels=spec.max_pixels,
+            guidance_scale=spec.guidance_scale,
+            guidance_scale_2=spec.guidance_scale_2,
+            flow_shift=spec.flow_shift,
+            negative_prompt=spec.negative_prompt,
+            preset_values={name: PresetValues.of(preset) for name, preset in spec.presets.items()},
+            examples=list(spec.examples),
         )
 
 

@@ -1,0 +1,13 @@
+/** Short names for the bodies of the API that the page uses. */
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+export type Task = Schemas["TaskInfo"];
+export type Video = Schemas["VideoMetadata"];
+export type Model = Schemas["Model"];
+export type ModelStatus = Schemas["ModelStatus"];
+export type Lora = Schemas["LoraInfo"];
+export type Estimate = Schemas["Estimate"];
+export type Upload = Schemas["Upload"];
+export type Health = Schemas["HealthBody"];
+export type QueueAnswer = Schemas["QueueAnswer"];

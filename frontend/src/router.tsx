@@ -1,0 +1,70 @@
+/** The pages and their addresses, in the URL's fragment: the service knows one file, below any prefix. */
+import {
+  createHashHistory,
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+} from "@tanstack/react-router";
+import { CreatePage } from "./create/page";
+import { CrashPage, MissingPage } from "./shell/failure";
+import { Shell } from "./shell/shell";
+
+const root = createRootRoute({ component: Shell, notFoundComponent: MissingPage, errorComponent: CrashPage });
+
+/** What the form starts with: the settings of a job, or a video that it continues or edits. */
+export type CreateSearch = { from?: string; continue?: string; edit?: string };
+const create = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  component: CreatePage,
+  validateSearch: (search): CreateSearch => pick(search, ["from", "continue", "edit"]),
+});
+const queue = createRoute({
+  getParentRoute: () => root,
+  path: "/queue",
+  component: lazyRouteComponent(() => import("./queue/page"), "QueuePage"),
+});
+
+/** The open video, and the videos that are compared. */
+export type GallerySearch = { video?: string; compare?: string };
+const gallery = createRoute({
+  getParentRoute: () => root,
+  path: "/gallery",
+  component: lazyRouteComponent(() => import("./gallery/page"), "GalleryPage"),
+  validateSearch: (search): GallerySearch => pick(search, ["video", "compare"]),
+});
+const models = createRoute({
+  getParentRoute: () => root,
+  path: "/models",
+  component: lazyRouteComponent(() => import("./models/page"), "ModelsPage"),
+});
+const system = createRoute({
+  getParentRoute: () => root,
+  path: "/system",
+  component: lazyRouteComponent(() => import("./system/page"), "SystemPage"),
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([create, queue, gallery, models, system]),
+  history: createHashHistory(),
+  defaultPreload: "intent",
+  scrollRestoration: true,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}
+
+function pick<K extends string>(
+  search: Record<string, unknown>,
+  names: readonly K[],
+): { [name in K]?: string } {
+  return Object.fromEntries(
+    names.filter((name) => typeof search[name] === "string").map((name) => [name, search[name]]),
+  ) as {
+    [name in K]?: string;
+  };
+}
