@@ -85,6 +85,9 @@ export const en = {
     completed: "Video done",
     failed: "Video failed",
     cancelled: "Video cancelled",
+    batch: (completed: number, total: number) => `${completed} of ${total} videos done`,
+    many: (count: number) => `${count} jobs ended`,
+    counts: (completed: number, failed: number) => `${completed} done, ${failed} failed`,
     show: "Show",
   },
   stages: {

@@ -72,7 +72,15 @@ export const zh: Text = {
       close: "关闭对话框",
     },
   },
-  ending: { completed: "视频已完成", failed: "视频失败", cancelled: "视频已取消", show: "查看" },
+  ending: {
+    completed: "视频已完成",
+    failed: "视频失败",
+    cancelled: "视频已取消",
+    batch: (completed: number, total: number) => `已完成 ${completed} / ${total} 个视频`,
+    many: (count: number) => `${count} 个任务已结束`,
+    counts: (completed: number, failed: number) => `${completed} 个完成，${failed} 个失败`,
+    show: "查看",
+  },
   stages: {
     queued: "排队中",
     pending: "排队中",
