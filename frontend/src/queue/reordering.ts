@@ -10,7 +10,7 @@ import {
   useSensors,
 } from "@dnd-kit/core";
 import { sortableKeyboardCoordinates } from "@dnd-kit/sortable";
-import { useCallback, useState } from "react";
+import { useCallback, useRef, useState } from "react";
 import { useText } from "@/text";
 import { useToast } from "@/ui/toaster";
 import { useQueueActions } from "./actions";
@@ -35,13 +35,22 @@ export function useReordering(entries: readonly Entry[]) {
     [entries, reorder, toast, text],
   );
   const placeOf = (key: unknown) => entries.findIndex((entry) => entry.key === key) + 1;
+  const announced = useRef(0);
   const announcements: Announcements = {
-    onDragStart: ({ active }) => text.queue.lifted(placeOf(active.id), entries.length),
-    onDragOver: ({ over }) => over && text.queue.moved(placeOf(over.id), entries.length),
+    onDragStart: ({ active }) => {
+      announced.current = placeOf(active.id);
+      return text.queue.lifted(announced.current, entries.length);
+    },
+    onDragOver: ({ over }) => {
+      const place = placeOf(over?.id);
+      if (place === 0 || place === announced.current) return undefined; // the first place is that of the lift
+      announced.current = place;
+      return text.queue.moved(place, entries.length);
+    },
     onDragEnd: ({ over }) =>
       over ? text.queue.dropped(placeOf(over.id), entries.length) : text.queue.notMoved,
     onDragCancel: () => text.queue.notMoved,
-  } as Announcements;
+  };
   const context: DndContextProps = {
     sensors,
     collisionDetection: closestCenter,
