@@ -127,7 +127,7 @@ def test_a_failed_job_shows_its_error_and_is_deleted_or_retried(page: Page, serv
     claimed = store.runner.claim(task_id, lease_seconds=60)
     assert claimed is not None
     store.runner.fail(task_id, claimed.fencing_token, _ERROR)
-    store.close()
+    store.database.close()
 
     ended = _column(page, "Ended").locator(f"[data-job={task_id}]")
     expect(ended).to_contain_text("The GPU ran out of memory.")
