@@ -4,7 +4,6 @@ import {
   closestCenter,
   type DndContextProps,
   KeyboardSensor,
-  MeasuringStrategy,
   PointerSensor,
   useSensor,
   useSensors,
@@ -54,7 +53,6 @@ export function useReordering(entries: readonly Entry[]) {
   const context: DndContextProps = {
     sensors,
     collisionDetection: closestCenter,
-    measuring: { droppable: { strategy: MeasuringStrategy.Always } },
     modifiers: [({ transform }) => ({ ...transform, x: 0 })],
     accessibility: { announcements, screenReaderInstructions: { draggable: text.queue.dragHint } },
     onDragStart: ({ active }) => setDragging(String(active.id)),

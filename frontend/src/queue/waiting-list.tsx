@@ -25,16 +25,17 @@ export function WaitingList({ ids }: { ids: readonly string[] }) {
   const { dragging, moveTo, context } = useReordering(entries);
   const list = useRef<HTMLUListElement>(null);
   const [margin, setMargin] = useState(0);
-  // The jobs that run are above the list, and their number changes.
+  // The jobs that run are above the list. Their number changes together with the list.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: see above
   useLayoutEffect(() => {
-    const top = Math.round((list.current?.getBoundingClientRect().top ?? 0) + scrollY);
-    if (dragging === null && top !== margin) setMargin(top);
-  });
+    setMargin(Math.round((list.current?.getBoundingClientRect().top ?? 0) + scrollY));
+  }, [ids]);
   const kept = dragging === null ? -1 : entries.findIndex((entry) => entry.key === dragging);
   const virtualizer = useWindowVirtualizer({
     count: entries.length,
     estimateSize: () => ROW_HEIGHT,
     overscan: OVERSCAN,
+    useFlushSync: false,
     scrollMargin: margin,
     getItemKey: (index) => entries[index]?.key ?? index,
     rangeExtractor: (range) => {
@@ -95,17 +96,26 @@ const SortableRow = memo(function SortableRow({
     },
     [setNodeRef, measure],
   );
-  const handle = (
-    <button
-      type="button"
-      ref={setActivatorNodeRef}
-      {...attributes}
-      {...listeners}
-      aria-label={text.queue.drag(prompt)}
-      className="flex h-9 w-6 shrink-0 cursor-grab touch-none items-center justify-center rounded-sm text-muted hover:text-text"
-    >
-      <GripVertical aria-hidden className="size-4" />
-    </button>
+  // A drag renders all rows for each movement of the pointer; what is in them stays.
+  const handle = useMemo(
+    () => (
+      <button
+        type="button"
+        ref={setActivatorNodeRef}
+        {...attributes}
+        {...listeners}
+        aria-label={text.queue.drag(prompt)}
+        className="flex h-9 w-6 shrink-0 cursor-grab touch-none items-center justify-center rounded-sm text-muted hover:text-text"
+      >
+        <GripVertical aria-hidden className="size-4" />
+      </button>
+    ),
+    [setActivatorNodeRef, attributes, listeners, text, prompt],
+  );
+  const { key } = entry;
+  const onMove = useCallback(
+    (place: "first" | "last") => moveTo(key, place === "first" ? 0 : count - 1),
+    [moveTo, key, count],
   );
   return (
     <li
@@ -116,11 +126,7 @@ const SortableRow = memo(function SortableRow({
       className={cx("absolute inset-x-0 pb-2", isDragging && "z-10 drop-shadow-lg")}
       style={{ top, transform: transform ? `translateY(${transform.y}px)` : undefined, transition }}
     >
-      <WaitingRow
-        entry={entry}
-        handle={handle}
-        onMove={(place) => moveTo(entry.key, place === "first" ? 0 : count - 1)}
-      />
+      <WaitingRow entry={entry} handle={handle} onMove={onMove} />
     </li>
   );
 });

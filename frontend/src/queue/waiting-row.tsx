@@ -1,5 +1,5 @@
 import { ChevronDown, X } from "lucide-react";
-import { type ReactNode, useState } from "react";
+import { memo, type ReactNode, useState } from "react";
 import { JobProgress } from "@/jobs/progress";
 import { useIsStale, useTask } from "@/jobs/use-task";
 import { useText } from "@/text";
@@ -19,9 +19,9 @@ type Props = {
 };
 
 /** A row of the waiting list: a job, or several jobs of a batch that can be shown one by one. */
-export function WaitingRow(props: Props) {
+export const WaitingRow = memo(function WaitingRow(props: Props) {
   return props.entry.ids.length === 1 ? <SingleRow {...props} /> : <BatchRow {...props} />;
-}
+});
 
 const ROW = "flex items-center gap-2 rounded-lg border bg-surface py-2 pr-2 pl-1";
 
