@@ -1,7 +1,7 @@
 """The queue as its users see it: the listed jobs with their positions, the counts, the pause, and the clearing."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
@@ -93,7 +93,7 @@ class JobQueue:
     def page(
         self,
         *,
-        state: JobState | None = None,
+        states: Sequence[JobState] = (),
         after: str | None = None,
         limit: int = 100,
         owner: str | None = None,
@@ -101,7 +101,7 @@ class JobQueue:
         """Returns a page of the listed jobs, newest first.
 
         Args:
-            state: lists only jobs in this state.
+            states: lists only jobs in these states; an empty sequence stands for all states.
             after: id of the last job of the previous page, which may have been deleted since.
             limit: the largest number of jobs to return.
             owner: lists and counts only the jobs of this owner.
@@ -111,7 +111,7 @@ class JobQueue:
         """
         listed = select(jobs).where(jobs.c.hidden.is_(False))
         with self._database.reading() as connection:
-            found = read_page(connection, listed, [state] if state else (), after, limit, owner=owner)
+            found = read_page(connection, listed, states, after, limit, owner=owner)
             return _read_around(connection, found, owner)
 
     def active(self, *, limit: int = 100, owner: str | None = None) -> QueuePage:

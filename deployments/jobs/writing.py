@@ -174,9 +174,17 @@ class JobWriter:
                 query = query.where(jobs.c.owner == owner)
             found = {job.id: job for job in read_jobs(connection, query.with_for_update())}
             pending = [job_id for job_id in dict.fromkeys(job_ids) if job_id in found]
-            for job_id, place in zip(pending, sorted(job.queue_order for job in found.values()), strict=True):
-                if found[job_id].queue_order != place:
-                    change_job(connection, self._events, job_id, {"rank": place})
+            places = sorted(job.queue_order for job in found.values())
+            moved = {
+                job_id: place
+                for job_id, place in zip(pending, places, strict=True)
+                if found[job_id].queue_order != place
+            }
+            for job_id, place in moved.items():
+                change_job(connection, self._events, job_id, {"rank": place})
+            if moved:
+                # The states of the jobs stay, so that the events above do not show that the order has changed.
+                self._events.append_to_queue(connection, {"reordered": len(moved)}, owner=owner)
 
     def retry(self, job_id: str, *, owner: str | None = None, account: Account = UNCHARGED) -> Job:
         """Puts a failed or cancelled job back into the queue, with its id, its parameters and its place.

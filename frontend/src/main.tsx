@@ -22,6 +22,9 @@ const client = new QueryClient({
   },
 });
 
+// A job that nothing shows must still be known when it ends.
+client.setQueryDefaults(["task"], { gcTime: Number.POSITIVE_INFINITY });
+
 const root = document.getElementById("root");
 if (!root) throw new Error("index.html has no element #root.");
 createRoot(root).render(

@@ -1,6 +1,6 @@
 /** The client of the service's HTTP API, with the types of its OpenAPI document. */
 import createClient, { type Middleware } from "openapi-fetch";
-import { toApiError } from "./errors";
+import { ApiError, toApiError } from "./errors";
 import type { paths } from "./schema";
 
 /** Address of the service, which may be below a path prefix. Routes of the page are in the URL's fragment. */
@@ -42,6 +42,11 @@ export class ServiceUnreachable extends Error {
     super("The service does not respond.", { cause });
     this.name = "ServiceUnreachable";
   }
+}
+
+/** Returns whether an error means that the service is away, so that what the page shows may be out of date. */
+export function isUnavailable(error: unknown): boolean {
+  return error instanceof ServiceUnreachable || (error instanceof ApiError && error.status >= 500);
 }
 
 export const api = createClient<paths>({ baseUrl: BASE, credentials: "same-origin" });

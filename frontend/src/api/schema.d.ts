@@ -340,7 +340,8 @@ export interface paths {
          * Read Queue
          * @description Returns the number of jobs in each state, and a page of jobs, newest first. Cleared jobs are left out.
          *
-         *     `after` is the id of the last job of the previous page. The page continues there even if that job was deleted.
+         *     `status` may be repeated: `?status=failed&status=cancelled` lists the jobs in either state. `after` is the id of the
+         *     last job of the previous page. The page continues there even if that job was deleted.
          */
         get: operations["read_queue"];
         put?: never;
@@ -3647,6 +3648,12 @@ export interface components {
              */
             estimated_time_minutes: number | null;
             /**
+             * Priority
+             * @description Jobs of a higher priority run first.
+             * @enum {string}
+             */
+            priority: "low" | "normal" | "high";
+            /**
              * Queue Position
              * @description Position among the pending jobs, from 1; null if the job is not pending.
              */
@@ -6066,6 +6073,7 @@ export interface operations {
                      *       "total_segments": 1,
                      *       "eta_seconds": 1,
                      *       "estimated_time_minutes": 1,
+                     *       "priority": "low",
                      *       "queue_position": 1,
                      *       "cancel_requested": true,
                      *       "attempt": 1,
@@ -6220,6 +6228,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -6342,6 +6351,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -6912,7 +6922,7 @@ export interface operations {
                  * @description Lists only jobs in this state.
                  * @example completed
                  */
-                status?: components["schemas"]["JobState"];
+                status?: components["schemas"]["JobState"][];
             };
             header?: never;
             path?: never;
@@ -6973,6 +6983,7 @@ export interface operations {
                      *         "total_segments": 1,
                      *         "eta_seconds": 1,
                      *         "estimated_time_minutes": 1,
+                     *         "priority": "low",
                      *         "queue_position": 1,
                      *         "cancel_requested": true,
                      *         "attempt": 1,
@@ -7046,6 +7057,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7120,6 +7132,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7242,6 +7255,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7534,6 +7548,7 @@ export interface operations {
                      *       "total_segments": 1,
                      *       "eta_seconds": 1,
                      *       "estimated_time_minutes": 1,
+                     *       "priority": "low",
                      *       "queue_position": 1,
                      *       "cancel_requested": true,
                      *       "attempt": 1,

@@ -3,6 +3,7 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 export type Task = Schemas["TaskInfo"];
+export type Batch = Schemas["BatchInfo"];
 export type Video = Schemas["VideoMetadata"];
 export type Model = Schemas["Model"];
 export type ModelStatus = Schemas["ModelStatus"];

@@ -2,14 +2,13 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { Clapperboard, Dices, Download, Maximize2, RotateCcw, StepForward, X } from "lucide-react";
-import { taskQuery } from "@/api/queries";
+import { isEnded, taskQuery } from "@/api/queries";
 import type { Task } from "@/api/types";
 import { useTaskActions } from "@/jobs/actions";
 import { downloadAddress } from "@/jobs/addresses";
 import { Player } from "@/jobs/player";
 import { Preview } from "@/jobs/preview";
 import { JobProgress } from "@/jobs/progress";
-import { isEnded } from "@/live/apply";
 import { useText } from "@/text";
 import { Button, IconButton } from "@/ui/button";
 import { cx } from "@/ui/cx";

@@ -20,17 +20,26 @@ export function useProgressText(task: Task): { phase: string; details: string[] 
   return { phase, details };
 }
 
-/** The progress of an unfinished job. */
-export function JobProgress({ task, className }: { task: Task; className?: string }) {
-  const { phase, details } = useProgressText(task);
+/** The progress of an unfinished job. While the service is away, it is the last known one, and has no estimate. */
+export function JobProgress({
+  task,
+  isStale = false,
+  className,
+}: {
+  task: Task;
+  isStale?: boolean;
+  className?: string;
+}) {
+  const text = useText();
+  const { phase, details } = useProgressText(isStale ? { ...task, eta_seconds: null } : task);
   const isKnown = task.status === "pending" || task.progress > 0;
   return (
     <div className={className}>
       <p className="flex flex-wrap items-baseline justify-between gap-x-3 text-sm">
-        <span className="font-medium">{phase}</span>
+        <span className="font-medium">{isStale ? text.queue.stale(phase) : phase}</span>
         <span className="text-muted text-xs tabular">{details.join(" · ")}</span>
       </p>
-      <ProgressBar value={isKnown ? task.progress : null} label={phase} className="mt-1.5" />
+      <ProgressBar value={isKnown || isStale ? task.progress : null} label={phase} className="mt-1.5" />
     </div>
   );
 }

@@ -9,37 +9,44 @@ export type ConnectionState = "connecting" | "live" | "polling";
 
 export type LiveMessage = { type: string; data: Record<string, unknown> };
 
-/** Parts of a browser that tests replace. */
+/** The part of a WebSocket that a connection uses. */
 export interface SocketLike {
   send(text: string): void;
   close(): void;
-  onopen: ((event: never) => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: never) => void) | null;
+  // biome-ignore lint/suspicious/noExplicitAny: the event of a WebSocket, and that of a test
+  onmessage: ((event: any) => void) | null;
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  onclose: ((event: any) => void) | null;
 }
 
-const PING_MS = 10_000;
-/** Time without a message after which a socket counts as dead: a laptop that slept, or a lost network. */
-const SILENT_MS = 25_000;
+export const CHECK_MS = 2_000;
+/** Time without a message after which the connection asks for one. */
+export const QUIET_MS = 8_000;
+/** Time for the first message of a socket, and for the answer to a ping. */
+export const ANSWER_MS = 5_000;
+/** Delay of a check by which a machine that slept is recognized. Browsers also delay the timers of hidden pages. */
+export const SLEPT_MS = 6_000;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8_000;
 
 export class Connection {
   private socket: SocketLike | null = null;
   private retryMs = FIRST_RETRY_MS;
-  private timer: ReturnType<typeof setTimeout> | undefined;
-  private pings: ReturnType<typeof setInterval> | undefined;
+  private retry: ReturnType<typeof setTimeout> | undefined;
+  private checks: ReturnType<typeof setInterval> | undefined;
+  private checkedAt = 0;
   private heardAt = 0;
+  /** When the socket began to owe a message; null while it owes none. */
+  private askedAt: number | null = null;
   private current: ConnectionState = "connecting";
-  private stopped = true;
   private readonly stateListeners = new Set<() => void>();
   private readonly topics = new Map<string, number>();
 
   constructor(
     private readonly onMessage: (message: LiveMessage) => void,
-    /** Called after each connection: whatever happened before it may have been missed. */
-    private readonly onConnected: () => void,
-    private readonly open: (url: string) => SocketLike = (url) => new WebSocket(url) as unknown as SocketLike,
+    /** Called when messages arrive again: others may have been missed. */
+    private readonly onReconnected: () => void,
+    private readonly open: (url: string) => SocketLike = (url) => new WebSocket(url),
   ) {}
 
   get state(): ConnectionState {
@@ -53,18 +60,19 @@ export class Connection {
   };
 
   start(): void {
-    this.stopped = false;
     addEventListener("online", this.wake);
     document.addEventListener("visibilitychange", this.wake);
+    this.checkedAt = Date.now();
+    this.checks = setInterval(() => this.check(), CHECK_MS);
     this.connect();
   }
 
   stop(): void {
-    this.stopped = true;
     removeEventListener("online", this.wake);
     document.removeEventListener("visibilitychange", this.wake);
+    clearInterval(this.checks);
     this.drop();
-    clearTimeout(this.timer);
+    clearTimeout(this.retry);
   }
 
   /** Receives a further topic until the returned function is called. */
@@ -84,62 +92,71 @@ export class Connection {
   }
 
   private connect(): void {
-    clearTimeout(this.timer);
+    clearTimeout(this.retry);
     this.drop();
     const socket = this.open(`${BASE.replace(/^http/, "ws")}/api/v1/ws`);
     this.socket = socket;
-    this.heardAt = Date.now();
-    socket.onmessage = (event) => this.receive(socket, event.data);
-    socket.onclose = () => this.lose(socket);
-    this.pings = setInterval(() => this.check(), PING_MS);
+    this.askedAt = Date.now();
+    socket.onmessage = (event) => this.receive(event.data);
+    socket.onclose = () => this.lose();
   }
 
-  private receive(socket: SocketLike, text: unknown): void {
-    if (socket !== this.socket || typeof text !== "string") return;
+  private receive(text: unknown): void {
+    if (typeof text !== "string") return;
     this.heardAt = Date.now();
+    this.askedAt = null;
     if (this.current !== "live") {
+      const wasLost = this.current === "polling";
       this.retryMs = FIRST_RETRY_MS;
       this.change("live");
       for (const topic of this.topics.keys()) this.send("subscribe", { topic });
-      this.onConnected();
+      if (wasLost) this.onReconnected();
     }
     this.onMessage(JSON.parse(text) as LiveMessage);
   }
 
-  private lose(socket: SocketLike): void {
-    if (socket !== this.socket || this.stopped) return;
+  private lose(): void {
     this.drop();
+    clearTimeout(this.retry);
     this.change("polling");
-    this.timer = setTimeout(() => this.connect(), this.retryMs * (0.75 + Math.random() / 2));
+    this.retry = setTimeout(() => this.connect(), this.retryMs * (0.75 + Math.random() / 2));
     this.retryMs = Math.min(this.retryMs * 2, LAST_RETRY_MS);
   }
 
   private check(): void {
-    const { socket } = this;
-    if (!socket) return;
-    if (Date.now() - this.heardAt > SILENT_MS) this.lose(socket);
-    else if (this.current === "live") this.send("ping", {});
+    const now = Date.now();
+    const slept = now - this.checkedAt > CHECK_MS + SLEPT_MS && document.visibilityState === "visible";
+    this.checkedAt = now;
+    if (!this.socket) return;
+    if (slept || (this.askedAt !== null && now - this.askedAt > ANSWER_MS)) this.lose();
+    else if (this.askedAt === null && now - this.heardAt > QUIET_MS) this.ask();
   }
 
-  /** Tries again at once when the network or the page comes back. */
+  /** Checks the connection at once when the network or the page comes back. */
   private readonly wake = (): void => {
     if (document.visibilityState === "hidden") return;
+    this.checkedAt = Date.now();
     if (this.current === "polling") {
       this.retryMs = FIRST_RETRY_MS;
       this.connect();
-    } else {
-      this.check();
+    } else if (this.askedAt === null) {
+      this.ask();
     }
   };
+
+  private ask(): void {
+    this.askedAt = Date.now();
+    this.send("ping", {});
+  }
 
   private send(type: string, content: object): void {
     this.socket?.send(JSON.stringify({ type, data: content }));
   }
 
   private drop(): void {
-    clearInterval(this.pings);
     const { socket } = this;
     this.socket = null;
+    this.askedAt = null;
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
     socket.close();

@@ -1,7 +1,7 @@
 /** Notices that jobs end, whichever way the page learns of it. */
 import type { QueryClient } from "@tanstack/react-query";
+import { isEnded } from "@/api/queries";
 import type { Task } from "@/api/types";
-import { isEnded } from "./apply";
 
 /** Calls `onEnding` for each job that the page knew as unfinished and that has ended, until the result is called. */
 export function watchEndings(client: QueryClient, onEnding: (task: Task) => void): () => void {

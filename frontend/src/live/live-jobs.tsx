@@ -1,27 +1,45 @@
 /** Live jobs, and the messages that tell the user of their ends. */
 import { type ReactNode, useCallback } from "react";
-import type { Task } from "@/api/types";
 import { router } from "@/router";
 import { notify } from "@/shell/notifications";
-import { useText } from "@/text";
+import { type Text, useText } from "@/text";
 import { useToast } from "@/ui/toaster";
 import { LiveProvider } from "./provider";
+import type { Report } from "./reports";
 
 export function LiveJobs({ children }: { children: ReactNode }) {
   const text = useText();
   const toast = useToast();
-  const onEnding = useCallback(
-    (task: Task) => {
-      if (task.status === "cancelled") return;
-      const failed = task.status === "failed";
-      const title = failed ? text.ending.failed : text.ending.completed;
-      const detail = failed ? (task.error_message ?? task.prompt) : task.prompt;
+  const onReport = useCallback(
+    (report: Report) => {
+      const { id, title, detail, failed, video } = describe(report, text);
       const show = () =>
-        void router.navigate(failed ? { to: "/queue" } : { to: "/gallery", search: { video: task.id } });
+        void router.navigate(
+          video ? { to: "/gallery", search: { video } } : { to: failed ? "/queue" : "/gallery" },
+        );
       toast({ title, detail, tone: failed ? "bad" : "good", action: { label: text.ending.show, run: show } });
-      notify(title, detail, show);
+      notify(id, title, detail, show);
     },
     [text, toast],
   );
-  return <LiveProvider onEnding={onEnding}>{children}</LiveProvider>;
+  return <LiveProvider onReport={onReport}>{children}</LiveProvider>;
+}
+
+type Description = { id: string; title: string; detail: string; failed: boolean; video?: string };
+
+function describe(report: Report, text: Text): Description {
+  if (report.kind === "job") {
+    const { id, status, prompt, error_message } = report.task;
+    if (status === "failed")
+      return { id, title: text.ending.failed, detail: error_message ?? prompt, failed: true };
+    return { id, title: text.ending.completed, detail: prompt, failed: false, video: id };
+  }
+  if (report.kind === "batch") {
+    const { id, completed, failed, total, tasks } = report.batch;
+    const title = text.ending.batch(completed, total);
+    return { id, title, detail: tasks[0]?.prompt ?? "", failed: failed > 0 };
+  }
+  const { completed, failed } = report;
+  const title = text.ending.many(completed + failed);
+  return { id: "many", title, detail: text.ending.counts(completed, failed), failed: failed > 0 };
 }

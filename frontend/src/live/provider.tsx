@@ -1,44 +1,61 @@
 /** Keeps what the page shows current: by messages while the socket is up, by polling while it is down. */
 import { useQueryClient } from "@tanstack/react-query";
-import { createContext, type ReactNode, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
-import type { Task } from "@/api/types";
+import {
+  createContext,
+  type ReactNode,
+  useContext,
+  useEffect,
+  useEffectEvent,
+  useMemo,
+  useSyncExternalStore,
+} from "react";
 import { applyMessage } from "./apply";
 import { Connection, type ConnectionState } from "./connection";
 import { watchEndings } from "./endings";
+import { Refresher } from "./refresher";
+import { EndingReporter, type Report } from "./reports";
 
 const POLL_MS = 2_000;
 const Context = createContext<Connection | null>(null);
 
 export function LiveProvider({
   children,
-  onEnding,
+  onReport,
 }: {
   children: ReactNode;
-  onEnding: (task: Task) => void;
+  onReport: (report: Report) => void;
 }) {
   const client = useQueryClient();
+  const queue = useMemo(
+    () => new Refresher(() => client.invalidateQueries({ queryKey: ["queue"] })),
+    [client],
+  );
   const connection = useMemo(
     () =>
       new Connection(
-        (message) => applyMessage(client, message),
+        (message) => applyMessage(client, message, queue.request),
         () => void client.invalidateQueries(),
       ),
-    [client],
+    [client, queue],
   );
-  useEffect(() => watchEndings(client, onEnding), [client, onEnding]);
+  const report = useEffectEvent(onReport);
+  useEffect(() => {
+    const reporter = new EndingReporter(client, (ending) => report(ending));
+    return watchEndings(client, (task) => {
+      if (task.status === "completed") void client.invalidateQueries({ queryKey: ["outputs"] });
+      reporter.add(task);
+    });
+  }, [client]);
   useEffect(() => {
     connection.start();
     return () => connection.stop();
   }, [connection]);
   const state = useSyncExternalStore(connection.subscribe, () => connection.state);
   useEffect(() => {
-    if (state !== "polling") return;
-    const timer = setInterval(() => {
-      if (document.visibilityState === "hidden") return;
-      void client.invalidateQueries({ queryKey: ["queue"] });
-    }, POLL_MS);
+    if (state === "live") return;
+    const timer = setInterval(queue.request, POLL_MS); // also while hidden: notifications are for then
     return () => clearInterval(timer);
-  }, [client, state]);
+  }, [queue, state]);
   return <Context.Provider value={connection}>{children}</Context.Provider>;
 }
 

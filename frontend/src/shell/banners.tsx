@@ -1,7 +1,7 @@
 /** What the user must know on every page: a lost connection, mock mode. */
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
-import { ServiceUnreachable } from "@/api/client";
+import { isUnavailable } from "@/api/client";
 import { activeQuery, generationModeQuery } from "@/api/queries";
 import { useConnectionState } from "@/live/provider";
 import { useText } from "@/text";
@@ -16,7 +16,7 @@ export function Banners() {
   const { error } = useQuery(activeQuery);
   const mode = useQuery(generationModeQuery).data?.mode;
   const isLate = useIsLasting(state === "polling");
-  const offline = error instanceof ServiceUnreachable;
+  const offline = isUnavailable(error);
   return (
     <div aria-live="polite" className="empty:hidden">
       {offline ? (

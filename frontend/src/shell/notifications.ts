@@ -19,10 +19,10 @@ export function useNotifications() {
   return { state, toggle };
 }
 
-/** Shows a notification, unless the page is in view. */
-export function notify(title: string, body: string, onClick: () => void): void {
+/** Shows a notification, unless the page is in view. A later one with the same id takes its place. */
+export function notify(id: string, title: string, body: string, onClick: () => void): void {
   if (readNotifications() !== "on" || document.visibilityState === "visible") return;
-  const shown = new Notification(title, { body, tag: body });
+  const shown = new Notification(title, { body, tag: id });
   shown.onclick = () => {
     window.focus();
     onClick();

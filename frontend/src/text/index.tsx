@@ -4,6 +4,8 @@ import { recall, remember } from "@/shell/memory";
 import { en, type Text } from "./en";
 import { zh } from "./zh";
 
+export type { Text };
+
 export const LANGUAGES = { en, zh } as const satisfies Record<string, Text>;
 export type Language = keyof typeof LANGUAGES;
 

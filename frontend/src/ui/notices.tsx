@@ -95,8 +95,8 @@ export function ProgressBar({
     >
       <div
         className={cx(
-          "h-full rounded-full bg-accent transition-[width] duration-300",
-          !known && "skeleton w-full",
+          "h-full rounded-full",
+          known ? "bg-accent transition-[width] duration-300" : "skeleton",
         )}
         style={known ? { width: `${value}%` } : undefined}
       />

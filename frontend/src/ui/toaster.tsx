@@ -1,7 +1,7 @@
 /** Short messages at the edge of the page, for what happened elsewhere. */
 import { X } from "lucide-react";
 import { Toast } from "radix-ui";
-import { createContext, type ReactNode, useCallback, useContext, useState } from "react";
+import { createContext, type ReactNode, useCallback, useContext, useEffect, useRef, useState } from "react";
 import { useText } from "@/text";
 import { Button } from "./button";
 import { cx } from "./cx";
@@ -13,6 +13,8 @@ type Note = {
   tone?: "good" | "bad";
   action?: { label: string; run: () => void };
   ms?: number;
+  /** Called once the message, and with it the chance of its action, is gone. */
+  onClosed?: () => void;
 };
 const Context = createContext<(note: Omit<Note, "id">) => void>(() => undefined);
 let lastId = 0;
@@ -25,6 +27,11 @@ export function ToastProvider({ children }: { children: ReactNode }) {
     const id = lastId;
     setNotes((shown) => [...shown.slice(-3), { ...note, id }]);
   }, []);
+  const previous = useRef<Note[]>([]);
+  useEffect(() => {
+    for (const note of previous.current) if (!notes.includes(note)) note.onClosed?.();
+    previous.current = notes;
+  }, [notes]);
   const close = (id: number) => setNotes((shown) => shown.filter((note) => note.id !== id));
   return (
     <Context.Provider value={show}>

@@ -35,15 +35,16 @@ async def read_queue(
     caller: Reading,
     limit: Limit = 100,
     after: str | None = None,
-    status: JobState | None = None,
+    status: Annotated[tuple[JobState, ...], Query()] = (),
 ) -> QueueAnswer:
     """Returns the number of jobs in each state, and a page of jobs, newest first. Cleared jobs are left out.
 
-    `after` is the id of the last job of the previous page. The page continues there even if that job was deleted.
+    `status` may be repeated: `?status=failed&status=cancelled` lists the jobs in either state. `after` is the id of the
+    last job of the previous page. The page continues there even if that job was deleted.
     """
     page = serving.store.queue.page
     return await serving.read(
-        lambda: QueueAnswer.of(page(state=status, after=after, limit=limit, owner=caller.only)), rows=limit
+        lambda: QueueAnswer.of(page(states=status, after=after, limit=limit, owner=caller.only)), rows=limit
     )
 
 

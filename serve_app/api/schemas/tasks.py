@@ -6,11 +6,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.jobs.job import Job, JobState
+from deployments.jobs.job import Job, JobState, Priority
 from deployments.jobs.queue import QueuePage
 from serve_app.api.schemas.generation_options import OPTION_NAMES, reports_options
 from serve_app.api.schemas.links import dropped_tokens, to_datetime, upload_id, video_url
 from serve_app.api.schemas.submissions import LoraField, SegmentField
+
+PRIORITY_NAMES: dict[Priority, Literal["low", "normal", "high"]] = {
+    Priority.LOW: "low",
+    Priority.NORMAL: "normal",
+    Priority.HIGH: "high",
+}
+"""Names of the priorities in requests and responses."""
 
 
 @reports_options
@@ -65,6 +72,8 @@ class TaskInfo(BaseModel):
     """Estimated time until the video is complete."""
     estimated_time_minutes: float | None
     """The same estimate as `eta_seconds`, in minutes."""
+    priority: Literal["low", "normal", "high"]
+    """Jobs of a higher priority run first."""
     queue_position: int | None
     """Position among the pending jobs, from 1; null if the job is not pending."""
     cancel_requested: bool
@@ -130,6 +139,7 @@ class TaskInfo(BaseModel):
             total_segments=len(params.segments) or None,
             eta_seconds=job.eta_seconds,
             estimated_time_minutes=None if job.eta_seconds is None else round(job.eta_seconds / 60, 3),
+            priority=PRIORITY_NAMES[job.priority],
             queue_position=queue_position,
             cancel_requested=job.cancel_requested,
             attempt=job.attempt,

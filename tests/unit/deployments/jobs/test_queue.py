@@ -143,7 +143,7 @@ def test_a_page_has_the_positions_of_its_pending_jobs_only(store: JobStore) -> N
     assert page.positions == {second: 1, third: 2}
     assert page.current is not None
     assert page.current.id == first
-    assert [job.id for job in store.queue.page(state=JobState.PROCESSING).jobs] == [first]
+    assert [job.id for job in store.queue.page(states=[JobState.PROCESSING]).jobs] == [first]
 
 
 def test_the_active_jobs_are_the_running_and_then_the_next_ones(store: JobStore) -> None:
@@ -199,7 +199,7 @@ def test_cleared_jobs_are_listed_no_more_and_stay_readable(store: JobStore) -> N
     page = store.queue.page()
     assert [job.id for job in page.jobs] == [running, pending]
     assert page.counts == dict.fromkeys(states, 0) | {JobState.PENDING: 1, JobState.PROCESSING: 1}
-    assert store.queue.page(state=JobState.COMPLETED).jobs == []
+    assert store.queue.page(states=[JobState.COMPLETED]).jobs == []
     assert [store.reader.get(job_id).state for job_id in ended] == list(states)
     assert [job.id for job in store.reader.page(states=[JobState.COMPLETED])] == ended[:1]
     assert (store.reader.count()[JobState.COMPLETED], store.reader.output_bytes()) == (1, 1000)

@@ -172,6 +172,32 @@ def test_streams_tell_pauses_and_clearings(client: TestClient, services: Service
     ]
 
 
+def test_streams_report_a_new_order_once_and_only_if_it_changes(client: TestClient, services: Services) -> None:
+    first, second, third = (_submit(client) for _ in range(3))
+    last = services.store.events.last_sequence()
+    client.post("queue/reorder", json={"task_ids": [third, first]})
+    client.post("queue/reorder", json={"task_ids": [third, second, first]})
+    narrator = Narrator()
+    messages = [message for event in services.store.events.after(last) for message in narrator.narrate(event)]
+    assert [message for topic, message in messages if "reordered" in message[1]] == [("queue_update", {"reordered": 2})]
+
+
+def test_the_queue_lists_jobs_in_any_of_several_states(client: TestClient, services: Services) -> None:
+    completed, failed, _ = (_submit(client) for _ in range(3))
+    _end(services, completed, JobState.COMPLETED)
+    _end(services, failed, JobState.FAILED)
+    answer = client.get("queue", params={"status": ["completed", "failed"]}).json()
+    assert [task["id"] for task in answer["tasks"]] == [failed, completed]
+    [newest] = client.get("queue", params={"status": "failed"}).json()["tasks"]
+    assert newest["id"] == failed
+
+
+def test_jobs_report_their_priorities(client: TestClient) -> None:
+    task_id = _submit(client, priority="high")
+    assert client.get(f"generation/{task_id}").json()["priority"] == "high"
+    assert client.get("queue/poll").json()["tasks"][0]["priority"] == "high"
+
+
 def test_every_listing_continues_after_a_deleted_job(client: TestClient, services: Services) -> None:
     ids = [_submit(client) for _ in range(4)]
     for task_id in ids:
