@@ -8,6 +8,7 @@ from deployments.jobs.generation_mode import GenerationMode
 from deployments.jobs.inputs import Inputs, Source, is_job
 from deployments.jobs.job import Job, JobState, NewJob, Priority
 from deployments.jobs.store import JobStore
+from deployments.storage.keys import upload_key, upload_not_found
 from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.errors import NotFound
@@ -214,6 +215,21 @@ class JobService:
         self._storage.put_input(data)
         self._store.input_owners.record(owner, [found.key])
         return found
+
+    def find_input(self, upload_id: str, *, only: str | None = None) -> str:
+        """Returns the storage key of an upload, or of an input that came with a request.
+
+        Raises:
+            NotFound: there is no such upload, or the only owner that counts has not stored it.
+        """
+        key = upload_key(upload_id)
+        if only is not None and not self._store.input_owners.has(only, key):
+            raise upload_not_found()
+        try:
+            self._storage.path(key)
+        except NotFound:
+            raise upload_not_found() from None
+        return key
 
     def retry(self, job_id: str, *, owner: str | None = None) -> Job:
         """Puts a failed or cancelled job back into the queue, with its id and its parameters.

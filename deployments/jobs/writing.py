@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from deployments.jobs.counting import count_change
@@ -19,6 +19,7 @@ from deployments.jobs.job import (
     IdempotencyConflict,
     Job,
     JobEnded,
+    JobNotFound,
     JobNotRetryable,
     JobRunning,
     JobState,
@@ -29,12 +30,14 @@ from deployments.jobs.rows import (
     cancelling_values,
     change_job,
     find_row,
+    fold_text,
     is_storable,
     read_batch,
     read_jobs,
     to_job,
 )
 from deployments.jobs.schema import deleted_jobs, jobs
+from wan22_bridge.types import GenerationParams
 
 _INSERT = insert(jobs).returning(jobs)
 _highest = [select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery() for table in (jobs, deleted_jobs)]
@@ -116,6 +119,7 @@ class JobWriter:
             "progress": 0.0,
             "current_step": 0,
             "total_steps": new.params.steps_to_run,
+            "searched_text": _searched_text(new.params),
         }
 
     def find_repeated(self, idempotency_key: str, request_hash: str) -> list[Job]:
@@ -213,17 +217,38 @@ class JobWriter:
                     "The job is running and can't be deleted.",
                     suggestions=[f"Cancel it first: POST /api/v1/queue/{job.id}/cancel."],
                 )
-            connection.execute(delete(jobs).where(jobs.c.number == job.number))
-            self._events.append(connection, job, "deleted")
-            count_change(connection, row, None)
-            place = {"number": job.number, "id": job.id, "owner": job.owner, "deleted_at": self._clock()}
-            connection.execute(insert(deleted_jobs).values(**place))
+            self._delete_row(connection, row, job)
+
+    def delete_due(self, job_id: str) -> bool:
+        """Deletes a video whose deletion is due, and returns whether it did: the deletion may be undone by now."""
+        with self._database.writing() as connection:
+            try:
+                row = find_row(connection, job_id, lock=True)
+            except JobNotFound:
+                return False
+            job = to_job(row)
+            is_due = job.deletion_due_at is not None and job.deletion_due_at <= self._clock()
+            if is_due:
+                self._delete_row(connection, row, job)
+            return is_due
+
+    def _delete_row(self, connection: Connection, row: Row[Any], job: Job) -> None:
+        connection.execute(delete(jobs).where(jobs.c.number == job.number))
+        self._events.append(connection, job, "deleted")
+        count_change(connection, row, None)
+        place = {"number": job.number, "id": job.id, "owner": job.owner, "deleted_at": self._clock()}
+        connection.execute(insert(deleted_jobs).values(**place))
 
     def forget_deleted(self, *, older_than_seconds: float) -> None:
         """Forgets the places of jobs that were deleted longer ago than this."""
         with self._database.writing() as connection:
             before = self._clock() - older_than_seconds
             connection.execute(delete(deleted_jobs).where(deleted_jobs.c.deleted_at < before))
+
+
+def _searched_text(params: GenerationParams) -> str:
+    prompts = dict.fromkeys([params.prompt, *(segment.prompt for segment in params.segments)])
+    return fold_text(" ".join(prompts))
 
 
 def _next_number(connection: Connection) -> int:
