@@ -8,15 +8,16 @@ import type { Task } from "@/api/types";
 import { thumbnailAddress, videoAddress } from "@/jobs/addresses";
 import { useLanguage, useText } from "@/text";
 import { IconButton } from "@/ui/button";
-import { cx } from "@/ui/cx";
 import { Slider, Switch } from "@/ui/field";
 import { ErrorNotice } from "@/ui/notices";
 import { differing, type Fact, settingsOf } from "./facts";
 import { useSync } from "./sync";
 
 const FRAME_SECONDS = 1 / 16;
-/** Classes of the columns, by the number of videos. */
-const COLUMNS = ["", "", "sm:grid-cols-2", "sm:grid-cols-2 lg:grid-cols-3", "sm:grid-cols-2 xl:grid-cols-4"];
+/** Sum of the shapes (width divided by height) up to which videos share one row. */
+const ROW_RATIO = 5;
+/** Height that a row of videos has at most, as a share of the window's. */
+const ROW_SHARE = 60;
 
 export function Compare({ ids, onClose }: { ids: readonly string[]; onClose: () => void }) {
   const text = useText();
@@ -82,38 +83,63 @@ export function Compare({ ids, onClose }: { ids: readonly string[]; onClose: () 
           </div>
           <div className="p-4">
             {failed && <ErrorNotice error={failed.error} onRetry={() => void failed.refetch()} />}
-            <div className={cx("grid grid-cols-1 items-start gap-3", COLUMNS[ids.length])}>
-              {ids.map((id, index) => {
-                const task = tasks[index];
-                if (!task) return !failed && <div key={id} className="skeleton aspect-video" />;
-                return (
-                  <figure key={id}>
-                    <video
-                      ref={(element) => {
-                        videos.current[index] = element;
-                      }}
-                      src={videoAddress(id)}
-                      poster={thumbnailAddress(id)}
-                      preload="auto"
-                      muted
-                      playsInline
-                      aria-label={`${text.gallery.videoNumber(index + 1)}: ${task.prompt}`}
-                      className="max-h-[60dvh] w-full rounded-lg bg-sunken object-contain"
-                      style={{ aspectRatio: `${task.width} / ${task.height}` }}
-                    />
-                    <figcaption className="mt-1 text-muted text-xs">
-                      {text.gallery.videoNumber(index + 1)}
-                    </figcaption>
-                  </figure>
-                );
-              })}
-            </div>
+            {isLoaded
+              ? rowsOf(tasks).map((row) => (
+                  <div
+                    key={row[0]?.task.id}
+                    className="mx-auto mb-3 flex items-start gap-3 max-sm:flex-col"
+                    style={{ maxWidth: `${ROW_SHARE * sumOf(row)}dvh` }}
+                  >
+                    {row.map(({ task, index }) => (
+                      <figure
+                        key={task.id}
+                        className="min-w-0 max-sm:w-full"
+                        style={{ flex: `${ratioOf(task)} 1 0` }}
+                      >
+                        <video
+                          ref={(element) => {
+                            videos.current[index] = element;
+                          }}
+                          src={videoAddress(task.id)}
+                          poster={thumbnailAddress(task.id)}
+                          preload="auto"
+                          muted
+                          playsInline
+                          aria-label={`${text.gallery.videoNumber(index + 1)}: ${task.prompt}`}
+                          className="w-full rounded-lg bg-sunken object-cover"
+                          style={{ aspectRatio: `${task.width} / ${task.height}` }}
+                        />
+                        <figcaption className="mt-1 text-muted text-xs">
+                          {text.gallery.videoNumber(index + 1)}
+                        </figcaption>
+                      </figure>
+                    ))}
+                  </div>
+                ))
+              : !failed && <div className="skeleton h-[60dvh]" />}
             {isLoaded && <Differences tasks={tasks} />}
           </div>
         </Radix.Content>
       </Radix.Portal>
     </Radix.Root>
   );
+}
+
+type Shown = { task: Task; index: number };
+
+/** Divides the videos into one row, or into two rows if one would make them too small. */
+function rowsOf(tasks: readonly Task[]): Shown[][] {
+  const shown = tasks.map((task, index) => ({ task, index }));
+  const isOneRow = shown.length < 4 || sumOf(shown) <= ROW_RATIO;
+  return isOneRow ? [shown] : [shown.slice(0, 2), shown.slice(2)];
+}
+
+function sumOf(row: readonly Shown[]): number {
+  return row.reduce((sum, { task }) => sum + ratioOf(task), 0);
+}
+
+function ratioOf(task: Task): number {
+  return task.width / task.height;
 }
 
 /** The settings of the videos side by side, with the differing ones marked. */

@@ -47,7 +47,7 @@ export function SelectionBar({
     <div
       role="toolbar"
       aria-label={text.gallery.selected(ids.size)}
-      className="appear fixed inset-x-3 bottom-19 z-30 mx-auto flex w-fit max-w-[calc(100%-1.5rem)] items-center gap-1 overflow-x-auto rounded-lg border bg-raised p-1.5 shadow-lift md:bottom-5"
+      className="appear fixed inset-x-3 bottom-19 z-30 mx-auto flex w-fit max-w-[calc(100%-1.5rem)] flex-wrap items-center justify-center gap-1 rounded-lg border bg-raised p-1.5 shadow-lift md:bottom-5"
     >
       <IconButton label={text.gallery.clearSelection} onClick={onClear}>
         <X />
@@ -58,7 +58,7 @@ export function SelectionBar({
       <Button look="quiet" onClick={onSelectAll}>
         {text.gallery.selectAll}
       </Button>
-      <span aria-hidden className="mx-1 h-5 w-px shrink-0 bg-line" />
+      <span aria-hidden className="mx-1 h-5 w-px shrink-0 bg-line max-sm:hidden" />
       <IconButton
         label={areFavorites ? text.gallery.removeFavorite : text.gallery.addFavorite}
         onClick={() => onMark(videos, () => ({ favorite: !areFavorites }))}

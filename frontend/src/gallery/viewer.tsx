@@ -64,7 +64,7 @@ export function Viewer({ id, listed, previous, next, onShow, onClose, onDelete, 
           className="appear fixed inset-0 z-50 flex flex-col overflow-y-auto bg-surface outline-none md:inset-4 md:grid md:grid-cols-[minmax(0,1fr)_22rem] md:overflow-hidden md:rounded-xl md:border md:shadow-lift xl:grid-cols-[minmax(0,1fr)_26rem]"
         >
           <Radix.Title className="sr-only">{text.gallery.viewer}</Radix.Title>
-          <div className="relative flex min-h-0 items-center justify-center bg-sunken p-3 pt-14 md:p-6 md:pt-14">
+          <div className="relative flex min-h-0 shrink-0 items-center justify-center bg-sunken p-3 pt-14 md:p-6 md:pt-14">
             <div className="absolute inset-x-3 top-2.5 z-10 flex items-center gap-1">
               <Radix.Close asChild>
                 <IconButton label={text.common.close}>
