@@ -7040,6 +7040,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /**
+                 * @description Id of an upload, or of an input of a job.
+                 * @example 9f2c1d0e8b7a6f5e4d3c2b1a09f8e7d6c5b4a3928170f6e5d4c3b2a190817263
+                 */
                 upload_id: string;
             };
             cookie?: never;
@@ -7824,19 +7828,22 @@ export interface operations {
                 /** @description Id of the last video of the previous page. */
                 after?: string;
                 /**
-                 * @description Order by the time of submission.
+                 * @description `desc` lists the newest submission first, `asc` the oldest.
                  * @example desc
                  */
-                order?: "newest" | "oldest";
+                order?: "desc" | "asc";
                 /** @description Words that the prompt contains, in any order, in small or capital letters. */
                 query?: string;
                 /**
-                 * @description Id or type of a model, in any case.
+                 * @description Type of the model.
                  * @example T2V-A14B
                  */
                 model_type?: components["schemas"]["ModelType"];
+                /** @description Shape of the picture. */
                 shape?: components["schemas"]["Shape"];
+                /** @description Whether to list only favorites, or no favorites. */
                 favorite?: boolean;
+                /** @description Tag that the videos have. */
                 tag?: string;
                 /** @description Whether to list only placeholders that no model generated, or no placeholders. */
                 is_mock?: boolean;

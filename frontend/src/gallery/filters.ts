@@ -28,7 +28,7 @@ export function toQuery(filters: Filters) {
     ...(tag ? { tag } : {}),
     ...(first ? { completed_from: first } : {}),
     ...(end ? { completed_before: end } : {}),
-    ...(order === "oldest" ? { order: "oldest" as const } : {}),
+    ...(order === "oldest" ? { order: "asc" as const } : {}),
   };
 }
 

@@ -37,7 +37,7 @@ def list_outputs(serving: Serving, caller: Reading, page: Annotated[OutputsQuery
         page.to_filter(),
         limit=page.limit,
         after=page.after,
-        newest_first=page.order == "newest",
+        newest_first=page.order == "desc",
         owner=caller.only,
     )
     return OutputsAnswer(

@@ -29,14 +29,18 @@ class OutputsQuery(BaseModel):
     """Largest number of videos."""
     after: str | None = None
     """Id of the last video of the previous page."""
-    order: Literal["newest", "oldest"] = "newest"
-    """Order by the time of submission."""
+    order: Literal["desc", "asc"] = "desc"
+    """`desc` lists the newest submission first, `asc` the oldest."""
     query: str | None = Field(default=None, max_length=200)
     """Words that the prompt contains, in any order, in small or capital letters."""
     model_type: ModelType | None = None
+    """Type of the model."""
     shape: Shape | None = None
+    """Shape of the picture."""
     favorite: bool | None = None
+    """Whether to list only favorites, or no favorites."""
     tag: Tag | None = None
+    """Tag that the videos have."""
     is_mock: bool | None = None
     """Whether to list only placeholders that no model generated, or no placeholders."""
     completed_from: datetime | None = None

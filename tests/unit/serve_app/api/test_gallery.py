@@ -27,8 +27,8 @@ def test_a_list_is_searched_filtered_and_ordered(api: KeyedApi) -> None:
     first, second = (api.complete(ALICE).id for _ in range(2))
     api.complete(BOB)
     assert _list(api) == [second, first]
-    assert _list(api, order="oldest", limit=1) == [first]
-    assert _list(api, order="oldest", after=first) == [second]
+    assert _list(api, order="asc", limit=1) == [first]
+    assert _list(api, order="asc", after=first) == [second]
     assert _list(api, query="RED circle") == [second, first]
     assert _list(api, query="cat") == []
     assert _list(api, shape="portrait") == []
