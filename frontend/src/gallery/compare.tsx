@@ -146,7 +146,7 @@ function ratioOf(task: Task): number {
 function Differences({ tasks }: { tasks: readonly Task[] }) {
   const text = useText();
   const { language } = useLanguage();
-  const [onlyDifferences, setOnlyDifferences] = useState(true);
+  const [onlyDifferences, setOnlyDifferences] = useState(false);
   const lists = tasks.map((task): Fact[] => [
     { name: text.gallery.prompt, value: task.prompt },
     { name: text.gallery.negative, value: task.negative_prompt },
@@ -184,7 +184,7 @@ function Differences({ tasks }: { tasks: readonly Task[] }) {
             {shown.map((name) => (
               <tr
                 key={name}
-                data-differs={differences.has(name)}
+                data-differs={differences.has(name) && !onlyDifferences}
                 className="border-t align-top data-[differs=true]:bg-accent-soft"
               >
                 <th scope="row" className="py-2 pl-2 text-left font-normal text-muted">

@@ -12,7 +12,10 @@ const TYPING_MS = 250;
 const DATES = { today: 0, week: 6, month: 29 } as const;
 type Props = { filters: Filters; onChange: (change: Filters) => void };
 
-/** The search and the filters. On a phone, the filters are behind a button. */
+/**
+ * The search and the filters. On a phone, the filters are behind a button.
+ * Their widths are fixed, so that nothing moves when the font or the tags arrive.
+ */
 export function FilterBar({ filters, onChange }: Props) {
   const text = useText();
   const id = useId();
@@ -59,18 +62,16 @@ export function FilterBar({ filters, onChange }: Props) {
           ]}
         />
         <DateFilter filters={filters} onChange={onChange} />
-        {(tags.length > 0 || filters.tag) && (
-          <Filter
-            label={text.gallery.tag}
-            value={filters.tag ?? ""}
-            onChange={(tag) => onChange({ tag })}
-            options={[
-              ["", text.gallery.anyTag],
-              ...(filters.tag && !known ? [[filters.tag, filters.tag] as const] : []),
-              ...tags.map(({ tag, count }) => [tag, text.gallery.tagCount(tag, count)] as const),
-            ]}
-          />
-        )}
+        <Filter
+          label={text.gallery.tag}
+          value={filters.tag ?? ""}
+          onChange={(tag) => onChange({ tag })}
+          options={[
+            ["", text.gallery.anyTag],
+            ...(filters.tag && !known ? [[filters.tag, filters.tag] as const] : []),
+            ...tags.map(({ tag, count }) => [tag, text.gallery.tagCount(tag, count)] as const),
+          ]}
+        />
         <Filter
           label={text.gallery.kind}
           value={filters.kind ?? ""}
@@ -116,7 +117,7 @@ function SearchField({ value, onChange }: { value: string; onChange: (value: str
     return () => clearTimeout(timer);
   }, [typed]);
   return (
-    <div className="relative w-full sm:w-64">
+    <div className="relative w-full min-w-44 sm:w-auto sm:max-w-72 sm:flex-1">
       <Search aria-hidden className="pointer-events-none absolute top-2.5 left-3 size-4 text-muted" />
       <Input
         type="search"
@@ -193,7 +194,7 @@ function Filter({
       aria-label={label}
       value={value}
       onChange={(event) => onChange(event.target.value)}
-      className={cx("md:max-w-52", value && value !== "any" && "border-accent text-accent-text")}
+      className={cx("md:w-32", value && value !== "any" && "border-accent text-accent-text")}
     >
       {options.map(([option, name]) => (
         <option key={option} value={option}>

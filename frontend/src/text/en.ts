@@ -232,7 +232,7 @@ export const en = {
     search: "Search prompts",
     filters: "Filters",
     model: "Model type",
-    anyModel: "All model types",
+    anyModel: "All models",
     modelTypes: {
       "T2V-A14B": "Text to video",
       "I2V-A14B": "Image to video",
@@ -241,7 +241,7 @@ export const en = {
     shape: "Shape",
     anyShape: "All shapes",
     kind: "Kind",
-    anyKind: "Real and placeholder",
+    anyKind: "All kinds",
     realOnly: "Made by a model",
     placeholders: "Placeholders",
     tag: "Tag",

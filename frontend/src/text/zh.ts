@@ -216,7 +216,7 @@ export const zh: Text = {
     search: "搜索提示词",
     filters: "筛选",
     model: "模型类型",
-    anyModel: "全部模型类型",
+    anyModel: "全部模型",
     modelTypes: {
       "T2V-A14B": "文生视频",
       "I2V-A14B": "图生视频",
@@ -225,7 +225,7 @@ export const zh: Text = {
     shape: "形状",
     anyShape: "全部形状",
     kind: "种类",
-    anyKind: "真实与占位视频",
+    anyKind: "全部种类",
     realOnly: "由模型生成",
     placeholders: "占位视频",
     tag: "标签",
