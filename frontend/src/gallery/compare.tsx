@@ -30,8 +30,10 @@ export function Compare({ ids, onClose }: { ids: readonly string[]; onClose: () 
   const failed = results.find((result) => result.error);
 
   const onKeyDown = (event: KeyboardEvent) => {
-    if (event.target !== content.current) return;
-    if (event.key === " ") clock.toggle();
+    if (event.key === "Escape")
+      onClose(); // a message on the screen would keep the key from the dialog
+    else if (event.target !== content.current) return;
+    else if (event.key === " ") clock.toggle();
     else if (event.key === "ArrowLeft") clock.seek(Math.max(0, clock.time - FRAME_SECONDS));
     else if (event.key === "ArrowRight") clock.seek(Math.min(clock.duration, clock.time + FRAME_SECONDS));
     else return;

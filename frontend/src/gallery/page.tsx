@@ -96,7 +96,7 @@ export function GalleryPage() {
               hasMore={list.hasNextPage}
               onMore={loadMore}
               selection={selection}
-              focusId={focusId}
+              focusId={search.video ? null : focusId}
               onFocused={() => setFocusId(null)}
               onFavorite={favorite}
               onSelectAll={() => void selectAll()}

@@ -34,6 +34,11 @@ export function Viewer({ id, listed, previous, next, onShow, onClose, onDelete, 
 
   const onKeyDown = (event: KeyboardEvent) => {
     const target = event.target as HTMLElement;
+    if (event.key === "Escape") {
+      onClose(); // a message on the screen would keep the key from the dialog
+      event.preventDefault();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|VIDEO)$/.test(target.tagName))
       return;
     if (event.key === "ArrowLeft" && previous) onShow(previous);
