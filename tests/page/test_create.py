@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.page.opening import open_page
-from tests.service import Service
+from tests.service import Service, wait_until
 
 _PROMPT = "a red circle moving right on a navy background"
 
@@ -18,12 +18,12 @@ def _generate(page: Page) -> None:
 
 
 def _choose_fast(page: Page) -> None:
-    page.get_by_role("radio", name="Fast").check(force=True)
+    page.get_by_role("radio", name="Fast").check()
 
 
 def _submitted(page: Page) -> str:
     """Returns the id of the job that the page has submitted last."""
-    page.wait_for_function("JSON.parse(localStorage.submitted ?? '[]').length > 0")
+    wait_until(lambda: page.evaluate("JSON.parse(localStorage.submitted ?? '[]').length > 0"))
     return str(page.evaluate("JSON.parse(localStorage.submitted)[0]"))
 
 
@@ -40,10 +40,10 @@ def test_from_an_empty_form_to_a_playing_video(page: Page, api: httpx.Client) ->
     _choose_fast(page)
     _generate(page)
     expect(_video(page)).to_be_visible()
-    page.wait_for_function("document.querySelector('video').currentTime > 0")
+    wait_until(lambda: page.evaluate("document.querySelector('video').currentTime > 0"))
     task = api.get(f"/api/v1/generation/{_submitted(page)}").json()
     assert (task["prompt"], task["steps"], task["status"]) == (prompt, 4, "completed")
-    expect(page.get_by_text("Video done")).to_be_visible()
+    expect(page.get_by_text("Video done", exact=True)).to_be_visible()
 
 
 def test_first_and_last_frame_choose_the_model_that_takes_both(page: Page, api: httpx.Client, tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_an_unreadable_file_is_explained_in_the_services_words(page: Page, tmp_p
 def test_a_reload_keeps_the_form_and_the_job(page: Page) -> None:
     page.get_by_label("Prompt", exact=True).fill(_PROMPT)
     page.get_by_role("button", name="Keep this seed").click()
-    seed = page.get_by_label("Seed").input_value()
+    seed = page.get_by_role("textbox", name="Seed").input_value()
     _generate(page)
     job = _submitted(page)
-    page.wait_for_function("JSON.parse(localStorage.draft ?? '{}').seed !== null")
+    wait_until(lambda: page.evaluate("JSON.parse(localStorage.draft ?? '{}').seed !== null"))
     page.reload()
     expect(page.get_by_label("Prompt", exact=True)).to_have_value(_PROMPT)
-    expect(page.get_by_label("Seed")).to_have_value(seed)
+    expect(page.get_by_role("textbox", name="Seed")).to_have_value(seed)
     expect(_video(page)).to_be_visible()
     assert job in str(_video(page).get_attribute("src"))
 
@@ -127,7 +127,7 @@ def test_an_enhanced_prompt_shows_its_additions_and_can_be_undone(page: Page) ->
 
 def test_a_preset_restores_the_whole_form(page: Page) -> None:
     _choose_fast(page)
-    page.get_by_role("radio", name="Portrait").check(force=True)
+    page.get_by_role("radio", name="Portrait").check()
     page.get_by_role("button", name="My presets").click()
     page.get_by_role("menuitem", name="Save these settings").click()
     page.get_by_label("Name of the preset").fill("quick portrait")
@@ -143,7 +143,7 @@ def test_a_preset_restores_the_whole_form(page: Page) -> None:
 
 
 def test_a_storyboards_parts_are_moved_by_keyboard_and_become_one_video(page: Page, api: httpx.Client) -> None:
-    page.get_by_role("radio", name="Storyboard").check(force=True)
+    page.get_by_role("radio", name="Storyboard").check()
     page.get_by_label("Part 1: Prompt").fill("a blue star spins")
     page.get_by_label("Part 2: Prompt").fill("a red circle grows")
     handle = page.get_by_role("button", name="Move part 2")
@@ -164,7 +164,7 @@ def test_settings_of_a_job_are_used_again(page: Page, service: Service) -> None:
     task = service.finished(prompt="a green star", steps=3, seed=77, resolution="96x160", num_frames=9)
     page.goto(f"{service.url}/#/?from={task['id']}")
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a green star")
-    expect(page.get_by_label("Seed")).to_have_value("77")
+    expect(page.get_by_role("textbox", name="Seed")).to_have_value("77")
     expect(page.get_by_label("Size", exact=True)).to_have_value("96x160")
     expect(page.get_by_role("slider", name="Steps")).to_have_attribute("aria-valuenow", "3")
     expect(page.get_by_role("slider", name="Length")).to_have_attribute("aria-valuenow", "9")
