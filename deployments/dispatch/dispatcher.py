@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deployments.dispatch.monitor import Monitor
 from deployments.dispatch.recording import StatsRecorder
 from deployments.dispatch.relays import Relays
 from deployments.jobs.cleaning import Cleaner
+from deployments.jobs.due_deletions import delete_due_videos
 from deployments.jobs.store import JobStore
 from deployments.replica_ports import keep_replica_port_local
 from deployments.scheduling.slots import Slots
@@ -37,6 +39,8 @@ CHECK_SECONDS = 1.0
 """Time between two checks of the monitor."""
 CLEANING_SECONDS = 3600.0
 """Time between two removals of what its retention ends."""
+DELETION_SECONDS = 5.0
+"""Time between two deletions of the videos for which it can no longer be undone."""
 
 
 class Dispatcher:
@@ -85,6 +89,9 @@ class Dispatcher:
         self._lease_renewal = _Interval(config.lease_seconds / 5)
         self._check = _Interval(CHECK_SECONDS)
         self._cleaning_due = _Interval(CLEANING_SECONDS)
+        self._delete_videos = partial(delete_due_videos, store, storage)
+        self._deletion_due = _Interval(DELETION_SECONDS)
+        self._deletion: asyncio.Task[None] | None = None
         self._stopping = False
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
@@ -131,6 +138,8 @@ class Dispatcher:
             await self._relays.renew_leases()
         if self._cleaning_due.is_due() and (self._cleaning is None or self._cleaning.done()):
             self._cleaning = asyncio.create_task(self._clean())
+        if self._deletion_due.is_due() and (self._deletion is None or self._deletion.done()):
+            self._deletion = asyncio.create_task(self._delete_due_videos())
         if self._check.is_due():
             self._monitor.start_check(self._relays.on_slots, self._usable_models())
             self._recorder.start()
@@ -145,6 +154,13 @@ class Dispatcher:
                     logger.info("%s %s %s", verb, cleaned.count, cleaned.kind, extra=extra)
         except (SQLAlchemyError, StorageFailed, OSError):
             logger.exception("Old data could not be removed", extra={"action": "cleaning_failed"})
+
+    async def _delete_due_videos(self) -> None:
+        """Deletes videos in a task beside the loop, because a bucket may be slow."""
+        try:
+            await asyncio.to_thread(self._delete_videos)
+        except (SQLAlchemyError, StorageFailed, OSError):
+            logger.exception("A video could not be deleted", extra={"action": "deletion_failed"})
 
     async def _wait(self, *, until: float) -> None:
         """Waits until a slot is freed, or the store changes while a slot is free, or the time `until`."""

@@ -134,6 +134,10 @@ class Job:
     """Storage key of the output folder and the names of the files in it; None before completion."""
     result: dict[str, Any] | None
     error: dict[str, Any] | None
+    favorite: bool
+    tags: list[str]
+    deletion_due_at: float | None
+    """Time after which the service deletes the video. Until then, the deletion can be undone."""
 
     @property
     def segment(self) -> int | None:

@@ -111,11 +111,8 @@ class JobReader:
 
     def output_bytes(self, *, owner: str | None = None) -> int:
         """Returns the total size of all videos."""
-        total = select(func.coalesce(func.sum(job_counts.c.video_bytes), 0))
-        if owner is not None:
-            total = total.where(job_counts.c.owner == owner)
         with self._database.reading() as connection:
-            return int(connection.execute(total).scalar_one())
+            return read_output_bytes(connection, owner=owner)
 
     def next_pending(self, models: Collection[str], *, limit: int) -> list[Job]:
         """Returns the first pending jobs of some models, by priority and then by queue order."""
@@ -223,3 +220,11 @@ def read_counts(connection: Connection, *, hidden: bool = True, owner: str | Non
     counts = _COUNTS if hidden else _LISTED_COUNTS
     rows = connection.execute(counts if owner is None else counts.where(job_counts.c.owner == owner))
     return dict.fromkeys(JobState, 0) | {JobState(state): int(count) for state, count in rows}
+
+
+def read_output_bytes(connection: Connection, *, owner: str | None = None) -> int:
+    """Reads the total size of all videos; with an `owner`, of the videos of this owner."""
+    total = select(func.coalesce(func.sum(job_counts.c.video_bytes), 0))
+    if owner is not None:
+        total = total.where(job_counts.c.owner == owner)
+    return int(connection.execute(total).scalar_one())

@@ -26,6 +26,7 @@ _COLUMNS_OUTSIDE_JOB = (
     "hidden",
     "client",
     "charged_until",
+    "searched_text",
 )
 """Columns that serve queries only and are no fields of `Job`."""
 
@@ -37,6 +38,15 @@ _BY_ID_LOCKED = _BY_ID.with_for_update()
 def is_storable(job_id: str) -> bool:
     """Returns whether the database can compare with an id: PostgreSQL rejects text with a null character."""
     return "\x00" not in job_id
+
+
+def fold_text(text: str) -> str:
+    """Returns a text without the differences between capital and small letters, and between kinds of spaces.
+
+    The databases compare letters outside of ASCII in different ways, so both the searched and the sought text are
+    stored and compared in this form.
+    """
+    return " ".join(text.replace("\x00", " ").casefold().split())
 
 
 def find_row(connection: Connection, job_id: str, *, lock: bool = False, owner: str | None = None) -> Row[Any]:

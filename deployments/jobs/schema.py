@@ -46,6 +46,10 @@ jobs = Table(
     Column("output", JSON(none_as_null=True)),
     Column("result", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
+    Column("searched_text", Text, nullable=False, server_default=""),  # of the prompts, by `rows.fold_text`
+    Column("favorite", Boolean, nullable=False, server_default=false()),
+    Column("tags", JSON, nullable=False, server_default="[]"),
+    Column("deletion_due_at", Float(53)),  # while the deletion of a video can be undone
     Index("jobs_by_state", "state", "number"),
     Index("jobs_by_place", "state", "priority", "rank"),
     Index("jobs_by_model", "state", "model", "number"),
@@ -55,6 +59,7 @@ jobs = Table(
     Index("jobs_by_owner", "owner", "number"),
     Index("jobs_by_owner_and_state", "owner", "state", "number"),
     Index("jobs_by_client_and_state", "client", "state"),
+    Index("jobs_by_deletion", "deletion_due_at"),
 )
 
 job_counts = Table(

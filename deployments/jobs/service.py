@@ -10,6 +10,7 @@ from deployments.jobs.job import Job, JobState, NewJob, Priority
 from deployments.jobs.limits import UNCHARGED, Account
 from deployments.jobs.store import JobStore
 from deployments.network.remote_files import RemoteFiles
+from deployments.storage.keys import upload_key, upload_not_found
 from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
 from wan22_bridge.hashing import hash_values
@@ -243,6 +244,21 @@ class JobService:
         self._storage.put_input(data)
         self._store.input_owners.record(owner, [found.key])
         return found
+
+    def find_input(self, upload_id: str, *, only: str | None = None) -> str:
+        """Returns the storage key of an upload, or of an input that came with a request.
+
+        Raises:
+            NotFound: there is no such upload, or the only owner that counts has not stored it.
+        """
+        key = upload_key(upload_id)
+        if only is not None and not self._store.input_owners.has(only, key):
+            raise upload_not_found()
+        try:
+            self._storage.path(key)
+        except NotFound:
+            raise upload_not_found() from None
+        return key
 
     def retry(self, job_id: str, *, owner: str | None = None, account: Account = UNCHARGED) -> Job:
         """Puts a failed or cancelled job back into the queue, with its id and its parameters.

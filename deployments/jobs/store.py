@@ -20,6 +20,7 @@ from deployments.jobs.snapshots import SnapshotReader
 from deployments.jobs.stats_history import StatsHistory
 from deployments.jobs.stored_settings import StoredSettings
 from deployments.jobs.usage import Usage
+from deployments.jobs.videos import Videos
 from deployments.jobs.writing import JobWriter
 
 
@@ -62,6 +63,8 @@ class JobStore:
         """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
         self.batches = JobBatches(self.database, self.events, clock)
         """The jobs that one request made, read and cancelled together."""
+        self.videos = Videos(self.database, clock)
+        """Completed videos: searched lists, favorites, tags, and deletion with undo."""
         self.snapshots = SnapshotReader(self.database, clock)
         """The present state of the jobs, with its place in the event log."""
         self.stats = StatsHistory(self.database, clock)

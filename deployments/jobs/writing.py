@@ -31,6 +31,7 @@ from deployments.jobs.rows import (
     cancelling_values,
     change_job,
     find_row,
+    fold_text,
     is_storable,
     read_batch,
     read_jobs,
@@ -38,6 +39,7 @@ from deployments.jobs.rows import (
 )
 from deployments.jobs.schema import deleted_jobs, jobs
 from deployments.jobs.usage import charge_attempt, check_jobs
+from wan22_bridge.types import GenerationParams
 
 _FORGOTTEN_AT_ONCE = 1000
 """Number of places of deleted jobs that one transaction forgets."""
@@ -129,6 +131,7 @@ class JobWriter:
             "progress": 0.0,
             "current_step": 0,
             "total_steps": new.params.steps_to_run,
+            "searched_text": _searched_text(new.params),
         }
 
     def find_repeated(self, idempotency_key: str, request_hash: str) -> list[Job]:
@@ -245,15 +248,25 @@ class JobWriter:
 
     def delete_ended(self, job_id: str) -> bool:
         """Deletes a job if it has ended, and returns whether it did: a client may have retried or deleted it."""
+        return self._delete_if(job_id, lambda job: job.state.ended)
+
+    def delete_due(self, job_id: str) -> bool:
+        """Deletes a video whose deletion is due, and returns whether it did: the deletion may be undone by now."""
+        return self._delete_if(
+            job_id, lambda job: job.deletion_due_at is not None and job.deletion_due_at <= self._clock()
+        )
+
+    def _delete_if(self, job_id: str, accepts: Callable[[Job], bool]) -> bool:
         with self._database.writing() as connection:
             try:
                 row = find_row(connection, job_id, lock=True)
             except JobNotFound:
                 return False
             job = to_job(row)
-            if job.state.ended:
+            accepted = accepts(job)
+            if accepted:
                 self._delete_row(connection, row, job)
-            return job.state.ended
+            return accepted
 
     def _delete_row(self, connection: Connection, row: Row[Any], job: Job) -> None:
         connection.execute(delete(jobs).where(jobs.c.number == job.number))
@@ -270,6 +283,11 @@ class JobWriter:
         while forgotten == _FORGOTTEN_AT_ONCE:
             with self._database.writing() as connection:
                 forgotten = connection.execute(delete(deleted_jobs).where(deleted_jobs.c.number.in_(old))).rowcount
+
+
+def _searched_text(params: GenerationParams) -> str:
+    prompts = dict.fromkeys([params.prompt, *(segment.prompt for segment in params.segments)])
+    return fold_text(" ".join(prompts))
 
 
 def _next_number(connection: Connection) -> int:

@@ -24,7 +24,7 @@ def upload_key(upload_id: str) -> str:
         NotFound: the id does not have the form of an upload id.
     """
     if re.fullmatch("[0-9a-f]{64}", upload_id) is None:
-        raise NotFound("There is no such upload.", code="upload_not_found")
+        raise upload_not_found()
     return f"{INPUTS}/{upload_id}"
 
 
@@ -63,6 +63,15 @@ def resolve_key(root: Path, key: str) -> Path:
     if not path.is_relative_to(root.resolve()):
         raise file_not_found()
     return path
+
+
+def upload_not_found() -> NotFound:
+    """Returns the error for an id of no upload."""
+    return NotFound(
+        "There is no such upload.",
+        code="upload_not_found",
+        suggestions=["Uploads that no job uses are removed after a day. Upload the file again."],
+    )
 
 
 def file_not_found() -> NotFound:

@@ -26,13 +26,26 @@ const queue = createRoute({
   component: lazyRouteComponent(() => import("./queue/page"), "QueuePage"),
 });
 
-/** The open video, and the videos that are compared. */
-export type GallerySearch = { video?: string; compare?: string };
+/** The open video, the videos that are compared, and the conditions on the list. */
+export type GallerySearch = { [name in (typeof GALLERY_SEARCH)[number]]?: string };
+const GALLERY_SEARCH = [
+  "video",
+  "compare",
+  "query",
+  "model",
+  "shape",
+  "kind",
+  "favorite",
+  "tag",
+  "from",
+  "to",
+  "order",
+] as const;
 const gallery = createRoute({
   getParentRoute: () => root,
   path: "/gallery",
   component: lazyRouteComponent(() => import("./gallery/page"), "GalleryPage"),
-  validateSearch: (search): GallerySearch => pick(search, ["video", "compare"]),
+  validateSearch: (search): GallerySearch => pick(search, GALLERY_SEARCH),
 });
 const models = createRoute({
   getParentRoute: () => root,
@@ -62,9 +75,9 @@ function pick<K extends string>(
   search: Record<string, unknown>,
   names: readonly K[],
 ): { [name in K]?: string } {
-  return Object.fromEntries(
-    names.filter((name) => typeof search[name] === "string").map((name) => [name, search[name]]),
-  ) as {
+  // The router reads a search like `?query=12` as a number.
+  const given = names.filter((name) => ["string", "number", "boolean"].includes(typeof search[name]));
+  return Object.fromEntries(given.map((name) => [name, String(search[name])])) as {
     [name in K]?: string;
   };
 }

@@ -1,4 +1,4 @@
-"""Files of completed videos, with ranges and entity tags."""
+"""Files of completed videos and inputs of jobs, with ranges and entity tags."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -15,8 +15,12 @@ from serve_app.api.http.conditions import REVALIDATED, status_for
 from serve_app.api.http.slots import Slots
 from serve_app.api.schemas.links import filename
 from serve_app.api.services import Services
+from wan22_bridge.media.videos import is_video
 
 _MEDIA_TYPES = {"video": "video/mp4", "thumbnail": "image/webp", "last_frame": "image/png"}
+_IMAGE_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+"""Media types of the images that inputs may be, by their first bytes."""
+_HEAD_BYTES = 16
 
 
 def describe_media(*media_types: str) -> dict[int | str, dict[str, Any]]:
@@ -95,6 +99,38 @@ def output_file(
         headers={"cache-control": REVALIDATED},
         stat_result=path.stat(),
     )
+    return _apply_conditions(request, response)
+
+
+def input_file(serving: Services, caller: Caller, request: Request, upload_id: str) -> Response:
+    """Returns a stored input, or the range of it that the request asks for.
+
+    Args:
+        serving: the services.
+        caller: the caller, who must have stored the input or sees all inputs.
+        request: the request, with its Range header and its conditions.
+        upload_id: id of the upload, or of an input of a job.
+
+    Raises:
+        NotFound: there is no such input.
+        HTTPException: the file does not have the entity tag that `If-Match` names.
+    """
+    path = serving.storage.path(serving.jobs.find_input(upload_id, only=caller.only))
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    headers = {"cache-control": "private, no-cache", "content-disposition": "inline"}
+    response = _File(path, media_type=_input_type(head), headers=headers, stat_result=path.stat())
+    return _apply_conditions(request, response)
+
+
+def _input_type(head: bytes) -> str:
+    """Returns the media type of a checked input. Its content is one of these formats, whatever the client named it."""
+    if is_video(head):
+        return "video/mp4"
+    return next((kind for start, kind in _IMAGE_TYPES.items() if head.startswith(start)), "application/octet-stream")
+
+
+def _apply_conditions(request: Request, response: FileResponse) -> Response:
     status = status_for(request.headers, etag=response.headers["etag"], last_modified=response.headers["last-modified"])
     if status == HTTPStatus.PRECONDITION_FAILED:
         raise HTTPException(status)

@@ -329,6 +329,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/uploads/{upload_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Upload
+         * @description Returns the image or the video of an upload, or a range of it.
+         *
+         *     A job names its inputs by the same ids, also those that came with its request.
+         */
+        get: operations["read_upload"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/queue": {
         parameters: {
             query?: never;
@@ -528,9 +550,31 @@ export interface paths {
         };
         /**
          * List Outputs
-         * @description Returns a page of completed videos, newest first.
+         * @description Returns a page of completed videos, newest first, and the totals over all pages.
+         *
+         *     Each condition leaves out videos. A video that is about to be deleted is not listed.
          */
         get: operations["list_outputs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/outputs/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Tags
+         * @description Returns the tags of all completed videos, with the number of videos that have each.
+         */
+        get: operations["list_tags"];
         put?: never;
         post?: never;
         delete?: never;
@@ -556,11 +600,18 @@ export interface paths {
         /**
          * Delete Output
          * @description Deletes a completed video and its job.
+         *
+         *     With `undo_seconds`, the video leaves the list at once and is deleted after that time, unless
+         *     `POST /outputs/{id}/restore` undoes it. Until then, requests that name the video still find it.
          */
         delete: operations["delete_output"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Mark Output
+         * @description Marks a completed video as a favorite, or gives it tags.
+         */
+        patch: operations["mark_output"];
         trace?: never;
     };
     "/api/v1/outputs/{video_id}/video": {
@@ -681,6 +732,26 @@ export interface paths {
         get: operations["sign_output_link"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/outputs/{video_id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore Output
+         * @description Undoes the deletion of a video. Does nothing to a video that is not about to be deleted.
+         */
+        post: operations["restore_output"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2827,6 +2898,12 @@ export interface components {
             replicas: components["schemas"]["Holder"][];
         };
         /**
+         * ModelType
+         * @description The three Wan2.2 model types.
+         * @enum {string}
+         */
+        ModelType: "T2V-A14B" | "I2V-A14B" | "TI2V-5B";
+        /**
          * NewVideo
          * @description A job that was just submitted. If the request made several jobs, this is the first of them.
          */
@@ -2999,20 +3076,33 @@ export interface components {
             expires_at: string;
         };
         /**
+         * OutputMarks
+         * @description Changes of what a user notes about a video. A field that is missing or null changes nothing.
+         */
+        OutputMarks: {
+            /** Favorite */
+            favorite?: boolean | null;
+            /**
+             * Tags
+             * @description All tags of the video, which replace its present ones.
+             */
+            tags?: string[] | null;
+        };
+        /**
          * OutputsAnswer
-         * @description A page of completed videos, newest first, and the totals over all of them.
+         * @description A page of completed videos, and the totals over all that meet the conditions of the request.
          */
         OutputsAnswer: {
             /** Videos */
             videos: components["schemas"]["VideoMetadata"][];
             /**
              * Total Count
-             * @description Number of all completed videos.
+             * @description Number of the completed videos on all pages.
              */
             total_count: number;
             /**
              * Total Size Mb
-             * @description Size of all completed videos, in megabytes of 10^6 bytes.
+             * @description Their size, in megabytes of 10^6 bytes.
              */
             total_size_mb: number;
         };
@@ -3349,6 +3439,12 @@ export interface components {
             seed?: number | null;
         };
         /**
+         * Shape
+         * @description The shape of a video.
+         * @enum {string}
+         */
+        Shape: "landscape" | "portrait" | "square";
+        /**
          * StatsBody
          * @description Use of the machine now. The CPU and the RAM are those of the machine that answers.
          */
@@ -3525,6 +3621,27 @@ export interface components {
              * @description Size of the same disk; null if the folder can't be read.
              */
             disk_total_gb: number | null;
+        };
+        /**
+         * TagCount
+         * @description A tag.
+         */
+        TagCount: {
+            /** Tag */
+            tag: string;
+            /**
+             * Count
+             * @description Number of videos with the tag.
+             */
+            count: number;
+        };
+        /**
+         * TagsAnswer
+         * @description All tags of completed videos, in alphabetical order.
+         */
+        TagsAnswer: {
+            /** Tags */
+            tags: components["schemas"]["TagCount"][];
         };
         /**
          * TaskInfo
@@ -4179,6 +4296,21 @@ export interface components {
              * @description Whether the video is a placeholder that no model generated.
              */
             is_mock: boolean;
+            /**
+             * Favorite
+             * @description Whether a user has marked the video as a favorite.
+             */
+            favorite: boolean;
+            /**
+             * Tags
+             * @description Tags that users gave the video.
+             */
+            tags: string[];
+            /**
+             * Deletion Due At
+             * @description Time at which the service deletes the video, if a deletion can still be undone.
+             */
+            deletion_due_at: string | null;
         };
         /**
          * Webhook
@@ -4651,11 +4783,13 @@ export type Model = components['schemas']['Model'];
 export type ModelInfo = components['schemas']['ModelInfo'];
 export type ModelList = components['schemas']['ModelList'];
 export type ModelStatus = components['schemas']['ModelStatus'];
+export type ModelType = components['schemas']['ModelType'];
 export type NewVideo = components['schemas']['NewVideo'];
 export type OptimizationBody = components['schemas']['OptimizationBody'];
 export type OptimizationChange = components['schemas']['OptimizationChange'];
 export type OptimizationStatus = components['schemas']['OptimizationStatus'];
 export type OutputLink = components['schemas']['OutputLink'];
+export type OutputMarks = components['schemas']['OutputMarks'];
 export type OutputsAnswer = components['schemas']['OutputsAnswer'];
 export type PauseAnswer = components['schemas']['PauseAnswer'];
 export type PollAnswer = components['schemas']['PollAnswer'];
@@ -4672,12 +4806,15 @@ export type ReorderRequest = components['schemas']['ReorderRequest'];
 export type ReplicaInfo = components['schemas']['ReplicaInfo'];
 export type ReplicaOptimization = components['schemas']['ReplicaOptimization'];
 export type SegmentField = components['schemas']['SegmentField'];
+export type Shape = components['schemas']['Shape'];
 export type StatsBody = components['schemas']['StatsBody'];
 export type StyleInfo = components['schemas']['StyleInfo'];
 export type StyleList = components['schemas']['StyleList'];
 export type SubmitAnswer = components['schemas']['SubmitAnswer'];
 export type Summary = components['schemas']['Summary'];
 export type SystemInfo = components['schemas']['SystemInfo'];
+export type TagCount = components['schemas']['TagCount'];
+export type TagsAnswer = components['schemas']['TagsAnswer'];
 export type TaskInfo = components['schemas']['TaskInfo'];
 export type Upload = components['schemas']['Upload'];
 export type UseBody = components['schemas']['UseBody'];
@@ -6908,6 +7045,65 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    read_upload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of an upload, or of an input of a job.
+                 * @example 9f2c1d0e8b7a6f5e4d3c2b1a09f8e7d6c5b4a3928170f6e5d4c3b2a190817263
+                 */
+                upload_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/jpeg": string;
+                    "image/webp": string;
+                    "video/mp4": string;
+                };
+            };
+            /** @description The ranges of the file that the header `Range` names. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/jpeg": string;
+                    "image/webp": string;
+                    "video/mp4": string;
+                    "multipart/byteranges": string;
+                };
+            };
+            /** @description The client has the file already: its entity tag is in `If-None-Match`. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            416: components["responses"]["RequestedRangeNotSatisfiable"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     read_queue: {
         parameters: {
             query?: {
@@ -7640,12 +7836,36 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Maximum number of items to return.
+                 * @description Largest number of videos.
                  * @example 20
                  */
                 limit?: number;
-                /** @description Id of the last job of the previous page. By default the first page is returned. */
+                /** @description Id of the last video of the previous page. */
                 after?: string;
+                /**
+                 * @description `desc` lists the newest submission first, `asc` the oldest.
+                 * @example desc
+                 */
+                order?: "desc" | "asc";
+                /** @description Words that the prompt contains, in any order, in small or capital letters. */
+                query?: string;
+                /**
+                 * @description Type of the model.
+                 * @example T2V-A14B
+                 */
+                model_type?: components["schemas"]["ModelType"];
+                /** @description Shape of the picture. */
+                shape?: components["schemas"]["Shape"];
+                /** @description Whether to list only favorites, or no favorites. */
+                favorite?: boolean;
+                /** @description Tag that the videos have. */
+                tag?: string;
+                /** @description Whether to list only placeholders that no model generated, or no placeholders. */
+                is_mock?: boolean;
+                /** @description First time of completion. A time without a zone is in UTC. */
+                completed_from?: string;
+                /** @description End of the times of completion, which is not included. */
+                completed_before?: string;
             };
             header?: never;
             path?: never;
@@ -7680,7 +7900,12 @@ export interface operations {
                      *           "num_frames": 1,
                      *           "seed": 1,
                      *           "parameters": {},
-                     *           "is_mock": true
+                     *           "is_mock": true,
+                     *           "favorite": true,
+                     *           "tags": [
+                     *             "text"
+                     *           ],
+                     *           "deletion_due_at": "2026-03-01T12:00:00Z"
                      *         }
                      *       ],
                      *       "total_count": 1,
@@ -7694,6 +7919,41 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    list_tags: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "tags": [
+                     *         {
+                     *           "tag": "tag",
+                     *           "count": 1
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TagsAnswer"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -7739,7 +7999,12 @@ export interface operations {
                      *       "num_frames": 1,
                      *       "seed": 1,
                      *       "parameters": {},
-                     *       "is_mock": true
+                     *       "is_mock": true,
+                     *       "favorite": true,
+                     *       "tags": [
+                     *         "text"
+                     *       ],
+                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
                      *     }
                      */
                     "application/json": components["schemas"]["VideoMetadata"];
@@ -7757,7 +8022,10 @@ export interface operations {
     };
     delete_output: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Time for which the deletion can be undone, at most a day. */
+                undo_seconds?: number;
+            };
             header?: never;
             path: {
                 /**
@@ -7789,6 +8057,73 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    mark_output: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of a video and of its job.
+                 * @example video_4f0c2a9b7d1e6358c0a1b2d3
+                 */
+                video_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /** @example {} */
+                "application/json": components["schemas"]["OutputMarks"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "filename": "video_4f0c2a9b7d1e6358c0a1b2d3.mp4",
+                     *       "file_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/video",
+                     *       "thumbnail_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/thumbnail",
+                     *       "prompt": "A red fox runs through fresh snow, filmed from the side.",
+                     *       "model_type": "T2V-A14B",
+                     *       "resolution": "1280x720",
+                     *       "duration_seconds": 1,
+                     *       "file_size_mb": 1,
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "generation_time_minutes": 1,
+                     *       "width": 1,
+                     *       "height": 1,
+                     *       "fps": 1,
+                     *       "num_frames": 1,
+                     *       "seed": 1,
+                     *       "parameters": {},
+                     *       "is_mock": true,
+                     *       "favorite": true,
+                     *       "tags": [
+                     *         "text"
+                     *       ],
+                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["VideoMetadata"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -8090,6 +8425,67 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["OutputLink"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    restore_output: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of a video and of its job.
+                 * @example video_4f0c2a9b7d1e6358c0a1b2d3
+                 */
+                video_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "filename": "video_4f0c2a9b7d1e6358c0a1b2d3.mp4",
+                     *       "file_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/video",
+                     *       "thumbnail_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/thumbnail",
+                     *       "prompt": "A red fox runs through fresh snow, filmed from the side.",
+                     *       "model_type": "T2V-A14B",
+                     *       "resolution": "1280x720",
+                     *       "duration_seconds": 1,
+                     *       "file_size_mb": 1,
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "generation_time_minutes": 1,
+                     *       "width": 1,
+                     *       "height": 1,
+                     *       "fps": 1,
+                     *       "num_frames": 1,
+                     *       "seed": 1,
+                     *       "parameters": {},
+                     *       "is_mock": true,
+                     *       "favorite": true,
+                     *       "tags": [
+                     *         "text"
+                     *       ],
+                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["VideoMetadata"];
                 };
             };
             400: components["responses"]["BadRequest"];

@@ -12,3 +12,4 @@ export type Estimate = Schemas["Estimate"];
 export type Upload = Schemas["Upload"];
 export type Health = Schemas["HealthBody"];
 export type QueueAnswer = Schemas["QueueAnswer"];
+export type OutputsPage = Schemas["OutputsAnswer"];

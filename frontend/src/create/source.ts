@@ -5,12 +5,11 @@ import { useEffect } from "react";
 import type { UseFormReturn } from "react-hook-form";
 import { modelsQuery, taskQuery } from "@/api/queries";
 import type { Model, Task } from "@/api/types";
-import { lastFrameAddress } from "@/jobs/addresses";
+import { lastFrameAddress, uploadAddress } from "@/jobs/addresses";
 import type { CreateSearch } from "@/router";
 import { useText } from "@/text";
 import { useToast } from "@/ui/toaster";
 import { AUTO, EMPTY_FORM, type FormValues, type Input, newSegment } from "./form";
-import { uploadAddress } from "./upload";
 
 /** Applies the address's wish once, and removes it from the address, so that a reload keeps later changes. */
 export function useSource(search: CreateSearch, form: UseFormReturn<FormValues>): void {

@@ -3,6 +3,7 @@ import { useMutation } from "@tanstack/react-query";
 import { BASE } from "@/api/client";
 import { toApiError } from "@/api/errors";
 import type { Upload } from "@/api/types";
+import { uploadAddress } from "@/jobs/addresses";
 import type { Input } from "./form";
 
 export const IMAGES = "image/png,image/jpeg,image/webp";
@@ -32,9 +33,4 @@ export function useUpload(onDone: (input: Input) => void) {
     },
     onSuccess: onDone,
   });
-}
-
-/** Address of an uploaded image or video. */
-export function uploadAddress(id: string): string {
-  return `${BASE}/api/v1/uploads/${id}`;
 }

@@ -21,3 +21,8 @@ export function lastFrameAddress(id: string): string {
 export function previewAddress(id: string, version: number): string {
   return addressOf(`/api/v1/generation/${id}/preview?v=${version}`);
 }
+
+/** An image or a video that a job was made from. */
+export function uploadAddress(id: string): string {
+  return addressOf(`/api/v1/uploads/${id}`);
+}

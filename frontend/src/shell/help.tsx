@@ -10,6 +10,12 @@ export function Help({ open, onOpenChange }: { open: boolean; onOpenChange: (ope
     [["Ctrl", "Enter"], shortcuts.generate],
     [["?"], shortcuts.help],
     [["Esc"], shortcuts.close],
+    [["←", "→", "↑", "↓"], text.gallery.keys.move],
+    [["Enter"], text.gallery.keys.open],
+    [["Space"], text.gallery.keys.select],
+    [["Ctrl", "A"], text.gallery.keys.all],
+    [["F"], text.gallery.keys.favorite],
+    [["Del"], text.gallery.keys.delete],
   ];
   return (
     <Dialog open={open} onOpenChange={onOpenChange} title={shortcuts.title}>

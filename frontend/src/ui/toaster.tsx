@@ -42,6 +42,7 @@ export function ToastProvider({ children }: { children: ReactNode }) {
             key={note.id}
             duration={note.ms ?? 6_000}
             onOpenChange={(open) => !open && close(note.id)}
+            onEscapeKeyDown={keepUnlessFocused}
             className="appear flex items-start gap-3 rounded-lg border bg-raised p-3 shadow-lift"
           >
             <span
@@ -71,10 +72,18 @@ export function ToastProvider({ children }: { children: ReactNode }) {
             </Toast.Close>
           </Toast.Root>
         ))}
-        <Toast.Viewport className="fixed right-3 bottom-20 z-50 flex w-[min(24rem,calc(100vw-1.5rem))] flex-col gap-2 outline-none md:bottom-4" />
+        <Toast.Viewport
+          data-toasts
+          className="fixed right-3 bottom-20 z-50 flex w-[min(24rem,calc(100vw-1.5rem))] flex-col gap-2 outline-none md:bottom-4"
+        />
       </Toast.Provider>
     </Context.Provider>
   );
+}
+
+/** Keeps a message when Escape closes something else: its button may be the only way to undo. */
+function keepUnlessFocused(event: KeyboardEvent): void {
+  if (!(event.target instanceof Element && event.target.closest("[data-toasts]"))) event.preventDefault();
 }
 
 /** Returns a function that shows a message. */

@@ -6,6 +6,7 @@ from typing import Any
 _JOB = "video_4f0c2a9b7d1e6358c0a1b2d3"
 _WEBHOOK = "msg_5a1b0c9d8e7f6a5b4c3d2e1f"
 _BATCH = "batch_9d1e6358c0a1b2d34f0c2a9b"
+_UPLOAD = "9f2c1d0e8b7a6f5e4d3c2b1a09f8e7d6c5b4a3928170f6e5d4c3b2a190817263"
 _ABSENT = object()
 
 PARAMETERS: dict[str, tuple[str, Any]] = {
@@ -25,6 +26,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "status": ("Lists only jobs in this state.", "completed"),
     "task_id": ("Id of a job.", _JOB),
     "timeout_seconds": ("Time limit in seconds.", 1200),
+    "upload_id": ("Id of an upload, or of an input of a job.", _UPLOAD),
     "variant": ("The file to return.", "video"),
     "webhook_id": ("Id of a webhook, which its receiver gets as `webhook-id`.", _WEBHOOK),
     "video_id": ("Id of a video and of its job.", _JOB),

@@ -6,13 +6,20 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from deployments.jobs.job import JobState
 from serve_app.api.access.callers import Reading, Submitting
 from serve_app.api.access.links import DEFAULT_SECONDS, MAX_SECONDS, LinkedFile
 from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.proxies import prefixed
 from serve_app.api.schemas.links import to_datetime
-from serve_app.api.schemas.outputs import OutputLink, OutputsAnswer, VideoMetadata
+from serve_app.api.schemas.outputs import (
+    OutputLink,
+    OutputMarks,
+    OutputsAnswer,
+    OutputsQuery,
+    TagCount,
+    TagsAnswer,
+    VideoMetadata,
+)
 from serve_app.api.schemas.tasks import Message
 from serve_app.api.services import Serving
 from serve_app.api.spritesheets import SPRITESHEET_RESPONSE, spritesheet
@@ -21,20 +28,30 @@ router = APIRouter(prefix="/api/v1/outputs", tags=["outputs"])
 
 
 @router.get("")
-def list_outputs(
-    serving: Serving,
-    caller: Reading,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
-    after: str | None = None,
-) -> OutputsAnswer:
-    """Returns a page of completed videos, newest first."""
-    reader, owner = serving.store.reader, caller.only
-    page = reader.page(states=[JobState.COMPLETED], limit=limit, after=after, owner=owner)
-    return OutputsAnswer(
-        videos=[VideoMetadata.of(job) for job in page],
-        total_count=reader.count(owner=owner)[JobState.COMPLETED],
-        total_size_mb=round(reader.output_bytes(owner=owner) / 1e6, 3),
+def list_outputs(serving: Serving, caller: Reading, page: Annotated[OutputsQuery, Query()]) -> OutputsAnswer:
+    """Returns a page of completed videos, newest first, and the totals over all pages.
+
+    Each condition leaves out videos. A video that is about to be deleted is not listed.
+    """
+    found, totals = serving.store.videos.page(
+        page.to_filter(),
+        limit=page.limit,
+        after=page.after,
+        newest_first=page.order == "desc",
+        owner=caller.only,
     )
+    return OutputsAnswer(
+        videos=[VideoMetadata.of(job) for job in found],
+        total_count=totals.count,
+        total_size_mb=round(totals.size_bytes / 1e6, 3),
+    )
+
+
+@router.get("/tags")
+def list_tags(serving: Serving, caller: Reading) -> TagsAnswer:
+    """Returns the tags of all completed videos, with the number of videos that have each."""
+    counts = serving.store.videos.tags(owner=caller.only)
+    return TagsAnswer(tags=[TagCount(tag=tag, count=count) for tag, count in sorted(counts.items())])
 
 
 @router.get("/{video_id}")
@@ -97,9 +114,42 @@ def sign_output_link(
     return OutputLink(url=url, expires_at=to_datetime(expires_at))
 
 
-@router.delete("/{video_id}")
-async def delete_output(video_id: str, serving: Serving, caller: Submitting) -> Message:
-    """Deletes a completed video and its job."""
+@router.patch("/{video_id}")
+async def mark_output(video_id: str, marks: OutputMarks, serving: Serving, caller: Submitting) -> VideoMetadata:
+    """Marks a completed video as a favorite, or gives it tags."""
     await run_in_threadpool(serving.store.reader.completed, video_id, owner=caller.only)
+    tags = None if marks.tags is None else list(dict.fromkeys(marks.tags))
+    mark = serving.store.videos.mark
+    return VideoMetadata.of(
+        await run_in_threadpool(mark, video_id, favorite=marks.favorite, tags=tags, owner=caller.only)
+    )
+
+
+@router.delete("/{video_id}")
+async def delete_output(
+    video_id: str,
+    serving: Serving,
+    caller: Submitting,
+    undo_seconds: Annotated[
+        int, Query(ge=0, le=86400, description="Time for which the deletion can be undone, at most a day.")
+    ] = 0,
+) -> Message:
+    """Deletes a completed video and its job.
+
+    With `undo_seconds`, the video leaves the list at once and is deleted after that time, unless
+    `POST /outputs/{id}/restore` undoes it. Until then, requests that name the video still find it.
+    """
+    await run_in_threadpool(serving.store.reader.completed, video_id, owner=caller.only)
+    if undo_seconds:
+        delete_later = serving.store.videos.delete_later
+        await run_in_threadpool(delete_later, video_id, seconds=undo_seconds, owner=caller.only)
+        return Message(message=f"The video is deleted in {undo_seconds} seconds.")
     await serving.use_storage(serving.jobs.delete, video_id, owner=caller.only)
     return Message(message="Deleted.")
+
+
+@router.post("/{video_id}/restore")
+async def restore_output(video_id: str, serving: Serving, caller: Submitting) -> VideoMetadata:
+    """Undoes the deletion of a video. Does nothing to a video that is not about to be deleted."""
+    await run_in_threadpool(serving.store.reader.completed, video_id, owner=caller.only)
+    return VideoMetadata.of(await run_in_threadpool(serving.store.videos.restore, video_id, owner=caller.only))

@@ -1,10 +1,12 @@
-"""The native API's route for uploads."""
+"""The native API's routes for uploads."""
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
 
-from serve_app.api.access.callers import Submitting
+from serve_app.api.access.callers import Reading, Submitting
+from serve_app.api.files import describe_file, input_file
 from serve_app.api.http.bodies import check_names, read_body
 from serve_app.api.schemas.uploads import Upload
 from serve_app.api.services import Serving
@@ -36,3 +38,16 @@ async def upload_file(request: Request, serving: Serving, caller: Submitting) ->
         )
     upload = await serving.use_decoders(serving.jobs.upload, data, owner=caller.owner, account=caller.account)
     return Upload.of(upload, size_bytes=len(data))
+
+
+@router.get(
+    "/uploads/{upload_id}",
+    response_class=FileResponse,
+    responses=describe_file("image/png", "image/jpeg", "image/webp", "video/mp4"),
+)
+async def read_upload(upload_id: str, request: Request, serving: Serving, caller: Reading) -> Response:
+    """Returns the image or the video of an upload, or a range of it.
+
+    A job names its inputs by the same ids, also those that came with its request.
+    """
+    return await serving.use_storage(input_file, serving, caller, request, upload_id)

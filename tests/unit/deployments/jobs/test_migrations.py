@@ -11,6 +11,7 @@ from deployments.jobs import migrations
 from deployments.jobs.job import JobState, Priority
 from deployments.jobs.schema import job_counts, jobs
 from deployments.jobs.store import JobStore
+from deployments.jobs.videos import VideoFilter
 from tests.jobs import make_job
 
 
@@ -43,6 +44,8 @@ def test_jobs_of_an_older_version_are_counted_and_have_their_places(older: JobSt
     assert older.reader.output_bytes() == 12
     assert older.reader.count(owner="alice") == dict.fromkeys(JobState, 0) | {JobState.PENDING: 1}
     assert older.reader.output_bytes(owner="") == 12
+    assert older.videos.page(VideoFilter(query="RED circle"))[1].count == 1
+    assert (done.favorite, done.tags, done.deletion_due_at) == (False, [], None)
     assert [job.queue_order for job in (first, second, high, done)] == [1, 2, 3, 4]
     with older.database.reading() as connection:
         assert connection.execute(text("SELECT hidden FROM jobs")).scalars().all() == [False] * 4

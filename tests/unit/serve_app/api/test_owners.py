@@ -23,13 +23,13 @@ _OPERATIONS = [
     for method in sorted(route.methods or ())
     if find_scope(route) in (Scope.READ, Scope.SUBMIT)
 ]
-_OWNED = ("{task_id}", "{video_id}", "{batch_id}", "{webhook_id}")
+_OWNED = ("{task_id}", "{video_id}", "{batch_id}", "{webhook_id}", "{upload_id}")
 _NAMING = [(method, path) for method, path in _OPERATIONS if any(name in path for name in _OWNED)]
 """Routes whose path names something that has an owner."""
 _ASKING = ("/api/v1/models/", "/api/v1/system/health")
 """Beginnings of the paths of routes that ask deployments, which these tests have not. They name no jobs."""
 _LISTS = [path for method, path in _OPERATIONS if method == "GET" and "{" not in path and not path.startswith(_ASKING)]
-_NOT_FOUND = ("job_not_found", "batch_not_found", "webhook_not_found")
+_NOT_FOUND = ("job_not_found", "batch_not_found", "webhook_not_found", "upload_not_found")
 _SUBMIT = "/api/v1/generation/submit"
 _PROMPT = "of alice"
 
@@ -48,11 +48,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyedApi]:
 
 
 def _make_owned(api: KeyedApi) -> dict[str, str]:
-    """Makes a completed job, a batch and a webhook of Alice, and returns their ids by the names in paths."""
+    """Makes a completed job, a batch, a webhook and an upload of Alice; returns their ids by the names in paths."""
     job = api.complete(ALICE)
+    upload = api.call(ALICE, "POST", "/api/v1/uploads", files={"file": png()}).json()["id"]
     answer = api.call(ALICE, "POST", _SUBMIT, json={"prompt": _PROMPT, "num_outputs": 2}).json()
     [webhook] = api.services.store.deliveries.page(job_id=job.id)
-    return {"task_id": job.id, "video_id": job.id, "batch_id": answer["batch_id"], "webhook_id": webhook.id}
+    of_job = {"task_id": job.id, "video_id": job.id, "webhook_id": webhook.id}
+    return of_job | {"batch_id": answer["batch_id"], "upload_id": upload}
 
 
 def _webhook_ids(answer: Any) -> list[str]:
@@ -63,7 +65,7 @@ def _webhook_ids(answer: Any) -> list[str]:
 def test_an_id_of_another_owner_is_answered_like_an_unknown_id(method: str, path: str, shared: KeyedApi) -> None:
     ids = _make_owned(shared)
     unknown = {name: value[:-6] + "000000" for name, value in ids.items()}
-    body = {"json": {"prompt": "a cat"}} if path.endswith("remix") else {}
+    body = {"json": {"prompt": "a cat"}} if path.endswith("remix") else {"json": {}} if method == "PATCH" else {}
     stranger, nobody = (shared.call(BOB, method, path.format(**named), **body) for named in (ids, unknown))
     assert stranger.status_code == nobody.status_code == 404
     assert stranger.json()["error"]["code"] in _NOT_FOUND
