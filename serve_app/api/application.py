@@ -12,9 +12,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from serve_app.api import operations
-from serve_app.api.access.authentication import Authentication
+from serve_app.api.access.authentication import Authentication, Authenticator
 from serve_app.api.access.callers import find_scope
 from serve_app.api.access.ring import KeyRing
+from serve_app.api.access.sessions import Sessions
 from serve_app.api.agents.server import AgentServer
 from serve_app.api.http.bodies import BodyLimit
 from serve_app.api.http.browsers import BrowserGuard
@@ -29,12 +30,14 @@ from serve_app.api.native import (
     batches,
     generation,
     generation_mode,
+    keys,
     loras,
     models,
     optimization,
     outputs,
     prompts,
     queue,
+    sessions,
     system,
     uploads,
     webhooks,
@@ -77,7 +80,8 @@ def make_api(services: Services) -> FastAPI:
     )
     app.state.services = services
     ring = KeyRing(services.store.keys) if services.needs_keys else None
-    app.add_middleware(Authentication, ring=ring, links=services.links)
+    app.state.authenticator = authenticator = Authenticator(ring, Sessions(services.links))
+    app.add_middleware(Authentication, authenticator=authenticator, links=services.links)
     app.state.feed = feed
     app.state.reports = reports
     app.add_middleware(
@@ -100,6 +104,8 @@ def make_api(services: Services) -> FastAPI:
         loras,
         prompts,
         webhooks,
+        keys,
+        sessions,
     )
     app.router.routes.extend(_join(*native, videos, remakes, waiting, events, sockets, operations))
 

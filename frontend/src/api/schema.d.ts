@@ -309,6 +309,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/dashboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Dashboard
+         * @description Returns the address of Ray's dashboard, and whether it asks for a token.
+         *
+         *     No response contains the token, because it allows to run programs on the machine.
+         */
+        get: operations["read_dashboard"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/uploads": {
         parameters: {
             query?: never;
@@ -1178,6 +1200,101 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Keys
+         * @description Returns all keys without their secrets, also those that have ended.
+         */
+        get: operations["list_keys"];
+        put?: never;
+        /**
+         * Create Key
+         * @description Creates a key and returns it, once. It is valid within seconds. Responds 409 where keys are off.
+         */
+        post: operations["create_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/{key_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Revoke Key
+         * @description Ends a key and its sessions. A key that was revoked before stays as it is.
+         */
+        post: operations["revoke_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/{key_id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rotate Key
+         * @description Replaces a key by a new one with the same owner, scopes and lifetime, and returns the new one, once.
+         */
+        post: operations["rotate_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Session
+         * @description Returns who sends the request, by its key or its session, and what the sender may do. Needs no key.
+         */
+        get: operations["read_session"];
+        put?: never;
+        /**
+         * Begin Session
+         * @description Begins a session of the web page: a cookie that stands for the key until the browser is closed.
+         *
+         *     The session ends twelve hours after its last request, and with its key. Programs send their key with each request
+         *     instead.
+         */
+        post: operations["begin_session"];
+        /**
+         * End Session
+         * @description Ends the session in this browser by removing the cookie. A copy of the cookie stays valid until it expires.
+         */
+        delete: operations["end_session"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/videos": {
         parameters: {
             query?: never;
@@ -1557,6 +1674,22 @@ export interface components {
              * @description Number of removed jobs.
              */
             cleared: number;
+        };
+        /**
+         * DashboardBody
+         * @description Ray's dashboard.
+         */
+        DashboardBody: {
+            /**
+             * Url
+             * @description Address of the dashboard, which is usually reachable on the service's machine only; null without one.
+             */
+            url: string | null;
+            /**
+             * Needs Token
+             * @description Whether it asks for the token that `ray get-auth-token` prints on that machine.
+             */
+            needs_token: boolean;
         };
         /**
          * DeliveryState
@@ -2122,6 +2255,88 @@ export interface components {
          * @enum {string}
          */
         JobState: "pending" | "processing" | "completed" | "failed" | "cancelled";
+        /**
+         * KeyInfo
+         * @description An API key, without its secret.
+         */
+        KeyInfo: {
+            /**
+             * Id
+             * @description The middle part of the key.
+             */
+            id: string;
+            /**
+             * Owner
+             * @description Owner of the jobs that are submitted with the key.
+             */
+            owner: string;
+            /** Scopes */
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "valid" | "expired" | "revoked";
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Expires At
+             * @description Null for a key that does not expire.
+             */
+            expires_at: string | null;
+            /**
+             * Last Used At
+             * @description Time of the last use, up to a minute too early; null before the first use.
+             */
+            last_used_at: string | null;
+        };
+        /**
+         * KeyList
+         * @description All API keys, also those that have ended, in the order of their creation.
+         */
+        KeyList: {
+            /** Keys */
+            keys: components["schemas"]["KeyInfo"][];
+        };
+        /**
+         * KeyRequest
+         * @description A key to create.
+         */
+        KeyRequest: {
+            /**
+             * Owner
+             * @description Owner of the jobs that are submitted with the key: 1 to 64 letters, digits and `._@+-`.
+             */
+            owner: string;
+            /**
+             * Scopes
+             * @default [
+             *       "read",
+             *       "submit"
+             *     ]
+             */
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * Expires Days
+             * @description Lifetime in days; null for a key that does not expire.
+             */
+            expires_days?: number | null;
+        };
+        /**
+         * KeyRotation
+         * @description How a key is replaced.
+         */
+        KeyRotation: {
+            /**
+             * Overlap Hours
+             * @description Time for which the old key stays valid, in hours.
+             * @default 24
+             */
+            overlap_hours: number;
+        };
         /**
          * LoadedInfo
          * @description A model that a replica has loaded.
@@ -2826,6 +3041,49 @@ export interface components {
             replicas: components["schemas"]["Holder"][];
         };
         /**
+         * NewKey
+         * @description A key that was created.
+         */
+        NewKey: {
+            /**
+             * Id
+             * @description The middle part of the key.
+             */
+            id: string;
+            /**
+             * Owner
+             * @description Owner of the jobs that are submitted with the key.
+             */
+            owner: string;
+            /** Scopes */
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "valid" | "expired" | "revoked";
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Expires At
+             * @description Null for a key that does not expire.
+             */
+            expires_at: string | null;
+            /**
+             * Last Used At
+             * @description Time of the last use, up to a minute too early; null before the first use.
+             */
+            last_used_at: string | null;
+            /**
+             * Key
+             * @description The key. No later response contains it.
+             */
+            key: string;
+        };
+        /**
          * NewVideo
          * @description A job that was just submitted. If the request made several jobs, this is the first of them.
          */
@@ -3326,6 +3584,12 @@ export interface components {
             models: components["schemas"]["LoadedOptimization"][];
         };
         /**
+         * Scope
+         * @description Permission of a key. A scope includes no other, except that `admin` includes all.
+         * @enum {string}
+         */
+        Scope: "read" | "submit" | "admin";
+        /**
          * SegmentField
          * @description One part of a long video.
          */
@@ -3346,6 +3610,43 @@ export interface components {
              * @description Seed of the random noise. By default the request's seed plus the segment's index, else drawn and reported.
              */
             seed?: number | null;
+        };
+        /**
+         * SessionInfo
+         * @description The sender of the request, as the service knows it.
+         */
+        SessionInfo: {
+            /**
+             * Needs Key
+             * @description Whether the service needs an API key or a session. Without them, everyone may do everything.
+             */
+            needs_key: boolean;
+            /**
+             * Key Id
+             * @description Id of the key that the request or its session has; null without a valid one, and where keys are off.
+             */
+            key_id: string | null;
+            /**
+             * Owner
+             * @description Owner of the jobs that the sender submits; null without a valid key, and where keys are off.
+             */
+            owner: string | null;
+            /**
+             * Scopes
+             * @description What the sender may do; empty without a valid key.
+             */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /**
+         * SignIn
+         * @description A key with which a session begins.
+         */
+        SignIn: {
+            /**
+             * Key
+             * @description An API key, as `wan22 keys create` prints it.
+             */
+            key: string;
         };
         /**
          * StatsBody
@@ -4610,6 +4911,7 @@ export interface components {
 export type BatchInfo = components['schemas']['BatchInfo'];
 export type CharacterCount = components['schemas']['CharacterCount'];
 export type ClearAnswer = components['schemas']['ClearAnswer'];
+export type DashboardBody = components['schemas']['DashboardBody'];
 export type DeliveryState = components['schemas']['DeliveryState'];
 export type DownloadAnswer = components['schemas']['DownloadAnswer'];
 export type DownloadProgress = components['schemas']['DownloadProgress'];
@@ -4629,6 +4931,10 @@ export type HeldModelBody = components['schemas']['HeldModelBody'];
 export type HistoryBody = components['schemas']['HistoryBody'];
 export type Holder = components['schemas']['Holder'];
 export type JobState = components['schemas']['JobState'];
+export type KeyInfo = components['schemas']['KeyInfo'];
+export type KeyList = components['schemas']['KeyList'];
+export type KeyRequest = components['schemas']['KeyRequest'];
+export type KeyRotation = components['schemas']['KeyRotation'];
 export type LoadedInfo = components['schemas']['LoadedInfo'];
 export type LoadedOptimization = components['schemas']['LoadedOptimization'];
 export type LoraField = components['schemas']['LoraField'];
@@ -4644,6 +4950,7 @@ export type Model = components['schemas']['Model'];
 export type ModelInfo = components['schemas']['ModelInfo'];
 export type ModelList = components['schemas']['ModelList'];
 export type ModelStatus = components['schemas']['ModelStatus'];
+export type NewKey = components['schemas']['NewKey'];
 export type NewVideo = components['schemas']['NewVideo'];
 export type OptimizationBody = components['schemas']['OptimizationBody'];
 export type OptimizationChange = components['schemas']['OptimizationChange'];
@@ -4664,7 +4971,10 @@ export type QueueAnswer = components['schemas']['QueueAnswer'];
 export type ReorderRequest = components['schemas']['ReorderRequest'];
 export type ReplicaInfo = components['schemas']['ReplicaInfo'];
 export type ReplicaOptimization = components['schemas']['ReplicaOptimization'];
+export type Scope = components['schemas']['Scope'];
 export type SegmentField = components['schemas']['SegmentField'];
+export type SessionInfo = components['schemas']['SessionInfo'];
+export type SignIn = components['schemas']['SignIn'];
 export type StatsBody = components['schemas']['StatsBody'];
 export type StyleInfo = components['schemas']['StyleInfo'];
 export type StyleList = components['schemas']['StyleList'];
@@ -6839,6 +7149,37 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["PortsBody"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    read_dashboard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "url": "url",
+                     *       "needs_token": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DashboardBody"];
                 };
             };
             401: components["responses"]["Unauthorized"];
@@ -9393,6 +9734,315 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    list_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "keys": [
+                     *         {
+                     *           "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *           "owner": "owner",
+                     *           "scopes": [
+                     *             "read"
+                     *           ],
+                     *           "status": "valid",
+                     *           "created_at": "2026-03-01T12:00:00Z",
+                     *           "expires_at": "2026-03-01T12:00:00Z",
+                     *           "last_used_at": "2026-03-01T12:00:00Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["KeyList"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    create_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "owner"
+                 *     }
+                 */
+                "application/json": components["schemas"]["KeyRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ],
+                     *       "status": "valid",
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "expires_at": "2026-03-01T12:00:00Z",
+                     *       "last_used_at": "2026-03-01T12:00:00Z",
+                     *       "key": "key"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewKey"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    revoke_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of an API key, its middle part.
+                 * @example 9f86d081884c7d65
+                 */
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ],
+                     *       "status": "valid",
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "expires_at": "2026-03-01T12:00:00Z",
+                     *       "last_used_at": "2026-03-01T12:00:00Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["KeyInfo"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    rotate_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of an API key, its middle part.
+                 * @example 9f86d081884c7d65
+                 */
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /** @example {} */
+                "application/json": components["schemas"]["KeyRotation"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ],
+                     *       "status": "valid",
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "expires_at": "2026-03-01T12:00:00Z",
+                     *       "last_used_at": "2026-03-01T12:00:00Z",
+                     *       "key": "key"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewKey"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    read_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "needs_key": true,
+                     *       "key_id": "key_id",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionInfo"];
+                };
+            };
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    begin_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "key": "key"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SignIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "needs_key": true,
+                     *       "key_id": "key_id",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionInfo"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    end_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "needs_key": true,
+                     *       "key_id": "key_id",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionInfo"];
+                };
+            };
+            403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];

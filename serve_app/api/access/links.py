@@ -46,11 +46,15 @@ class LinkSigner:
         matches = hmac.compare_digest(signature.encode(), self._signature(path, expires).encode())
         return matches and not is_late
 
-    def _signature(self, path: str, expires: str) -> str:
+    def signature_of(self, text: str) -> str:
+        """Returns the signature of a text. Texts of links begin with `/`, so others must not."""
         if self._secret is None:
             stored = self._settings.get(_NAME) or self._settings.get_or_put(_NAME, secrets.token_hex(32))
             self._secret = bytes.fromhex(stored)
-        return hmac.new(self._secret, f"{path}\n{expires}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+
+    def _signature(self, path: str, expires: str) -> str:
+        return self.signature_of(f"{path}\n{expires}")
 
 
 def is_signed(path: str, query: Mapping[str, str]) -> bool:

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Annotated
 
 import psutil
+import ray
 from fastapi import APIRouter, Query, Request
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._private.worker import get_dashboard_url
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
 from deployments.jobs.replica_registry import ReplicaInfo
 from deployments.system_stats import list_gpus, percent
-from serve_app.api.access.callers import NEEDS_READ
+from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ
 from serve_app.api.health import DATABASE_UNAVAILABLE, Problem, find_problems
 from serve_app.api.schemas.system import (
+    DashboardBody,
     GeneratorHardware,
     GpuBody,
     HardwareBody,
@@ -84,6 +88,16 @@ async def read_ports(request: Request) -> PortsBody:
     """Returns the port of the API and of the web page, which are the same."""
     port = _find_port(request)
     return PortsBody(backend_port=port, frontend_port=port, status="running")
+
+
+@router.get("/dashboard", dependencies=[NEEDS_ADMIN])
+def read_dashboard() -> DashboardBody:
+    """Returns the address of Ray's dashboard, and whether it asks for a token.
+
+    No response contains the token, because it allows to run programs on the machine.
+    """
+    address = get_dashboard_url() if ray.is_initialized() else None  # type: ignore[no-untyped-call]
+    return DashboardBody(url=f"http://{address}" if address else None, needs_token=is_token_auth_enabled())
 
 
 def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:

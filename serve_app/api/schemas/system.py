@@ -246,3 +246,12 @@ class PortsBody(_Described):
     frontend_port: int
     """Port of the web page, which the same server serves."""
     status: Literal["running"]
+
+
+class DashboardBody(_Described):
+    """Ray's dashboard."""
+
+    url: str | None
+    """Address of the dashboard, which is usually reachable on the service's machine only; null without one."""
+    needs_token: bool
+    """Whether it asks for the token that `ray get-auth-token` prints on that machine."""
