@@ -269,6 +269,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/queue/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Queue History
+         * @description Returns how many jobs waited over the last hours, up to a week, and for how long. All owners are counted.
+         */
+        get: operations["read_queue_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/system/hardware/profile": {
         parameters: {
             query?: never;
@@ -2129,6 +2149,11 @@ export interface components {
              */
             message: string;
             /**
+             * Problems
+             * @description The problems, the most severe first; empty for a healthy service.
+             */
+            problems: components["schemas"]["ProblemBody"][];
+            /**
              * Timestamp
              * Format: date-time
              */
@@ -3013,6 +3038,11 @@ export interface components {
              */
             download_eta_seconds: number | null;
             /**
+             * Verification Progress
+             * @description Progress of a running check of the model's files in percent; null while none runs.
+             */
+            verification_progress: number | null;
+            /**
              * Optimization Applied
              * @description Whether a replica has the model loaded with optimizations, which `replicas` names.
              */
@@ -3359,6 +3389,30 @@ export interface components {
             options?: components["schemas"]["PromptOptions"] | null;
         };
         /**
+         * ProblemBody
+         * @description A condition of the service that an operator should know.
+         */
+        ProblemBody: {
+            /**
+             * Code
+             * @description Stable identifier for programs.
+             */
+            code: string;
+            /**
+             * Level
+             * @description `error` if no job can run, `warning` if jobs still run.
+             * @enum {string}
+             */
+            level: "warning" | "error";
+            /** Message */
+            message: string;
+            /**
+             * Suggestion
+             * @description The way to repair it.
+             */
+            suggestion: string;
+        };
+        /**
          * PromptCheck
          * @description Whether a prompt can be submitted, and what it lacks.
          */
@@ -3497,6 +3551,48 @@ export interface components {
              * @description The same list as `tasks`, for older clients.
              */
             queue: components["schemas"]["TaskInfo"][];
+        };
+        /**
+         * QueueHistoryBody
+         * @description The queue over the last hours, from the jobs of all owners that are not deleted.
+         */
+        QueueHistoryBody: {
+            /** Hours */
+            hours: number;
+            /** Interval Seconds */
+            interval_seconds: number;
+            /**
+             * Points
+             * @description Oldest first, without gaps.
+             */
+            points: components["schemas"]["QueueHistoryPoint"][];
+        };
+        /**
+         * QueueHistoryPoint
+         * @description The queue in one interval.
+         */
+        QueueHistoryPoint: {
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description Start of the interval.
+             */
+            timestamp: string;
+            /**
+             * Pending
+             * @description Number of jobs that wait at the end of the interval.
+             */
+            pending: number;
+            /**
+             * Started
+             * @description Number of jobs that started in the interval.
+             */
+            started: number;
+            /**
+             * Wait Seconds
+             * @description Average time for which these jobs had waited; null without one.
+             */
+            wait_seconds: number | null;
         };
         /**
          * ReorderRequest
@@ -4962,12 +5058,15 @@ export type PollAnswer = components['schemas']['PollAnswer'];
 export type PortsBody = components['schemas']['PortsBody'];
 export type PresetValues = components['schemas']['PresetValues'];
 export type PreviewRequest = components['schemas']['PreviewRequest'];
+export type ProblemBody = components['schemas']['ProblemBody'];
 export type PromptCheck = components['schemas']['PromptCheck'];
 export type PromptOptions = components['schemas']['PromptOptions'];
 export type PromptPreview = components['schemas']['PromptPreview'];
 export type PromptRequest = components['schemas']['PromptRequest'];
 export type QuantizationLevel = components['schemas']['QuantizationLevel'];
 export type QueueAnswer = components['schemas']['QueueAnswer'];
+export type QueueHistoryBody = components['schemas']['QueueHistoryBody'];
+export type QueueHistoryPoint = components['schemas']['QueueHistoryPoint'];
 export type ReorderRequest = components['schemas']['ReorderRequest'];
 export type ReplicaInfo = components['schemas']['ReplicaInfo'];
 export type ReplicaOptimization = components['schemas']['ReplicaOptimization'];
@@ -6920,6 +7019,14 @@ export interface operations {
                      * @example {
                      *       "status": "healthy",
                      *       "message": "Done.",
+                     *       "problems": [
+                     *         {
+                     *           "code": "code",
+                     *           "level": "warning",
+                     *           "message": "Done.",
+                     *           "suggestion": "suggestion"
+                     *         }
+                     *       ],
                      *       "timestamp": "2026-03-01T12:00:00Z",
                      *       "backend_online": true,
                      *       "database_connected": true,
@@ -7050,6 +7157,53 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["HistoryBody"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    read_queue_history: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Length of the period in hours, above 0 and at most 168.
+                 * @example 24
+                 */
+                hours?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "hours": 1,
+                     *       "interval_seconds": 1,
+                     *       "points": [
+                     *         {
+                     *           "timestamp": "2026-03-01T12:00:00Z",
+                     *           "pending": 1,
+                     *           "started": 1,
+                     *           "wait_seconds": 1
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["QueueHistoryBody"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -8460,6 +8614,7 @@ export interface operations {
                      *         "download_progress": 1,
                      *         "download_speed_mbps": 1,
                      *         "download_eta_seconds": 1,
+                     *         "verification_progress": 1,
                      *         "optimization_applied": true,
                      *         "hardware_compatible": true,
                      *         "estimated_vram_usage_mb": 1,
@@ -8531,6 +8686,7 @@ export interface operations {
                      *       "download_progress": 1,
                      *       "download_speed_mbps": 1,
                      *       "download_eta_seconds": 1,
+                     *       "verification_progress": 1,
                      *       "optimization_applied": true,
                      *       "hardware_compatible": true,
                      *       "estimated_vram_usage_mb": 1,

@@ -64,6 +64,25 @@ export const en = {
     offline: "The service does not respond. What you see may be out of date.",
     mock: "Mock mode is on: videos are placeholders that no model makes.",
   },
+  session: {
+    title: "Sign in",
+    key: "API key",
+    keyHint: "The person who runs this service creates keys with `wan22 keys create`, or on the page System.",
+    keyMissing: "Enter a key.",
+    keyWrong: "This key is not valid. It may have expired or been revoked.",
+    kept: "The key is not stored in this browser. You stay signed in until you close the browser.",
+    signIn: "Sign in",
+    signingIn: "Signing in…",
+    signOut: "Sign out",
+    readOnly:
+      "Your key can only look: making, changing and deleting videos needs a key with the scope submit.",
+    noRead: "Your key can't look at jobs and videos: that needs a key with the scope read.",
+    needs: {
+      read: "This needs a key with the scope read.",
+      submit: "This needs a key with the scope submit.",
+      admin: "Only administrators can change this: it needs a key with the scope admin.",
+    },
+  },
   shell: {
     theme: "Theme",
     themes: { system: "As the system", light: "Light", dark: "Dark" },

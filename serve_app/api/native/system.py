@@ -3,6 +3,7 @@
 import platform
 import shutil
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,8 @@ from serve_app.api.schemas.system import (
     HealthBody,
     HistoryBody,
     PortsBody,
+    ProblemBody,
+    QueueHistoryBody,
     StatsBody,
     SystemInfo,
 )
@@ -63,6 +66,14 @@ def read_stats_history(
 ) -> HistoryBody:
     """Returns the use of the machine over the last hours, up to a week. The dispatcher measures it every minute."""
     return HistoryBody.of(hours, serving.store.stats.read(hours))
+
+
+@router.get("/queue/history", dependencies=[NEEDS_READ])
+def read_queue_history(
+    serving: Serving, hours: Annotated[float, Query(gt=0, le=_MAX_HOURS, allow_inf_nan=False)] = 24
+) -> QueueHistoryBody:
+    """Returns how many jobs waited over the last hours, up to a week, and for how long. All owners are counted."""
+    return QueueHistoryBody.of(hours, serving.store.waits.read(hours))
 
 
 @router.get("/hardware/profile", dependencies=[NEEDS_READ])
@@ -110,6 +121,7 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
     disk = _read_disk(serving.settings.data_dir)
     return HealthBody(
         status="unhealthy" if "error" in levels else "degraded" if problems else "healthy",
+        problems=[ProblemBody(**asdict(problem)) for problem in problems],
         message=" ".join(problem.message for problem in problems) or "All parts of the service work.",
         timestamp=datetime.now(UTC),
         backend_online=True,
