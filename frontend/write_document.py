@@ -6,8 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from serve_app.api.application import make_api
 from serve_app.settings import Settings
@@ -20,4 +19,4 @@ def render_document() -> str:
 
 
 if __name__ == "__main__":
-    (FOLDER / "openapi.json").write_text(render_document(), "utf-8")
+    Path(__file__).with_name("openapi.json").write_text(render_document(), "utf-8")
