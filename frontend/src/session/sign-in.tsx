@@ -1,6 +1,4 @@
-import { zodResolver } from "@hookform/resolvers/zod";
-import { useForm } from "react-hook-form";
-import { z } from "zod";
+import { type FormEvent, useState } from "react";
 import { ApiError } from "@/api/errors";
 import { useText } from "@/text";
 import { Button } from "@/ui/button";
@@ -13,17 +11,19 @@ import { useSignIn } from "./session";
 export function SignIn() {
   const text = useText();
   const signIn = useSignIn();
-  const schema = z.object({ key: z.string().trim().min(1, text.session.keyMissing) });
-  const { register, handleSubmit, formState } = useForm({
-    resolver: zodResolver(schema),
-    defaultValues: { key: "" },
-  });
+  const [key, setKey] = useState("");
+  const [isMissing, setMissing] = useState(false);
   const isWrong = signIn.error instanceof ApiError && signIn.error.status === 401;
-  const problem = formState.errors.key?.message ?? (isWrong ? text.session.keyWrong : undefined);
+  const problem = isMissing ? text.session.keyMissing : isWrong ? text.session.keyWrong : undefined;
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    setMissing(!key.trim());
+    if (key.trim()) signIn.mutate(key.trim());
+  };
   return (
     <main className="flex min-h-dvh items-center justify-center p-4">
       <form
-        onSubmit={handleSubmit(({ key }) => signIn.mutate(key))}
+        onSubmit={submit}
         className="appear flex w-full max-w-sm flex-col gap-5 rounded-xl border bg-surface p-6 shadow-lift"
         noValidate
       >
@@ -38,7 +38,8 @@ export function SignIn() {
           {(field) => (
             <Input
               {...field}
-              {...register("key")}
+              value={key}
+              onChange={(event) => setKey(event.target.value)}
               type="password"
               autoComplete="current-password"
               autoFocus
