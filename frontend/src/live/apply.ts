@@ -1,7 +1,7 @@
 /** The effect of live messages on what the page has read. */
 import type { QueryClient } from "@tanstack/react-query";
-import { taskQuery } from "@/api/queries";
-import type { Task } from "@/api/types";
+import { statsQuery, taskQuery } from "@/api/queries";
+import type { Stats, Task } from "@/api/types";
 import type { LiveMessage } from "./connection";
 
 const FIELDS = [
@@ -32,6 +32,8 @@ export function applyMessage(client: QueryClient, { type, data }: LiveMessage): 
     if (data.status === "deleted" || data.status === "completed") {
       void client.invalidateQueries({ queryKey: ["outputs"] });
     }
+  } else if (type === "system_stats_update") {
+    client.setQueryData(statsQuery.queryKey, data as Stats);
   } else if (type === "model_status_update" || type === "download_progress_update") {
     void client.invalidateQueries({ queryKey: ["model-status"] });
   }
