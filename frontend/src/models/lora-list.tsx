@@ -1,7 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Layers } from "lucide-react";
 import { lorasQuery } from "@/api/queries";
-import { NeedsScope } from "@/session/needs-scope";
 import { useSession } from "@/session/session";
 import { useText } from "@/text";
 import { EmptyState, ErrorNotice } from "@/ui/notices";
@@ -24,7 +23,7 @@ export function LoraList() {
           </p>
         )}
       </div>
-      {can("admin") ? <LoraUploadBox /> : <NeedsScope scope="admin" />}
+      {can("admin") && <LoraUploadBox />}
       {error && <ErrorNotice error={error} onRetry={() => void refetch()} />}
       {!data && !error && (
         <div role="status" aria-label={text.common.loading} className="flex flex-col gap-px">

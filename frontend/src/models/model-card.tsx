@@ -100,6 +100,7 @@ function Actions({ model, isVerifying }: { model: ModelStatus; isVerifying: bool
   const text = useText();
   const { download, cancelDownload, verify, cancelVerify } = useModelActions(model.model_id);
   const isFetched = model.source !== "folder" && !model.source.startsWith("builtin:");
+  if (model.is_cached && !isFetched && !isVerifying) return null;
   const started = (model.download_progress ?? 0) > 0 || model.error_message !== null;
   return (
     <div className="mt-auto flex flex-wrap gap-2 pt-1">

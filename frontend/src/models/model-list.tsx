@@ -22,12 +22,10 @@ export function ModelList() {
   const models = data && Object.values(data);
   return (
     <section aria-labelledby="models-heading" className="flex flex-col gap-4">
-      <div className="flex flex-wrap items-center justify-between gap-3">
-        <h2 id="models-heading" className="text-lg font-semibold">
-          {text.models.models}
-        </h2>
-        <NeedsScope scope="admin" />
-      </div>
+      <h2 id="models-heading" className="sr-only">
+        {text.models.models}
+      </h2>
+      <NeedsScope scope="admin" />
       {error && <ErrorNotice error={error} onRetry={() => void refetch()} />}
       {!data && !error && <Skeletons />}
       {models?.length === 0 && (

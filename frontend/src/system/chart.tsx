@@ -49,6 +49,7 @@ export default function Chart({
         width: element.clientWidth,
         height: element.clientHeight,
         legend: { show: false },
+        padding: [8, 12, 0, 0],
         cursor: { show: false },
         scales: {
           x: { range: () => [Date.now() / 1000 - hours * 3600, Date.now() / 1000] },
@@ -57,6 +58,7 @@ export default function Chart({
         axes: [
           {
             ...axis,
+            size: 28,
             grid: { show: false },
             space: 70,
             values: (_, splits) => splits.map(labels(language, hours)),

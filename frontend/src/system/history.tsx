@@ -1,6 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { lazy, type ReactNode, Suspense, useState } from "react";
 import { useText } from "@/text";
+import { cx } from "@/ui/cx";
 import { Choices } from "@/ui/field";
 import { ErrorNotice } from "@/ui/notices";
 import { historyQuery, queueHistoryQuery, RANGES, type Range } from "./queries";
@@ -51,7 +52,7 @@ export function HistoryCharts() {
       }
     >
       {(stats.error ?? queue.error) && <ErrorNotice error={stats.error ?? queue.error} />}
-      <div className="grid gap-4 lg:grid-cols-2">
+      <div className={cx("grid gap-4 lg:grid-cols-2", !hasGpu && "xl:grid-cols-3")}>
         <Figure title={text.system.machine} lines={machine} format={percent} isLoading={!stats.data}>
           <Chart
             times={times}

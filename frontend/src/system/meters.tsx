@@ -63,7 +63,7 @@ export function Meters() {
   );
 }
 
-const GRID = "grid gap-4 sm:grid-cols-2 xl:grid-cols-4";
+const GRID = "grid grid-cols-2 gap-4 xl:grid-cols-4";
 
 function Meter({ name, percent, detail }: { name: string; percent: number | null; detail: string }) {
   const isHigh = percent !== null && percent >= WARN_PERCENT;

@@ -3,7 +3,7 @@ import { Server } from "lucide-react";
 import { modelsQuery } from "@/api/queries";
 import { useText } from "@/text";
 import { Badge } from "@/ui/badge";
-import { EmptyState, ErrorNotice } from "@/ui/notices";
+import { ErrorNotice } from "@/ui/notices";
 import { replicasQuery } from "./queries";
 import { Section } from "./section";
 
@@ -20,8 +20,12 @@ export function Replicas() {
         <div role="status" aria-label={text.common.loading} className="skeleton h-20 rounded-lg" />
       )}
       {data?.length === 0 && (
-        <div className="rounded-lg border bg-surface">
-          <EmptyState icon={<Server />} title={text.system.noReplicas} hint={text.system.noReplicasHint} />
+        <div className="flex items-center gap-4 rounded-lg border bg-surface p-4">
+          <Server aria-hidden className="size-6 shrink-0 text-line-strong" strokeWidth={1.5} />
+          <div>
+            <p className="font-medium">{text.system.noReplicas}</p>
+            <p className="text-sm text-muted">{text.system.noReplicasHint}</p>
+          </div>
         </div>
       )}
       {data && data.length > 0 && (
