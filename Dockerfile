@@ -4,9 +4,19 @@
 #
 # Build arguments:
 #   INDEX_URL        pip index for all packages; empty for pip's default
+#   NPM_REGISTRY     npm registry for the web page's packages; empty for npm's default
 #   TORCH_INDEX_URL  pip index for torch alone, for example one with CPU wheels; empty for the default, whose torch has CUDA
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG NODE_IMAGE=node:22-bookworm-slim
+
+FROM ${NODE_IMAGE} AS page
+ARG NPM_REGISTRY=""
+WORKDIR /src/frontend
+COPY frontend/package.json frontend/package-lock.json ./
+RUN npm ci --omit=dev --no-audit --no-fund ${NPM_REGISTRY:+--registry "$NPM_REGISTRY"}
+COPY frontend ./
+RUN npm run build
 
 FROM ${PYTHON_IMAGE} AS build
 ARG INDEX_URL=""
@@ -24,6 +34,7 @@ COPY configs ./configs
 COPY wan22_bridge ./wan22_bridge
 COPY deployments ./deployments
 COPY serve_app ./serve_app
+COPY --from=page /src/serve_app/page ./serve_app/page
 RUN set -eu; \
     if [ -n "$INDEX_URL" ]; then export PIP_INDEX_URL="$INDEX_URL"; fi; \
     /opt/wan22/bin/pip install --constraint constraints.txt --no-build-isolation .

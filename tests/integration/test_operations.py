@@ -27,7 +27,7 @@ def test_the_routes_are_documented(service: Service) -> None:
         assert len(parts) >= 3
         for part in parts:
             assert client.get(part).status_code == 200, "the page must load everything from this server"
-        assert str(client.get("/").next_request.url).endswith("/docs")  # type: ignore[union-attr]
+        assert '<div id="root">' in client.get("/").text
     submit = paths["/api/v1/generation/submit"]["post"]["requestBody"]["content"]
     assert "image" in submit["multipart/form-data"]["schema"]["properties"]
     assert submit["application/json"]["schema"]["allOf"][0]["anyOf"][0] == {"required": ["prompt"]}
@@ -46,7 +46,7 @@ def test_a_client_cannot_choose_its_address(service: Service) -> None:
     """HAProxy tells the service the address of each client in a header, of which a client may send one as well."""
     forwarded = {"x-forwarded-prefix": "/wan22", "x-wan22-client": PROXY}
     with httpx.Client(base_url=service.url, headers=forwarded, timeout=60) as client:
-        assert client.get("/").headers["location"] == "/docs"
+        assert "/wan22/" not in client.get("/docs").text
 
 
 def test_a_page_of_another_site_gets_no_socket_and_changes_nothing(service: Service) -> None:

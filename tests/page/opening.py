@@ -13,11 +13,11 @@ PATIENCE_MS = 60_000
 @contextmanager
 def open_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     """Opens the page in a context of its own, with options of Playwright. An error in its script fails the test."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, **options)
+    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-US"} | options)
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     errors: list[Error] = []
-    page.on("pageerror", errors.append)
+    page.on("pageerror", lambda error: errors.append(error))  # Playwright marks handlers
     page.goto(url)
     try:
         yield page

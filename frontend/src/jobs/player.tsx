@@ -15,7 +15,6 @@ export function Player({
   const text = useText();
   const isTiny = Math.max(width, height) < 320;
   return (
-    // biome-ignore lint/a11y/useMediaCaption: the models make no speech
     <video
       src={videoAddress(id)}
       poster={thumbnailAddress(id)}

@@ -46,14 +46,14 @@ export function Shell() {
       >
         {text.common.skip}
       </button>
-      <header className="sticky top-0 z-30 flex h-14 items-center justify-between border-b bg-page/90 px-4 backdrop-blur md:h-dvh md:w-16 md:flex-col md:items-stretch md:border-r md:border-b-0 md:px-2 md:py-4 xl:w-52 xl:px-3">
+      <header className="sticky top-0 z-30 flex h-14 items-center justify-between border-b bg-page px-4 md:h-dvh md:w-16 md:flex-col md:items-stretch md:border-r md:border-b-0 md:px-2 md:py-4 xl:w-52 xl:px-3">
         <div className="flex items-center gap-2.5 md:justify-center xl:justify-start xl:px-2">
           <img src={icon} alt="" className="size-7" />
           <span className="font-semibold md:sr-only xl:not-sr-only">{text.app}</span>
         </div>
         <nav
           aria-label={text.nav.label}
-          className="fixed inset-x-0 bottom-0 z-30 flex justify-around border-t bg-page/95 pb-[env(safe-area-inset-bottom)] backdrop-blur md:static md:mt-6 md:flex-1 md:flex-col md:justify-start md:gap-1 md:border-0 md:bg-transparent"
+          className="fixed inset-x-0 bottom-0 z-30 flex justify-around border-t bg-page pb-[env(safe-area-inset-bottom)] md:static md:mt-6 md:flex-1 md:flex-col md:justify-start md:gap-1 md:border-0"
         >
           {PAGES.map((page) => (
             <Link

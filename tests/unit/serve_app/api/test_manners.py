@@ -106,28 +106,26 @@ def test_pages_of_other_origins_may_call_the_api_only_if_the_settings_list_them(
 
 def test_links_and_redirects_follow_the_headers_of_a_trusted_proxy(tmp_path: Path) -> None:
     with _api(tmp_path, address=_PROXY, trusted_proxies=["10.0.0.0/8"], allowed_hosts=["videos.example"]) as client:
-        assert client.get("/", headers=_FORWARDED).headers["location"] == "/wan22/docs"
         assert "/wan22/openapi.json" in client.get("/docs/", headers=_FORWARDED).text
         assert client.get("/openapi.json", headers=_FORWARDED).json()["servers"] == [{"url": "/wan22"}]
         odd = _FORWARDED | {"x-forwarded-prefix": "//evil.example", "x-forwarded-host": "a b"}
-        assert client.get("/", headers=odd).headers["location"] == "/docs"
+        assert "evil.example" not in client.get("/docs", headers=odd).text
 
 
 def test_a_socket_of_ipv6_shows_a_proxy_of_ipv4(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"trusted_proxies": ["10.0.0.0/8"], "allowed_hosts": ["videos.example"]}
     with _api(tmp_path, address=f"::ffff:{_PROXY}", **settings) as client:
-        assert client.get("/", headers=_FORWARDED).headers["location"] == "/wan22/docs"
+        assert "/wan22/openapi.json" in client.get("/docs", headers=_FORWARDED).text
 
 
 def test_the_forwarded_headers_of_other_clients_are_ignored(tmp_path: Path) -> None:
     with _api(tmp_path, address=_STRANGER, trusted_proxies=["10.0.0.0/8"]) as client:
-        assert client.get("/", headers=_FORWARDED).headers["location"] == "/docs"
+        assert "/wan22/" not in client.get("/docs", headers=_FORWARDED).text
         assert "servers" not in client.get("/openapi.json", headers=_FORWARDED).json()
 
 
 def test_the_root_path_begins_redirects_and_links(tmp_path: Path) -> None:
     with _api(tmp_path, root_path="/studio") as client:
-        assert client.get("/").headers["location"] == "/studio/docs"
         assert client.get("/v1/models").status_code == 200
         assert client.get("/docs").text.count("/studio/") >= 3
 
