@@ -34,7 +34,11 @@ describe("the request of a form", () => {
   it("leaves out inputs that the model does not take", () => {
     const values = form({ firstFrame: picture, lastFrame: picture, guidance2: 3 });
     expect(toRequest(values, t2v)).not.toHaveProperty("image_path");
-    expect(toRequest(values, i2v)).toMatchObject({ image_path: "up1", end_image_path: "up1", guidance_scale_2: 3 });
+    expect(toRequest(values, i2v)).toMatchObject({
+      image_path: "up1",
+      end_image_path: "up1",
+      guidance_scale_2: 3,
+    });
     expect(toRequest(values, ti2v)).not.toHaveProperty("end_image_path");
     expect(toRequest(values, ti2v)).not.toHaveProperty("guidance_scale_2");
   });
@@ -49,7 +53,12 @@ describe("the request of a form", () => {
 
   it("changes a video instead of beginning with a picture", () => {
     const values = form({ video: { ...picture, kind: "video" }, firstFrame: picture, strength: 0.3 });
-    expect(toRequest(values, t2v)).toEqual({ model_type: "t2v", prompt: "a fox", video_path: "up1", strength: 0.3 });
+    expect(toRequest(values, t2v)).toEqual({
+      model_type: "t2v",
+      prompt: "a fox",
+      video_path: "up1",
+      strength: 0.3,
+    });
   });
 
   it("asks for several videos and for LoRAs with a strength for each expert", () => {
@@ -69,7 +78,9 @@ describe("a form", () => {
     expect(isComplete(form({ prompt: "  " }), t2v)).toBe(false);
     expect(isComplete(form({}), i2v)).toBe(false);
     expect(isComplete(form({ firstFrame: picture }), i2v)).toBe(true);
-    expect(isComplete(form({ isStoryboard: true, segments: [newSegment("one"), newSegment("")] }), ti2v)).toBe(false);
+    expect(
+      isComplete(form({ isStoryboard: true, segments: [newSegment("one"), newSegment("")] }), ti2v),
+    ).toBe(false);
   });
 
   it("survives being stored", () => {

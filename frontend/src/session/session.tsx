@@ -1,5 +1,5 @@
 /** Who uses the page, and what the service lets them do. */
-import { queryOptions, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { type QueryClient, queryOptions, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useMemo } from "react";
 import { api, data, onSignedOut } from "@/api/client";
 import type { Session } from "@/api/types";
@@ -52,10 +52,7 @@ export function useSignIn() {
   const client = useQueryClient();
   return useMutation({
     mutationFn: (key: string) => data(api.POST("/api/v1/session", { body: { key } })),
-    onSuccess: (session) => {
-      client.clear(); // nothing of another owner is left
-      client.setQueryData(sessionQuery.queryKey, session);
-    },
+    onSuccess: (session) => changeSession(client, session),
   });
 }
 
@@ -63,9 +60,12 @@ export function useSignOut() {
   const client = useQueryClient();
   return useMutation({
     mutationFn: () => data(api.DELETE("/api/v1/session")),
-    onSuccess: (session) => {
-      client.setQueryData(sessionQuery.queryKey, session);
-      client.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" });
-    },
+    onSuccess: (session) => changeSession(client, session),
   });
+}
+
+/** Shows the page of another user, or none, without anything of the one before. */
+function changeSession(client: QueryClient, session: Session): void {
+  client.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" });
+  client.setQueryData(sessionQuery.queryKey, session);
 }
