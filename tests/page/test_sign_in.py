@@ -88,10 +88,10 @@ def test_an_administrator_creates_and_revokes_a_key(browser: Browser, keyed: Key
     with open_page(browser, f"{keyed.url}/#/system") as page:
         _sign_in(page, admin)
         page.get_by_role("button", name="Create a key").click()
-        page.get_by_label("Owner").fill("no name")
+        page.get_by_role("textbox", name="Owner").fill("no name")
         page.get_by_role("button", name="Create", exact=True).click()
         expect(page.get_by_role("alert")).to_contain_text("Use 1 to 64 letters")
-        page.get_by_label("Owner").fill("carol")
+        page.get_by_role("textbox", name="Owner").fill("carol")
         page.get_by_role("button", name="Create", exact=True).click()
         dialog = page.get_by_role("dialog", name="Key of carol")
         made = dialog.get_by_role("code").inner_text()

@@ -67,7 +67,7 @@ export const en = {
   session: {
     title: "Sign in",
     key: "API key",
-    keyHint: "The person who runs this service creates keys with `wan22 keys create`, or on the page System.",
+    keyHint: "The person who runs this service creates keys with “wan22 keys create”, or on the page System.",
     keyMissing: "Enter a key.",
     keyWrong: "This key is not valid. It may have expired or been revoked.",
     kept: "The key is not stored in this browser. You stay signed in until you close the browser.",
@@ -253,7 +253,7 @@ export const en = {
       corrupted: "Corrupted",
     },
     noModels: "This service serves no models",
-    noModelsHint: "The setting `models` lists the models that it serves.",
+    noModelsHint: "The setting “models” lists the models that it serves.",
     memory: (size: string) => `needs ${size} of GPU memory`,
     tooLarge: "Its smallest size does not fit the memory of any known GPU.",
     corruptedHint: "Files of this model are corrupted. Repairing downloads only these files again.",

@@ -58,7 +58,7 @@ export const zh: Text = {
   session: {
     title: "登录",
     key: "API 密钥",
-    keyHint: "服务的管理员可以用 `wan22 keys create` 或在“系统”页面创建密钥。",
+    keyHint: "服务的管理员可以用“wan22 keys create”或在“系统”页面创建密钥。",
     keyMissing: "请输入密钥。",
     keyWrong: "此密钥无效，可能已过期或已被撤销。",
     kept: "密钥不会保存在浏览器中。关闭浏览器前你会保持登录。",
@@ -236,7 +236,7 @@ export const zh: Text = {
       corrupted: "已损坏",
     },
     noModels: "此服务没有提供模型",
-    noModelsHint: "设置项 `models` 列出所提供的模型。",
+    noModelsHint: "设置项“models”列出所提供的模型。",
     memory: (size: string) => `需要 ${size} 显存`,
     tooLarge: "即使最小尺寸也超出已知 GPU 的显存。",
     corruptedHint: "此模型的文件已损坏。修复时只会重新下载这些文件。",
