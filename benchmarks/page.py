@@ -95,7 +95,7 @@ def _longest_task_ms(trace: dict[str, Any]) -> tuple[float, float]:
         for event in events
         if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) in main and "dur" in event
     ]
-    return tuple(max(task.get(name, 0) for task in tasks) / 1000 for name in ("dur", "tdur"))  # type: ignore[return-value]
+    return tuple(max(task.get(name, 0) for task in tasks) / 1000 for name in ("dur", "tdur"))
 
 
 if __name__ == "__main__":

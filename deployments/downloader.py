@@ -50,6 +50,8 @@ class Availability:
     """The error of the last download, in the form of the API's inner error object."""
     for_jobs: bool = False
     """Whether only pending jobs need the download, so that it is stopped once none of them is left."""
+    verified_bytes: int | None = None
+    """Number of bytes that a running verification has read; None without one."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -213,8 +215,13 @@ class Downloader:
                 presence=Presence.CORRUPTED if damaged else Presence.MISSING, error=self._errors.get(model_id)
             )
         size = await asyncio.to_thread(_size, folder)
+        verification = self._verifications.get(model_id)
         return Availability(
-            presence=Presence.AVAILABLE, done_bytes=size, total_bytes=size, error=self._errors.get(model_id)
+            presence=Presence.AVAILABLE,
+            done_bytes=size,
+            total_bytes=size,
+            error=self._errors.get(model_id),
+            verified_bytes=None if verification is None else verification.progress.done_bytes,
         )
 
     def _begin(self, model_id: str, check_content: bool, for_jobs: bool) -> _Fetch:

@@ -95,6 +95,7 @@ class ApiKeys:
         *,
         lifetime_seconds: float | None = None,
         limits: Mapping[str, Any] = MappingProxyType({}),
+        actor: Actor | None = None,
     ) -> tuple[ApiKey, str]:
         """Creates a key.
 
@@ -103,6 +104,7 @@ class ApiKeys:
             scopes: at least one scope.
             lifetime_seconds: time after which the key expires; None for a key that does not expire.
             limits: the key's own limits, as `parse_limit` returns them.
+            actor: who creates it, for the audit log; by default this process's user.
 
         Returns:
             The stored key and its text, which nothing can restore later.
@@ -118,7 +120,7 @@ class ApiKeys:
             )
         with self._database.writing() as connection:
             key, text = self._insert(connection, owner, scopes, lifetime_seconds, limits)
-            self._record(connection, "create_key", key)
+            self._record(connection, actor, "create_key", key)
             return key, text
 
     def all(self) -> list[ApiKey]:
@@ -132,7 +134,7 @@ class ApiKeys:
         with self._database.reading() as connection:
             return {row.id: _to_key(row) for row in connection.execute(select(table).where(alive))}
 
-    def revoke(self, key_id: str) -> ApiKey:
+    def revoke(self, key_id: str, *, actor: Actor | None = None) -> ApiKey:
         """Ends a key at once, and returns it. A key that was revoked before stays as it is.
 
         Raises:
@@ -142,15 +144,16 @@ class ApiKeys:
             key = _find(connection, key_id)
             if key.revoked_at is not None:
                 return key
-            self._record(connection, "revoke_key", key)
+            self._record(connection, actor, "revoke_key", key)
             return _change(connection, key_id, {"revoked_at": self._clock()})
 
-    def rotate(self, key_id: str, *, overlap_seconds: float) -> tuple[ApiKey, str]:
+    def rotate(self, key_id: str, *, overlap_seconds: float, actor: Actor | None = None) -> tuple[ApiKey, str]:
         """Creates a key with the owner, the scopes, the limits and the lifetime of another, which then expires.
 
         Args:
             key_id: id of the key to replace.
             overlap_seconds: time for which both keys are valid.
+            actor: as in `create`.
 
         Returns:
             The new key and its text.
@@ -171,7 +174,7 @@ class ApiKeys:
             if key.expires_at is None or key.expires_at > ends_at:
                 _change(connection, key_id, {"expires_at": ends_at})
             new, text = self._insert(connection, key.owner, key.scopes, key.lifetime_seconds, key.limits)
-            self._record(connection, "rotate_key", key, new_key=new.id)
+            self._record(connection, actor, "rotate_key", key, new_key=new.id)
             return new, text
 
     def record_use(self, key_id: str) -> None:
@@ -179,9 +182,9 @@ class ApiKeys:
         with self._database.writing() as connection:
             connection.execute(update(table).where(table.c.id == key_id).values(last_used_at=self._clock()))
 
-    def _record(self, connection: Connection, action: str, key: ApiKey, **details: str) -> None:
+    def _record(self, connection: Connection, actor: Actor | None, action: str, key: ApiKey, **details: str) -> None:
         details |= {"owner": key.owner, "scopes": ", ".join(sorted(key.scopes))}
-        write_entry(connection, self._clock(), Actor.local(), action, key.id, details=details)
+        write_entry(connection, self._clock(), actor or Actor.local(), action, key.id, details=details)
 
     def _insert(
         self,

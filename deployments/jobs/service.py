@@ -13,6 +13,7 @@ from deployments.network.remote_files import RemoteFiles
 from deployments.storage.keys import upload_key, upload_not_found
 from deployments.storage.protocol import Storage
 from wan22_bridge.catalogue import ModelSpec
+from wan22_bridge.errors import NotFound
 from wan22_bridge.hashing import hash_values
 from wan22_bridge.models.lora_files import find_lora
 from wan22_bridge.models.lora_fit import check_fit

@@ -21,6 +21,7 @@ from deployments.jobs.stats_history import StatsHistory
 from deployments.jobs.stored_settings import StoredSettings
 from deployments.jobs.usage import Usage
 from deployments.jobs.videos import Videos
+from deployments.jobs.wait_history import WaitHistory
 from deployments.jobs.writing import JobWriter
 
 
@@ -68,6 +69,7 @@ class JobStore:
         self.snapshots = SnapshotReader(self.database, clock)
         """The present state of the jobs, with its place in the event log."""
         self.stats = StatsHistory(self.database, clock)
+        self.waits = WaitHistory(self.database, clock)
         """The use of the machine over the last days."""
         self.settings = StoredSettings(self.database)
         """Settings that change while the service runs."""

@@ -5,6 +5,7 @@ import { createRoot } from "react-dom/client";
 import { ApiError } from "./api/errors";
 import { LiveJobs } from "./live/live-jobs";
 import { router } from "./router";
+import { SessionGate } from "./session/session";
 import "./styles.css";
 import { TextProvider } from "./text";
 import { ToastProvider } from "./ui/toaster";
@@ -32,9 +33,11 @@ createRoot(root).render(
     <QueryClientProvider client={client}>
       <TextProvider>
         <ToastProvider>
-          <LiveJobs>
-            <RouterProvider router={router} />
-          </LiveJobs>
+          <SessionGate>
+            <LiveJobs>
+              <RouterProvider router={router} />
+            </LiveJobs>
+          </SessionGate>
         </ToastProvider>
       </TextProvider>
     </QueryClientProvider>

@@ -13,11 +13,12 @@ from starlette.routing import BaseRoute
 
 from serve_app.api import operations
 from serve_app.api.access.auditing import Audit, Auditing
-from serve_app.api.access.authentication import Authentication
+from serve_app.api.access.authentication import Authentication, Authenticator
 from serve_app.api.access.callers import find_scope
 from serve_app.api.access.limiting import RequestLimits
 from serve_app.api.access.meter import Meter
 from serve_app.api.access.ring import KeyRing
+from serve_app.api.access.sessions import Sessions
 from serve_app.api.agents.server import AgentServer
 from serve_app.api.http.bodies import BodyLimit
 from serve_app.api.http.browsers import BrowserGuard
@@ -34,12 +35,14 @@ from serve_app.api.native import (
     batches,
     generation,
     generation_mode,
+    keys,
     loras,
     models,
     optimization,
     outputs,
     prompts,
     queue,
+    sessions,
     system,
     uploads,
     usage,
@@ -88,7 +91,8 @@ def make_api(services: Services) -> FastAPI:
     app.add_middleware(Auditing, audit=app.state.audit)
     app.state.meter = Meter(settings.limits, settings.ingress_replicas)
     app.add_middleware(RequestLimits, meter=app.state.meter)
-    app.add_middleware(Authentication, ring=ring, links=services.links, limits=settings.limits)
+    app.state.authenticator = authenticator = Authenticator(ring, Sessions(services.links))
+    app.add_middleware(Authentication, authenticator=authenticator, links=services.links, limits=settings.limits)
     app.state.feed = feed
     app.state.reports = reports
     app.add_middleware(
@@ -114,6 +118,8 @@ def make_api(services: Services) -> FastAPI:
         prompts,
         webhooks,
         audit,
+        keys,
+        sessions,
     )
     app.router.routes.extend(_join(*native, videos, remakes, waiting, events, sockets, operations))
 

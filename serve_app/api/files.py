@@ -118,8 +118,8 @@ def input_file(serving: Services, caller: Caller, request: Request, upload_id: s
     path = serving.storage.path(serving.jobs.find_input(upload_id, only=caller.only))
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    headers = {"cache-control": "private, no-cache", "content-disposition": "inline"}
-    response = _File(path, media_type=_input_type(head), headers=headers, stat_result=path.stat())
+    headers = {"cache-control": REVALIDATED, "content-disposition": "inline"}
+    response = _File(serving.downloads, path, media_type=_input_type(head), headers=headers, stat_result=path.stat())
     return _apply_conditions(request, response)
 
 

@@ -30,7 +30,7 @@ def chromium() -> Path:
 def browser(chromium: Path) -> Iterator[Browser]:
     """A Chromium that all tests of a worker share."""
     expect.set_options(timeout=PATIENCE_MS)
-    libraries = {**os.environ, "LD_LIBRARY_PATH": str(chromium.parent / "lib")}
+    libraries: dict[str, str | float | bool] = {**os.environ, "LD_LIBRARY_PATH": str(chromium.parent / "lib")}
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], env=libraries)
         yield opened

@@ -125,6 +125,11 @@ export const healthQuery = queryOptions({
   queryFn: ({ signal }) => data(api.GET("/api/v1/system/health", { signal })),
 });
 
+export const statsQuery = queryOptions({
+  queryKey: ["stats"],
+  queryFn: ({ signal }) => data(api.GET("/api/v1/system/stats", { signal })),
+});
+
 export const generationModeQuery = queryOptions({
   queryKey: ["generation-mode"],
   queryFn: ({ signal }) => data(api.GET("/api/v1/system/generation-mode", { signal })),

@@ -269,6 +269,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/queue/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Queue History
+         * @description Returns how many jobs waited over the last hours, up to a week, and for how long. All owners are counted.
+         */
+        get: operations["read_queue_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/system/hardware/profile": {
         parameters: {
             query?: never;
@@ -309,6 +329,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/dashboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Dashboard
+         * @description Returns the address of Ray's dashboard, and whether it asks for a token.
+         *
+         *     No response contains the token, because it allows to run programs on the machine.
+         */
+        get: operations["read_dashboard"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/uploads": {
         parameters: {
             query?: never;
@@ -329,28 +371,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/uploads/{upload_id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Read Upload
-         * @description Returns the image or the video of an upload, or a range of it.
-         *
-         *     A job names its inputs by the same ids, also those that came with its request.
-         */
-        get: operations["read_upload"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/queue": {
         parameters: {
             query?: never;
@@ -362,8 +382,7 @@ export interface paths {
          * Read Queue
          * @description Returns the number of jobs in each state, and a page of jobs, newest first. Cleared jobs are left out.
          *
-         *     `status` may be repeated: `?status=failed&status=cancelled` lists the jobs in either state. `after` is the id of the
-         *     last job of the previous page. The page continues there even if that job was deleted.
+         *     `after` is the id of the last job of the previous page. The page continues there even if that job was deleted.
          */
         get: operations["read_queue"];
         put?: never;
@@ -550,31 +569,9 @@ export interface paths {
         };
         /**
          * List Outputs
-         * @description Returns a page of completed videos, newest first, and the totals over all pages.
-         *
-         *     Each condition leaves out videos. A video that is about to be deleted is not listed.
+         * @description Returns a page of completed videos, newest first.
          */
         get: operations["list_outputs"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/outputs/tags": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List Tags
-         * @description Returns the tags of all completed videos, with the number of videos that have each.
-         */
-        get: operations["list_tags"];
         put?: never;
         post?: never;
         delete?: never;
@@ -600,18 +597,11 @@ export interface paths {
         /**
          * Delete Output
          * @description Deletes a completed video and its job.
-         *
-         *     With `undo_seconds`, the video leaves the list at once and is deleted after that time, unless
-         *     `POST /outputs/{id}/restore` undoes it. Until then, requests that name the video still find it.
          */
         delete: operations["delete_output"];
         options?: never;
         head?: never;
-        /**
-         * Mark Output
-         * @description Marks a completed video as a favorite, or gives it tags.
-         */
-        patch: operations["mark_output"];
+        patch?: never;
         trace?: never;
     };
     "/api/v1/outputs/{video_id}/video": {
@@ -732,26 +722,6 @@ export interface paths {
         get: operations["sign_output_link"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/outputs/{video_id}/restore": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Restore Output
-         * @description Undoes the deletion of a video. Does nothing to a video that is not about to be deleted.
-         */
-        post: operations["restore_output"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1250,6 +1220,101 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Keys
+         * @description Returns all keys without their secrets, also those that have ended.
+         */
+        get: operations["list_keys"];
+        put?: never;
+        /**
+         * Create Key
+         * @description Creates a key and returns it, once. It is valid within seconds. Responds 409 where keys are off.
+         */
+        post: operations["create_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/{key_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Revoke Key
+         * @description Ends a key and its sessions. A key that was revoked before stays as it is.
+         */
+        post: operations["revoke_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/{key_id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rotate Key
+         * @description Replaces a key by a new one with the same owner, scopes and lifetime, and returns the new one, once.
+         */
+        post: operations["rotate_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Session
+         * @description Returns who sends the request, by its key or its session, and what the sender may do. Needs no key.
+         */
+        get: operations["read_session"];
+        put?: never;
+        /**
+         * Begin Session
+         * @description Begins a session of the web page: a cookie that stands for the key until the browser is closed.
+         *
+         *     The session ends twelve hours after its last request, and with its key. Programs send their key with each request
+         *     instead.
+         */
+        post: operations["begin_session"];
+        /**
+         * End Session
+         * @description Ends the session in this browser by removing the cookie. A copy of the cookie stays valid until it expires.
+         */
+        delete: operations["end_session"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/videos": {
         parameters: {
             query?: never;
@@ -1629,6 +1694,22 @@ export interface components {
              * @description Number of removed jobs.
              */
             cleared: number;
+        };
+        /**
+         * DashboardBody
+         * @description Ray's dashboard.
+         */
+        DashboardBody: {
+            /**
+             * Url
+             * @description Address of the dashboard, which is usually reachable on the service's machine only; null without one.
+             */
+            url: string | null;
+            /**
+             * Needs Token
+             * @description Whether it asks for the token that `ray get-auth-token` prints on that machine.
+             */
+            needs_token: boolean;
         };
         /**
          * DeliveryState
@@ -2068,6 +2149,11 @@ export interface components {
              */
             message: string;
             /**
+             * Problems
+             * @description The problems, the most severe first; empty for a healthy service.
+             */
+            problems: components["schemas"]["ProblemBody"][];
+            /**
              * Timestamp
              * Format: date-time
              */
@@ -2194,6 +2280,88 @@ export interface components {
          * @enum {string}
          */
         JobState: "pending" | "processing" | "completed" | "failed" | "cancelled";
+        /**
+         * KeyInfo
+         * @description An API key, without its secret.
+         */
+        KeyInfo: {
+            /**
+             * Id
+             * @description The middle part of the key.
+             */
+            id: string;
+            /**
+             * Owner
+             * @description Owner of the jobs that are submitted with the key.
+             */
+            owner: string;
+            /** Scopes */
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "valid" | "expired" | "revoked";
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Expires At
+             * @description Null for a key that does not expire.
+             */
+            expires_at: string | null;
+            /**
+             * Last Used At
+             * @description Time of the last use, up to a minute too early; null before the first use.
+             */
+            last_used_at: string | null;
+        };
+        /**
+         * KeyList
+         * @description All API keys, also those that have ended, in the order of their creation.
+         */
+        KeyList: {
+            /** Keys */
+            keys: components["schemas"]["KeyInfo"][];
+        };
+        /**
+         * KeyRequest
+         * @description A key to create.
+         */
+        KeyRequest: {
+            /**
+             * Owner
+             * @description Owner of the jobs that are submitted with the key: 1 to 64 letters, digits and `._@+-`.
+             */
+            owner: string;
+            /**
+             * Scopes
+             * @default [
+             *       "read",
+             *       "submit"
+             *     ]
+             */
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * Expires Days
+             * @description Lifetime in days; null for a key that does not expire.
+             */
+            expires_days?: number | null;
+        };
+        /**
+         * KeyRotation
+         * @description How a key is replaced.
+         */
+        KeyRotation: {
+            /**
+             * Overlap Hours
+             * @description Time for which the old key stays valid, in hours.
+             * @default 24
+             */
+            overlap_hours: number;
+        };
         /**
          * LoadedInfo
          * @description A model that a replica has loaded.
@@ -2870,6 +3038,11 @@ export interface components {
              */
             download_eta_seconds: number | null;
             /**
+             * Verification Progress
+             * @description Progress of a running check of the model's files in percent; null while none runs.
+             */
+            verification_progress: number | null;
+            /**
              * Optimization Applied
              * @description Whether a replica has the model loaded with optimizations, which `replicas` names.
              */
@@ -2898,11 +3071,48 @@ export interface components {
             replicas: components["schemas"]["Holder"][];
         };
         /**
-         * ModelType
-         * @description The three Wan2.2 model types.
-         * @enum {string}
+         * NewKey
+         * @description A key that was created.
          */
-        ModelType: "T2V-A14B" | "I2V-A14B" | "TI2V-5B";
+        NewKey: {
+            /**
+             * Id
+             * @description The middle part of the key.
+             */
+            id: string;
+            /**
+             * Owner
+             * @description Owner of the jobs that are submitted with the key.
+             */
+            owner: string;
+            /** Scopes */
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "valid" | "expired" | "revoked";
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Expires At
+             * @description Null for a key that does not expire.
+             */
+            expires_at: string | null;
+            /**
+             * Last Used At
+             * @description Time of the last use, up to a minute too early; null before the first use.
+             */
+            last_used_at: string | null;
+            /**
+             * Key
+             * @description The key. No later response contains it.
+             */
+            key: string;
+        };
         /**
          * NewVideo
          * @description A job that was just submitted. If the request made several jobs, this is the first of them.
@@ -3076,33 +3286,20 @@ export interface components {
             expires_at: string;
         };
         /**
-         * OutputMarks
-         * @description Changes of what a user notes about a video. A field that is missing or null changes nothing.
-         */
-        OutputMarks: {
-            /** Favorite */
-            favorite?: boolean | null;
-            /**
-             * Tags
-             * @description All tags of the video, which replace its present ones.
-             */
-            tags?: string[] | null;
-        };
-        /**
          * OutputsAnswer
-         * @description A page of completed videos, and the totals over all that meet the conditions of the request.
+         * @description A page of completed videos, newest first, and the totals over all of them.
          */
         OutputsAnswer: {
             /** Videos */
             videos: components["schemas"]["VideoMetadata"][];
             /**
              * Total Count
-             * @description Number of the completed videos on all pages.
+             * @description Number of all completed videos.
              */
             total_count: number;
             /**
              * Total Size Mb
-             * @description Their size, in megabytes of 10^6 bytes.
+             * @description Size of all completed videos, in megabytes of 10^6 bytes.
              */
             total_size_mb: number;
         };
@@ -3190,6 +3387,30 @@ export interface components {
             /** Prompt */
             prompt: string;
             options?: components["schemas"]["PromptOptions"] | null;
+        };
+        /**
+         * ProblemBody
+         * @description A condition of the service that an operator should know.
+         */
+        ProblemBody: {
+            /**
+             * Code
+             * @description Stable identifier for programs.
+             */
+            code: string;
+            /**
+             * Level
+             * @description `error` if no job can run, `warning` if jobs still run.
+             * @enum {string}
+             */
+            level: "warning" | "error";
+            /** Message */
+            message: string;
+            /**
+             * Suggestion
+             * @description The way to repair it.
+             */
+            suggestion: string;
         };
         /**
          * PromptCheck
@@ -3332,6 +3553,48 @@ export interface components {
             queue: components["schemas"]["TaskInfo"][];
         };
         /**
+         * QueueHistoryBody
+         * @description The queue over the last hours, from the jobs of all owners that are not deleted.
+         */
+        QueueHistoryBody: {
+            /** Hours */
+            hours: number;
+            /** Interval Seconds */
+            interval_seconds: number;
+            /**
+             * Points
+             * @description Oldest first, without gaps.
+             */
+            points: components["schemas"]["QueueHistoryPoint"][];
+        };
+        /**
+         * QueueHistoryPoint
+         * @description The queue in one interval.
+         */
+        QueueHistoryPoint: {
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description Start of the interval.
+             */
+            timestamp: string;
+            /**
+             * Pending
+             * @description Number of jobs that wait at the end of the interval.
+             */
+            pending: number;
+            /**
+             * Started
+             * @description Number of jobs that started in the interval.
+             */
+            started: number;
+            /**
+             * Wait Seconds
+             * @description Average time for which these jobs had waited; null without one.
+             */
+            wait_seconds: number | null;
+        };
+        /**
          * ReorderRequest
          * @description A new order of pending jobs.
          */
@@ -3417,6 +3680,12 @@ export interface components {
             models: components["schemas"]["LoadedOptimization"][];
         };
         /**
+         * Scope
+         * @description Permission of a key. A scope includes no other, except that `admin` includes all.
+         * @enum {string}
+         */
+        Scope: "read" | "submit" | "admin";
+        /**
          * SegmentField
          * @description One part of a long video.
          */
@@ -3439,11 +3708,42 @@ export interface components {
             seed?: number | null;
         };
         /**
-         * Shape
-         * @description The shape of a video.
-         * @enum {string}
+         * SessionInfo
+         * @description The sender of the request, as the service knows it.
          */
-        Shape: "landscape" | "portrait" | "square";
+        SessionInfo: {
+            /**
+             * Needs Key
+             * @description Whether the service needs an API key or a session. Without them, everyone may do everything.
+             */
+            needs_key: boolean;
+            /**
+             * Key Id
+             * @description Id of the key that the request or its session has; null without a valid one, and where keys are off.
+             */
+            key_id: string | null;
+            /**
+             * Owner
+             * @description Owner of the jobs that the sender submits; null without a valid key, and where keys are off.
+             */
+            owner: string | null;
+            /**
+             * Scopes
+             * @description What the sender may do; empty without a valid key.
+             */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /**
+         * SignIn
+         * @description A key with which a session begins.
+         */
+        SignIn: {
+            /**
+             * Key
+             * @description An API key, as `wan22 keys create` prints it.
+             */
+            key: string;
+        };
         /**
          * StatsBody
          * @description Use of the machine now. The CPU and the RAM are those of the machine that answers.
@@ -3623,27 +3923,6 @@ export interface components {
             disk_total_gb: number | null;
         };
         /**
-         * TagCount
-         * @description A tag.
-         */
-        TagCount: {
-            /** Tag */
-            tag: string;
-            /**
-             * Count
-             * @description Number of videos with the tag.
-             */
-            count: number;
-        };
-        /**
-         * TagsAnswer
-         * @description All tags of completed videos, in alphabetical order.
-         */
-        TagsAnswer: {
-            /** Tags */
-            tags: components["schemas"]["TagCount"][];
-        };
-        /**
          * TaskInfo
          * @description A job of the native API.
          */
@@ -3764,12 +4043,6 @@ export interface components {
              * @description The same estimate as `eta_seconds`, in minutes.
              */
             estimated_time_minutes: number | null;
-            /**
-             * Priority
-             * @description Jobs of a higher priority run first.
-             * @enum {string}
-             */
-            priority: "low" | "normal" | "high";
             /**
              * Queue Position
              * @description Position among the pending jobs, from 1; null if the job is not pending.
@@ -4296,21 +4569,6 @@ export interface components {
              * @description Whether the video is a placeholder that no model generated.
              */
             is_mock: boolean;
-            /**
-             * Favorite
-             * @description Whether a user has marked the video as a favorite.
-             */
-            favorite: boolean;
-            /**
-             * Tags
-             * @description Tags that users gave the video.
-             */
-            tags: string[];
-            /**
-             * Deletion Due At
-             * @description Time at which the service deletes the video, if a deletion can still be undone.
-             */
-            deletion_due_at: string | null;
         };
         /**
          * Webhook
@@ -4749,6 +5007,7 @@ export interface components {
 export type BatchInfo = components['schemas']['BatchInfo'];
 export type CharacterCount = components['schemas']['CharacterCount'];
 export type ClearAnswer = components['schemas']['ClearAnswer'];
+export type DashboardBody = components['schemas']['DashboardBody'];
 export type DeliveryState = components['schemas']['DeliveryState'];
 export type DownloadAnswer = components['schemas']['DownloadAnswer'];
 export type DownloadProgress = components['schemas']['DownloadProgress'];
@@ -4768,6 +5027,10 @@ export type HeldModelBody = components['schemas']['HeldModelBody'];
 export type HistoryBody = components['schemas']['HistoryBody'];
 export type Holder = components['schemas']['Holder'];
 export type JobState = components['schemas']['JobState'];
+export type KeyInfo = components['schemas']['KeyInfo'];
+export type KeyList = components['schemas']['KeyList'];
+export type KeyRequest = components['schemas']['KeyRequest'];
+export type KeyRotation = components['schemas']['KeyRotation'];
 export type LoadedInfo = components['schemas']['LoadedInfo'];
 export type LoadedOptimization = components['schemas']['LoadedOptimization'];
 export type LoraField = components['schemas']['LoraField'];
@@ -4783,38 +5046,40 @@ export type Model = components['schemas']['Model'];
 export type ModelInfo = components['schemas']['ModelInfo'];
 export type ModelList = components['schemas']['ModelList'];
 export type ModelStatus = components['schemas']['ModelStatus'];
-export type ModelType = components['schemas']['ModelType'];
+export type NewKey = components['schemas']['NewKey'];
 export type NewVideo = components['schemas']['NewVideo'];
 export type OptimizationBody = components['schemas']['OptimizationBody'];
 export type OptimizationChange = components['schemas']['OptimizationChange'];
 export type OptimizationStatus = components['schemas']['OptimizationStatus'];
 export type OutputLink = components['schemas']['OutputLink'];
-export type OutputMarks = components['schemas']['OutputMarks'];
 export type OutputsAnswer = components['schemas']['OutputsAnswer'];
 export type PauseAnswer = components['schemas']['PauseAnswer'];
 export type PollAnswer = components['schemas']['PollAnswer'];
 export type PortsBody = components['schemas']['PortsBody'];
 export type PresetValues = components['schemas']['PresetValues'];
 export type PreviewRequest = components['schemas']['PreviewRequest'];
+export type ProblemBody = components['schemas']['ProblemBody'];
 export type PromptCheck = components['schemas']['PromptCheck'];
 export type PromptOptions = components['schemas']['PromptOptions'];
 export type PromptPreview = components['schemas']['PromptPreview'];
 export type PromptRequest = components['schemas']['PromptRequest'];
 export type QuantizationLevel = components['schemas']['QuantizationLevel'];
 export type QueueAnswer = components['schemas']['QueueAnswer'];
+export type QueueHistoryBody = components['schemas']['QueueHistoryBody'];
+export type QueueHistoryPoint = components['schemas']['QueueHistoryPoint'];
 export type ReorderRequest = components['schemas']['ReorderRequest'];
 export type ReplicaInfo = components['schemas']['ReplicaInfo'];
 export type ReplicaOptimization = components['schemas']['ReplicaOptimization'];
+export type Scope = components['schemas']['Scope'];
 export type SegmentField = components['schemas']['SegmentField'];
-export type Shape = components['schemas']['Shape'];
+export type SessionInfo = components['schemas']['SessionInfo'];
+export type SignIn = components['schemas']['SignIn'];
 export type StatsBody = components['schemas']['StatsBody'];
 export type StyleInfo = components['schemas']['StyleInfo'];
 export type StyleList = components['schemas']['StyleList'];
 export type SubmitAnswer = components['schemas']['SubmitAnswer'];
 export type Summary = components['schemas']['Summary'];
 export type SystemInfo = components['schemas']['SystemInfo'];
-export type TagCount = components['schemas']['TagCount'];
-export type TagsAnswer = components['schemas']['TagsAnswer'];
 export type TaskInfo = components['schemas']['TaskInfo'];
 export type Upload = components['schemas']['Upload'];
 export type UseBody = components['schemas']['UseBody'];
@@ -6210,7 +6475,6 @@ export interface operations {
                      *       "total_segments": 1,
                      *       "eta_seconds": 1,
                      *       "estimated_time_minutes": 1,
-                     *       "priority": "low",
                      *       "queue_position": 1,
                      *       "cancel_requested": true,
                      *       "attempt": 1,
@@ -6365,7 +6629,6 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
-                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -6488,7 +6751,6 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
-                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -6757,6 +7019,14 @@ export interface operations {
                      * @example {
                      *       "status": "healthy",
                      *       "message": "Done.",
+                     *       "problems": [
+                     *         {
+                     *           "code": "code",
+                     *           "level": "warning",
+                     *           "message": "Done.",
+                     *           "suggestion": "suggestion"
+                     *         }
+                     *       ],
                      *       "timestamp": "2026-03-01T12:00:00Z",
                      *       "backend_online": true,
                      *       "database_connected": true,
@@ -6898,6 +7168,53 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    read_queue_history: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Length of the period in hours, above 0 and at most 168.
+                 * @example 24
+                 */
+                hours?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "hours": 1,
+                     *       "interval_seconds": 1,
+                     *       "points": [
+                     *         {
+                     *           "timestamp": "2026-03-01T12:00:00Z",
+                     *           "pending": 1,
+                     *           "started": 1,
+                     *           "wait_seconds": 1
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["QueueHistoryBody"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     read_hardware: {
         parameters: {
             query?: never;
@@ -6995,6 +7312,37 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    read_dashboard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "url": "url",
+                     *       "needs_token": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DashboardBody"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     upload_file: {
         parameters: {
             query?: never;
@@ -7045,65 +7393,6 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    read_upload: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description Id of an upload, or of an input of a job.
-                 * @example 9f2c1d0e8b7a6f5e4d3c2b1a09f8e7d6c5b4a3928170f6e5d4c3b2a190817263
-                 */
-                upload_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "image/png": string;
-                    "image/jpeg": string;
-                    "image/webp": string;
-                    "video/mp4": string;
-                };
-            };
-            /** @description The ranges of the file that the header `Range` names. */
-            206: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "image/png": string;
-                    "image/jpeg": string;
-                    "image/webp": string;
-                    "video/mp4": string;
-                    "multipart/byteranges": string;
-                };
-            };
-            /** @description The client has the file already: its entity tag is in `If-None-Match`. */
-            304: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            400: components["responses"]["BadRequest"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
-            412: components["responses"]["PreconditionFailed"];
-            416: components["responses"]["RequestedRangeNotSatisfiable"];
-            421: components["responses"]["MisdirectedRequest"];
-            500: components["responses"]["InternalServerError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
     read_queue: {
         parameters: {
             query?: {
@@ -7118,7 +7407,7 @@ export interface operations {
                  * @description Lists only jobs in this state.
                  * @example completed
                  */
-                status?: components["schemas"]["JobState"][];
+                status?: components["schemas"]["JobState"];
             };
             header?: never;
             path?: never;
@@ -7179,7 +7468,6 @@ export interface operations {
                      *         "total_segments": 1,
                      *         "eta_seconds": 1,
                      *         "estimated_time_minutes": 1,
-                     *         "priority": "low",
                      *         "queue_position": 1,
                      *         "cancel_requested": true,
                      *         "attempt": 1,
@@ -7253,7 +7541,6 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
-                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7328,7 +7615,6 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
-                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7451,7 +7737,6 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
-                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7744,7 +8029,6 @@ export interface operations {
                      *       "total_segments": 1,
                      *       "eta_seconds": 1,
                      *       "estimated_time_minutes": 1,
-                     *       "priority": "low",
                      *       "queue_position": 1,
                      *       "cancel_requested": true,
                      *       "attempt": 1,
@@ -7836,36 +8120,12 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Largest number of videos.
+                 * @description Maximum number of items to return.
                  * @example 20
                  */
                 limit?: number;
-                /** @description Id of the last video of the previous page. */
+                /** @description Id of the last job of the previous page. By default the first page is returned. */
                 after?: string;
-                /**
-                 * @description `desc` lists the newest submission first, `asc` the oldest.
-                 * @example desc
-                 */
-                order?: "desc" | "asc";
-                /** @description Words that the prompt contains, in any order, in small or capital letters. */
-                query?: string;
-                /**
-                 * @description Type of the model.
-                 * @example T2V-A14B
-                 */
-                model_type?: components["schemas"]["ModelType"];
-                /** @description Shape of the picture. */
-                shape?: components["schemas"]["Shape"];
-                /** @description Whether to list only favorites, or no favorites. */
-                favorite?: boolean;
-                /** @description Tag that the videos have. */
-                tag?: string;
-                /** @description Whether to list only placeholders that no model generated, or no placeholders. */
-                is_mock?: boolean;
-                /** @description First time of completion. A time without a zone is in UTC. */
-                completed_from?: string;
-                /** @description End of the times of completion, which is not included. */
-                completed_before?: string;
             };
             header?: never;
             path?: never;
@@ -7900,12 +8160,7 @@ export interface operations {
                      *           "num_frames": 1,
                      *           "seed": 1,
                      *           "parameters": {},
-                     *           "is_mock": true,
-                     *           "favorite": true,
-                     *           "tags": [
-                     *             "text"
-                     *           ],
-                     *           "deletion_due_at": "2026-03-01T12:00:00Z"
+                     *           "is_mock": true
                      *         }
                      *       ],
                      *       "total_count": 1,
@@ -7919,41 +8174,6 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
-            421: components["responses"]["MisdirectedRequest"];
-            500: components["responses"]["InternalServerError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    list_tags: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "tags": [
-                     *         {
-                     *           "tag": "tag",
-                     *           "count": 1
-                     *         }
-                     *       ]
-                     *     }
-                     */
-                    "application/json": components["schemas"]["TagsAnswer"];
-                };
-            };
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -7999,12 +8219,7 @@ export interface operations {
                      *       "num_frames": 1,
                      *       "seed": 1,
                      *       "parameters": {},
-                     *       "is_mock": true,
-                     *       "favorite": true,
-                     *       "tags": [
-                     *         "text"
-                     *       ],
-                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
+                     *       "is_mock": true
                      *     }
                      */
                     "application/json": components["schemas"]["VideoMetadata"];
@@ -8022,10 +8237,7 @@ export interface operations {
     };
     delete_output: {
         parameters: {
-            query?: {
-                /** @description Time for which the deletion can be undone, at most a day. */
-                undo_seconds?: number;
-            };
+            query?: never;
             header?: never;
             path: {
                 /**
@@ -8057,73 +8269,6 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            421: components["responses"]["MisdirectedRequest"];
-            500: components["responses"]["InternalServerError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    mark_output: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description Id of a video and of its job.
-                 * @example video_4f0c2a9b7d1e6358c0a1b2d3
-                 */
-                video_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                /** @example {} */
-                "application/json": components["schemas"]["OutputMarks"];
-            };
-        };
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
-                     *       "filename": "video_4f0c2a9b7d1e6358c0a1b2d3.mp4",
-                     *       "file_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/video",
-                     *       "thumbnail_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/thumbnail",
-                     *       "prompt": "A red fox runs through fresh snow, filmed from the side.",
-                     *       "model_type": "T2V-A14B",
-                     *       "resolution": "1280x720",
-                     *       "duration_seconds": 1,
-                     *       "file_size_mb": 1,
-                     *       "created_at": "2026-03-01T12:00:00Z",
-                     *       "generation_time_minutes": 1,
-                     *       "width": 1,
-                     *       "height": 1,
-                     *       "fps": 1,
-                     *       "num_frames": 1,
-                     *       "seed": 1,
-                     *       "parameters": {},
-                     *       "is_mock": true,
-                     *       "favorite": true,
-                     *       "tags": [
-                     *         "text"
-                     *       ],
-                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["VideoMetadata"];
-                };
-            };
-            400: components["responses"]["BadRequest"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
-            413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -8437,67 +8582,6 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    restore_output: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description Id of a video and of its job.
-                 * @example video_4f0c2a9b7d1e6358c0a1b2d3
-                 */
-                video_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
-                     *       "filename": "video_4f0c2a9b7d1e6358c0a1b2d3.mp4",
-                     *       "file_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/video",
-                     *       "thumbnail_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/thumbnail",
-                     *       "prompt": "A red fox runs through fresh snow, filmed from the side.",
-                     *       "model_type": "T2V-A14B",
-                     *       "resolution": "1280x720",
-                     *       "duration_seconds": 1,
-                     *       "file_size_mb": 1,
-                     *       "created_at": "2026-03-01T12:00:00Z",
-                     *       "generation_time_minutes": 1,
-                     *       "width": 1,
-                     *       "height": 1,
-                     *       "fps": 1,
-                     *       "num_frames": 1,
-                     *       "seed": 1,
-                     *       "parameters": {},
-                     *       "is_mock": true,
-                     *       "favorite": true,
-                     *       "tags": [
-                     *         "text"
-                     *       ],
-                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["VideoMetadata"];
-                };
-            };
-            400: components["responses"]["BadRequest"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
-            421: components["responses"]["MisdirectedRequest"];
-            500: components["responses"]["InternalServerError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
     list_model_statuses: {
         parameters: {
             query?: never;
@@ -8530,6 +8614,7 @@ export interface operations {
                      *         "download_progress": 1,
                      *         "download_speed_mbps": 1,
                      *         "download_eta_seconds": 1,
+                     *         "verification_progress": 1,
                      *         "optimization_applied": true,
                      *         "hardware_compatible": true,
                      *         "estimated_vram_usage_mb": 1,
@@ -8601,6 +8686,7 @@ export interface operations {
                      *       "download_progress": 1,
                      *       "download_speed_mbps": 1,
                      *       "download_eta_seconds": 1,
+                     *       "verification_progress": 1,
                      *       "optimization_applied": true,
                      *       "hardware_compatible": true,
                      *       "estimated_vram_usage_mb": 1,
@@ -9804,6 +9890,315 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    list_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "keys": [
+                     *         {
+                     *           "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *           "owner": "owner",
+                     *           "scopes": [
+                     *             "read"
+                     *           ],
+                     *           "status": "valid",
+                     *           "created_at": "2026-03-01T12:00:00Z",
+                     *           "expires_at": "2026-03-01T12:00:00Z",
+                     *           "last_used_at": "2026-03-01T12:00:00Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["KeyList"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    create_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "owner"
+                 *     }
+                 */
+                "application/json": components["schemas"]["KeyRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ],
+                     *       "status": "valid",
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "expires_at": "2026-03-01T12:00:00Z",
+                     *       "last_used_at": "2026-03-01T12:00:00Z",
+                     *       "key": "key"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewKey"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    revoke_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of an API key, its middle part.
+                 * @example 9f86d081884c7d65
+                 */
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ],
+                     *       "status": "valid",
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "expires_at": "2026-03-01T12:00:00Z",
+                     *       "last_used_at": "2026-03-01T12:00:00Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["KeyInfo"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    rotate_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of an API key, its middle part.
+                 * @example 9f86d081884c7d65
+                 */
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /** @example {} */
+                "application/json": components["schemas"]["KeyRotation"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ],
+                     *       "status": "valid",
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "expires_at": "2026-03-01T12:00:00Z",
+                     *       "last_used_at": "2026-03-01T12:00:00Z",
+                     *       "key": "key"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewKey"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    read_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "needs_key": true,
+                     *       "key_id": "key_id",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionInfo"];
+                };
+            };
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    begin_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "key": "key"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SignIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "needs_key": true,
+                     *       "key_id": "key_id",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionInfo"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    end_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "needs_key": true,
+                     *       "key_id": "key_id",
+                     *       "owner": "owner",
+                     *       "scopes": [
+                     *         "read"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionInfo"];
+                };
+            };
+            403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];

@@ -1,8 +1,8 @@
 /** The effect of live messages on what the page has read. */
 import type { QueryClient } from "@tanstack/react-query";
 import { hear, LIVE_FIELDS } from "@/api/newest";
-import { activeQuery, isEnded, taskQuery } from "@/api/queries";
-import type { Task } from "@/api/types";
+import { activeQuery, isEnded, statsQuery, taskQuery } from "@/api/queries";
+import type { Stats, Task } from "@/api/types";
 import type { LiveMessage } from "./connection";
 
 /** Applies a message. `refreshQueue` is called if the lists of jobs have changed; a step changes its own job only. */
@@ -21,6 +21,8 @@ export function applyMessage(
     if (data.status === "deleted" || data.status === "completed") {
       void client.invalidateQueries({ queryKey: ["outputs"] });
     }
+  } else if (type === "system_stats_update") {
+    client.setQueryData(statsQuery.queryKey, data as Stats);
   } else if (type === "model_status_update" || type === "download_progress_update") {
     void client.invalidateQueries({ queryKey: ["model-status"] });
   }

@@ -4,6 +4,7 @@ import { useEffect, useState } from "react";
 import { isUnavailable } from "@/api/client";
 import { activeQuery, generationModeQuery } from "@/api/queries";
 import { useConnectionState } from "@/live/provider";
+import { useSession } from "@/session/session";
 import { useText } from "@/text";
 import { cx } from "@/ui/cx";
 
@@ -15,6 +16,7 @@ export function Banners() {
   const state = useConnectionState();
   const { error } = useQuery(activeQuery);
   const mode = useQuery(generationModeQuery).data?.mode;
+  const { can } = useSession();
   const isLate = useIsLasting(state === "polling");
   const offline = isUnavailable(error);
   return (
@@ -23,6 +25,9 @@ export function Banners() {
         <Banner tone="bad">{text.connection.offline}</Banner>
       ) : (
         isLate && <Banner tone="warn">{text.connection.polling}</Banner>
+      )}
+      {!can("submit") && (
+        <Banner tone="warn">{can("read") ? text.session.readOnly : text.session.noRead}</Banner>
       )}
       {mode === "mock" && <Banner tone="warn">{text.connection.mock}</Banner>}
     </div>

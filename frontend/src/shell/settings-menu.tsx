@@ -1,5 +1,6 @@
-import { Bell, BellOff } from "lucide-react";
+import { Bell, BellOff, LogOut } from "lucide-react";
 import type { ReactNode } from "react";
+import { useSession, useSignOut } from "@/session/session";
 import { LANGUAGES, type Language, useLanguage, useText } from "@/text";
 import { Menu, MenuChoices, MenuItem, MenuSeparator } from "@/ui/menu";
 import { useNotifications } from "./notifications";
@@ -10,6 +11,8 @@ export function SettingsMenu({ trigger }: { trigger: ReactNode }) {
   const { language, choose } = useLanguage();
   const [theme, setTheme] = useTheme();
   const notifications = useNotifications();
+  const { needsKey, owner } = useSession();
+  const signOut = useSignOut();
   return (
     <Menu trigger={trigger}>
       <MenuChoices
@@ -44,6 +47,16 @@ export function SettingsMenu({ trigger }: { trigger: ReactNode }) {
           {notifications.state === "on" ? text.common.on : text.common.off}
         </span>
       </MenuItem>
+      {needsKey && (
+        <>
+          <MenuSeparator />
+          <MenuItem onSelect={() => signOut.mutate()}>
+            <LogOut />
+            {text.session.signOut}
+            <span className="ml-auto max-w-40 truncate text-xs text-muted">{owner}</span>
+          </MenuItem>
+        </>
+      )}
     </Menu>
   );
 }

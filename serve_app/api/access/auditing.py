@@ -17,8 +17,10 @@ logger = logging.getLogger("ray.serve")
 _FOR_ALL = ("reorder_queue", "clear_queue")
 """Operations on the jobs of all owners that every key may do to its own jobs."""
 
-_READS_LOG = "read_audit_log"
-"""The operation that reads the log, of which the log has no entries."""
+_UNRECORDED = ("read_audit_log", "list_keys", "read_dashboard")
+"""Operations of administrators that change nothing, and that a page repeats."""
+_RECORDED_WITH_CHANGE = ("create_key", "revoke_key", "rotate_key")
+"""Operations whose entry is written in the transaction of the change."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +47,7 @@ class Audit:
         """
         caller: Caller = scope["state"]["caller"]
         entry = Entry(action=scope["endpoint"].__name__, target=scope["path"], details={})
-        if entry.action == _READS_LOG:
+        if entry.action in (*_UNRECORDED, *_RECORDED_WITH_CHANGE):
             return None
         if needed is KeyScope.ADMIN or (entry.action in _FOR_ALL and caller.key_id is not None):
             return entry

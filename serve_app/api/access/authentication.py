@@ -2,10 +2,14 @@
 
 import re
 import time
+from dataclasses import dataclass
+from typing import Annotated, cast
 
+from fastapi import Depends
 from sqlalchemy.exc import SQLAlchemyError
 from starlette._utils import get_route_path
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,13 +20,16 @@ from serve_app.api.access.callers import POLICY_VIOLATION, Caller, Unauthenticat
 from serve_app.api.access.links import LinkSigner, is_signed
 from serve_app.api.access.refusing import refuse
 from serve_app.api.access.ring import REFRESH_SECONDS, KeyRing
+from serve_app.api.access.sessions import Session, Sessions
 from serve_app.settings import LimitSettings
 from wan22_bridge.errors import NotReady, Wan22Error
 
 PUBLIC = re.compile(
     r"/|/assets/.*|/healthz|/readyz|/health|/openapi\.json|/docs(/oauth2-redirect)?|/redoc|/static-offline-docs/.*"
+    r"|/api/v1/session"
 )
-"""Paths that need no key: health checks, the web page and the documentation, which are the same for every service."""
+"""Paths that need no key: health checks, the web page and the documentation, which are the same for every service, and
+the route at which the page exchanges a key for a session."""
 SUBPROTOCOL = "wan22"
 """Subprotocol that a WebSocket gets if it offers it, as browsers that offer any expect."""
 _KEY_SUBPROTOCOL = "wan22-key."
@@ -33,59 +40,96 @@ class _Revoked(OSError):
     """The key of an open connection is no longer valid. Starlette treats an OSError as the end of the connection."""
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The valid key of a request."""
+
+    key: ApiKey
+    session: Session | None = None
+    """The session that stands for the key, if the request sends no key."""
+
+
+class Authenticator:
+    """Finds the key of a request: the one that it sends, else that of its session."""
+
+    def __init__(self, ring: KeyRing | None, sessions: Sessions) -> None:
+        self.ring, self.sessions = ring, sessions
+
+    async def identify(self, connection: HTTPConnection) -> Identity | None:
+        """Returns the valid key of a request, or None; None, too, where keys are off.
+
+        Raises:
+            SQLAlchemyError: the keys or the secret of sessions can't be read.
+        """
+        if self.ring is None:
+            return None
+        if text := read_key(connection):
+            key = await self.ring.find(text)
+            return None if key is None else Identity(key)
+        session = await self.sessions.find(connection)
+        key = None if session is None else await self.ring.find_by_id(session.key_id)
+        return None if key is None else Identity(key, session)
+
+
 class Authentication:
     """ASGI middleware that finds the caller of each request, and responds 401 to requests without a valid key.
 
-    A signed link takes the place of a key for the one file that it names.
+    A session of the web page takes the place of a key, and a signed link does so for the one file that it names.
 
     Responses that take long, such as streams and WebSockets, end once their key is no longer valid.
     """
 
-    def __init__(self, app: ASGIApp, ring: KeyRing | None, links: LinkSigner, limits: LimitSettings) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, links: LinkSigner, limits: LimitSettings) -> None:
         """Stores the keys.
 
         Args:
             app: the application.
-            ring: the valid keys; None where keys are off, so that everyone may do everything.
+            authenticator: finds keys. Without a ring, keys are off, so that everyone may do everything.
             links: verifies signed links.
             limits: limits on the callers.
         """
-        self._app, self._ring, self._links, self._limits = app, ring, links, limits
+        self._app, self._authenticator, self._links, self._limits = app, authenticator, links, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application with the caller in the request's state, or responds with an error."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif self._ring is None:
+        elif self._authenticator.ring is None:
             account = account_of_address(find_address(scope), self._limits)
             await self._app(_with_caller(scope, Caller(account=account)), receive, send)
         elif PUBLIC.fullmatch(get_route_path(scope) or "/"):
             await self._app(scope, receive, send)
         else:
-            await self._authenticate(self._ring, scope, receive, send)
+            await self._authenticate(self._authenticator.ring, scope, receive, send)
 
     async def _authenticate(self, ring: KeyRing, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         try:
             has_link = await self._has_link(connection)
-            key = None if has_link else await ring.find(read_key(connection))
+            identity = None if has_link else await self._authenticator.identify(connection)
+            cookie = None if identity is None else await self._renew(connection, identity)
         except SQLAlchemyError:
             error: Wan22Error = NotReady("The database can't be reached.", code="database_unavailable")
             await _refuse(error, scope, receive, send)
             return
         if has_link:
             await self._app(_with_caller(scope, Caller.of_link()), receive, send)
-        elif key is not None:
-            await self._run_while_valid(ring, key, scope, receive, send)
+        elif identity is not None:
+            await self._run_while_valid(_Guard(ring, identity, cookie, scope, send), identity.key, scope, receive)
         else:
-            await _refuse(_unauthenticated(), scope, receive, send)
+            await _refuse(unauthenticated(), scope, receive, send)
+
+    async def _renew(self, connection: HTTPConnection, identity: Identity) -> str | None:
+        """Returns the cookie of a new session for a response, if the request's session needs it."""
+        if identity.session is None or not identity.session.needs_renewal():
+            return None
+        return await self._authenticator.sessions.begin(connection, identity.key.id)
 
     async def _has_link(self, connection: HTTPConnection) -> bool:
         path, query = get_route_path(connection.scope), connection.query_params
         return is_signed(path, query) and await run_in_threadpool(self._links.verifies, path, query)
 
-    async def _run_while_valid(self, ring: KeyRing, key: ApiKey, scope: Scope, receive: Receive, send: Send) -> None:
-        guard = _Guard(ring, key, scope["type"] == "websocket", send)
+    async def _run_while_valid(self, guard: "_Guard", key: ApiKey, scope: Scope, receive: Receive) -> None:
         caller = Caller.of(key, account_of_key(key, self._limits))
         try:
             await self._app(_with_caller(scope, caller), receive, guard.send)
@@ -93,14 +137,15 @@ class Authentication:
             if not guard.is_closed:
                 raise
         if guard.is_closed and not guard.has_begun and scope["type"] == "http":
-            await _refuse(_unauthenticated(), scope, receive, send)
+            await _refuse(unauthenticated(), scope, receive, guard.send_unchecked)
 
 
 class _Guard:
-    """Sends the messages of a connection while its key is valid."""
+    """Sends the messages of a connection while its key and its session are valid."""
 
-    def __init__(self, ring: KeyRing, key: ApiKey, is_websocket: bool, send: Send) -> None:
-        self._ring, self._key, self._is_websocket, self._send = ring, key, is_websocket, send
+    def __init__(self, ring: KeyRing, identity: Identity, cookie: str | None, scope: Scope, send: Send) -> None:
+        self._ring, self._identity, self._cookie = ring, identity, cookie
+        self._is_websocket, self.send_unchecked = scope["type"] == "websocket", send
         self._checked_at = time.monotonic()
         self.is_closed = self.has_begun = False
 
@@ -115,16 +160,29 @@ class _Guard:
         if self.is_closed:
             raise _Revoked
         self.has_begun = True
-        await self._send(message)
+        if self._cookie is not None and message["type"] == "http.response.start":
+            MutableHeaders(scope=message).append("set-cookie", self._cookie)
+        await self.send_unchecked(message)
 
     async def _check(self) -> None:
         self._checked_at = time.monotonic()
         try:
-            self.is_closed = not await self._ring.holds(self._key)
+            has_ended = self._identity.session is not None and not self._identity.session.is_valid()
+            self.is_closed = has_ended or not await self._ring.holds(self._identity.key)
         except SQLAlchemyError:
             return  # the next message repeats the check
         if self.is_closed and self._is_websocket:
-            await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "The API key has ended."})
+            await self.send_unchecked(
+                {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "The API key has ended."}
+            )
+
+
+async def _authenticator(connection: HTTPConnection) -> Authenticator:
+    return cast(Authenticator, connection.app.state.authenticator)
+
+
+Authenticating = Annotated[Authenticator, Depends(_authenticator)]
+"""Annotation of a route's argument that receives the authenticator of the application."""
 
 
 def read_key(connection: HTTPConnection) -> str:
@@ -147,7 +205,7 @@ def _with_caller(scope: Scope, caller: Caller) -> Scope:
     return {**scope, "state": {**scope.get("state", {}), "caller": caller}}
 
 
-def _unauthenticated() -> Unauthenticated:
+def unauthenticated() -> Unauthenticated:
     """Returns the error for each key that is not valid. It gives no reason, so that nobody learns which keys exist."""
     return Unauthenticated(suggestions=["Send the key as Authorization: Bearer KEY, or as X-API-Key: KEY."])
 

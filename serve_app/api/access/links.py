@@ -46,8 +46,12 @@ class LinkSigner:
         matches = hmac.compare_digest(signature.encode(), self._signature(path, expires).encode())
         return matches and not is_late
 
+    def signature_of(self, text: str) -> str:
+        """Returns the signature of a text. Texts of links begin with `/`, so others must not."""
+        return hmac.new(self._read_secret(), text.encode(), hashlib.sha256).hexdigest()
+
     def _signature(self, path: str, expires: str) -> str:
-        return hmac.new(self._read_secret(), f"{path}\n{expires}".encode(), hashlib.sha256).hexdigest()
+        return self.signature_of(f"{path}\n{expires}")
 
     def _read_secret(self) -> bytes:
         """Returns the secret, which all replicas share. `wan22 keys rotate-links` replaces it."""

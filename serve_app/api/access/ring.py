@@ -43,6 +43,19 @@ class KeyRing:
         await self._record_use(key)
         return key
 
+    async def find_by_id(self, key_id: str) -> ApiKey | None:
+        """Returns the valid key with this id, for a sender who has proved before to have it, or None.
+
+        Raises:
+            SQLAlchemyError: the keys can't be read.
+        """
+        await self._refresh()
+        key = self._valid.get(key_id)
+        if key is None or not key.is_valid(time.time()):
+            return None
+        await self._record_use(key)
+        return key
+
     async def holds(self, key: ApiKey) -> bool:
         """Returns whether a key that was found before is still valid.
 

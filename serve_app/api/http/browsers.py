@@ -110,12 +110,24 @@ class BrowserGuard:
 
     def _is_allowed(self, origin: str, host: str) -> bool:
         """Returns whether a page of this origin may change something."""
-        if origin in self._origins:
-            return True
-        scheme = origin.partition("://")[0].lower()
-        # A proxy that ends TLS may not say so: the scheme of the page only tells the port that is meant.
-        page = _split(origin)
-        return scheme in _DEFAULT_PORTS and page is not None and page == _split(f"{scheme}://{host}")
+        return origin in self._origins or _is_same(origin, host)
+
+
+def is_from_own_page(headers: Headers) -> bool:
+    """Returns whether a request comes from a page of this service, from its user's own doing, or from no browser.
+
+    A browser counts all ports of a host as one site, so it sends this service's cookies for pages of other ports too.
+    """
+    site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
+    return site in ("same-origin", "none") and (origin is None or _is_same(origin, headers.get("host", "")))
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Returns whether an origin is that of this service's own pages."""
+    scheme = origin.partition("://")[0].lower()
+    # A proxy that ends TLS may not say so: the scheme of the page only tells the port that is meant.
+    page = _split(origin)
+    return scheme in _DEFAULT_PORTS and page is not None and page == _split(f"{scheme}://{host}")
 
 
 def _split(url: str) -> tuple[str, int | None] | None:

@@ -7,6 +7,7 @@ _JOB = "video_4f0c2a9b7d1e6358c0a1b2d3"
 _WEBHOOK = "msg_5a1b0c9d8e7f6a5b4c3d2e1f"
 _BATCH = "batch_9d1e6358c0a1b2d34f0c2a9b"
 _UPLOAD = "9f2c1d0e8b7a6f5e4d3c2b1a09f8e7d6c5b4a3928170f6e5d4c3b2a190817263"
+_KEY = "9f86d081884c7d65"
 _ABSENT = object()
 
 PARAMETERS: dict[str, tuple[str, Any]] = {
@@ -16,6 +17,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "idempotency-key": ("Key of the request: a repeated request with the same key returns the first one's job.", None),
     "hours": ("Length of the period in hours, above 0 and at most 168.", 24),
     "if-none-match": ("Entity tag of the last response, which is sent again only if it has changed.", None),
+    "key_id": ("Id of an API key, its middle part.", _KEY),
     "last-event-id": ("Number of the last event that the client received. The stream resumes after it.", None),
     "before": ("Number of the last entry of the previous page. Older entries follow.", 100),
     "limit": ("Maximum number of items to return.", 20),

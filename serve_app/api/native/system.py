@@ -3,28 +3,35 @@
 import platform
 import shutil
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import psutil
+import ray
 from fastapi import APIRouter, Query, Request
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._private.worker import get_dashboard_url
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import JobState
 from deployments.jobs.replica_registry import ReplicaInfo
 from deployments.system_stats import list_gpus, percent
-from serve_app.api.access.callers import NEEDS_READ
+from serve_app.api.access.callers import NEEDS_ADMIN, NEEDS_READ
 from serve_app.api.health import DATABASE_UNAVAILABLE, Problem, find_problems
 from serve_app.api.schemas.system import (
+    DashboardBody,
     GeneratorHardware,
     GpuBody,
     HardwareBody,
     HealthBody,
     HistoryBody,
     PortsBody,
+    ProblemBody,
+    QueueHistoryBody,
     StatsBody,
     SystemInfo,
 )
@@ -61,6 +68,14 @@ def read_stats_history(
     return HistoryBody.of(hours, serving.store.stats.read(hours))
 
 
+@router.get("/queue/history", dependencies=[NEEDS_READ])
+def read_queue_history(
+    serving: Serving, hours: Annotated[float, Query(gt=0, le=_MAX_HOURS, allow_inf_nan=False)] = 24
+) -> QueueHistoryBody:
+    """Returns how many jobs waited over the last hours, up to a week, and for how long. All owners are counted."""
+    return QueueHistoryBody.of(hours, serving.store.waits.read(hours))
+
+
 @router.get("/hardware/profile", dependencies=[NEEDS_READ])
 def read_hardware(serving: Serving) -> HardwareBody:
     """Returns the hardware of the machine, and of the generators that run now."""
@@ -86,6 +101,16 @@ async def read_ports(request: Request) -> PortsBody:
     return PortsBody(backend_port=port, frontend_port=port, status="running")
 
 
+@router.get("/dashboard", dependencies=[NEEDS_ADMIN])
+def read_dashboard() -> DashboardBody:
+    """Returns the address of Ray's dashboard, and whether it asks for a token.
+
+    No response contains the token, because it allows to run programs on the machine.
+    """
+    address = get_dashboard_url() if ray.is_initialized() else None  # type: ignore[no-untyped-call]
+    return DashboardBody(url=f"http://{address}" if address else None, needs_token=is_token_auth_enabled())
+
+
 def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
     levels = {problem.level for problem in problems}
     # Another query would wait for a database that does not answer.
@@ -96,6 +121,7 @@ def _describe_health(serving: Services, problems: list[Problem]) -> HealthBody:
     disk = _read_disk(serving.settings.data_dir)
     return HealthBody(
         status="unhealthy" if "error" in levels else "degraded" if problems else "healthy",
+        problems=[ProblemBody(**asdict(problem)) for problem in problems],
         message=" ".join(problem.message for problem in problems) or "All parts of the service work.",
         timestamp=datetime.now(UTC),
         backend_online=True,

@@ -70,6 +70,8 @@ class ModelStatus(BaseModel):
     """Speed of a running download in megabytes per second."""
     download_eta_seconds: float | None
     """Estimated time until a running download is complete."""
+    verification_progress: float | None
+    """Progress of a running check of the model's files in percent; null while none runs."""
     optimization_applied: bool
     """Whether a replica has the model loaded with optimizations, which `replicas` names."""
     hardware_compatible: bool
@@ -104,6 +106,7 @@ class ModelStatus(BaseModel):
             download_progress=_percent(found) if is_coming else None,
             download_speed_mbps=found.bytes_per_second / 1e6 if is_coming else None,
             download_eta_seconds=found.eta_seconds,
+            verification_progress=_percent_verified(found),
             optimization_applied=bool(loaded and loaded.plan),
             hardware_compatible=smallest.fits is not False,
             estimated_vram_usage_mb=None if smallest.peak_bytes is None else smallest.peak_bytes / 1e6,
@@ -236,6 +239,12 @@ def _describe_error(spec: ModelSpec, found: Availability) -> str | None:
     if found.presence is Presence.CORRUPTED:
         return f"Files of {spec.id} are corrupted. POST /api/v1/models/verify/{spec.id} downloads them again."
     return None
+
+
+def _percent_verified(found: Availability) -> float | None:
+    if found.verified_bytes is None:
+        return None
+    return min(100.0, 100 * found.verified_bytes / found.total_bytes) if found.total_bytes else 0.0
 
 
 def _percent(found: Availability) -> float:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.replica_registry import ReplicaInfo
 from deployments.jobs.stats_history import Period, Use
+from deployments.jobs.wait_history import Waits
 from deployments.system_stats import Gpu, SystemStats, percent
 
 
@@ -146,6 +147,18 @@ class SystemInfo(_Described):
     """Size of the same disk; null if the folder can't be read."""
 
 
+class ProblemBody(_Described):
+    """A condition of the service that an operator should know."""
+
+    code: str
+    """Stable identifier for programs."""
+    level: Literal["warning", "error"]
+    """`error` if no job can run, `warning` if jobs still run."""
+    message: str
+    suggestion: str
+    """The way to repair it."""
+
+
 class HealthBody(_Described):
     """Health of the service."""
 
@@ -155,6 +168,8 @@ class HealthBody(_Described):
     `healthy`."""
     message: str
     """The problems in words."""
+    problems: list[ProblemBody]
+    """The problems, the most severe first; empty for a healthy service."""
     timestamp: datetime
     backend_online: bool
     """Always true in a response."""
@@ -246,3 +261,48 @@ class PortsBody(_Described):
     frontend_port: int
     """Port of the web page, which the same server serves."""
     status: Literal["running"]
+
+
+class QueueHistoryPoint(_Described):
+    """The queue in one interval."""
+
+    timestamp: datetime
+    """Start of the interval."""
+    pending: int
+    """Number of jobs that wait at the end of the interval."""
+    started: int
+    """Number of jobs that started in the interval."""
+    wait_seconds: float | None
+    """Average time for which these jobs had waited; null without one."""
+
+
+class QueueHistoryBody(_Described):
+    """The queue over the last hours, from the jobs of all owners that are not deleted."""
+
+    hours: float
+    interval_seconds: int
+    points: list[QueueHistoryPoint]
+    """Oldest first, without gaps."""
+
+    @classmethod
+    def of(cls, hours: float, waits: Waits) -> "QueueHistoryBody":
+        """Describes a period."""
+        points = [
+            QueueHistoryPoint(
+                timestamp=datetime.fromtimestamp(point.begin, UTC),
+                pending=point.pending,
+                started=point.started,
+                wait_seconds=point.wait_seconds,
+            )
+            for point in waits.points
+        ]
+        return cls(hours=hours, interval_seconds=waits.interval_seconds, points=points)
+
+
+class DashboardBody(_Described):
+    """Ray's dashboard."""
+
+    url: str | None
+    """Address of the dashboard, which is usually reachable on the service's machine only; null without one."""
+    needs_token: bool
+    """Whether it asks for the token that `ray get-auth-token` prints on that machine."""
