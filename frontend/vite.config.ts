@@ -1,6 +1,6 @@
 import tailwindcss from "@tailwindcss/vite";
 import react from "@vitejs/plugin-react";
-import { defineConfig } from "vitest/config";
+import { defineConfig } from "vite";
 
 /** The service that `npm run dev` forwards the API to. */
 const service = process.env.WAN22_URL ?? "http://127.0.0.1:8000";
@@ -17,5 +17,4 @@ export default defineConfig({
       "/v1": service,
     },
   },
-  test: { environment: "jsdom", include: ["src/**/*.test.{ts,tsx}"], restoreMocks: true },
 });

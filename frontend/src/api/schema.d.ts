@@ -362,9 +362,53 @@ export interface paths {
         put?: never;
         /**
          * Upload File
-         * @description Stores an image or a video for later requests. An upload that no job uses is removed after a day.
+         * @description Stores an image or a video for later requests. An upload that no job uses is removed, after a day by default.
          */
         post: operations["upload_file"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/uploads/{upload_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Upload
+         * @description Returns the image or the video of an upload, or a range of it.
+         *
+         *     A job names its inputs by the same ids, also those that came with its request.
+         */
+        get: operations["read_upload"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Usage
+         * @description Returns the caller's limits, and the use of the service on the last days: GPU time, files and bytes.
+         *
+         *     An administrator gets the use of all clients. Where keys are off, everyone gets the use of their own address only.
+         */
+        get: operations["read_usage"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -382,7 +426,8 @@ export interface paths {
          * Read Queue
          * @description Returns the number of jobs in each state, and a page of jobs, newest first. Cleared jobs are left out.
          *
-         *     `after` is the id of the last job of the previous page. The page continues there even if that job was deleted.
+         *     `status` may be repeated: `?status=failed&status=cancelled` lists the jobs in either state. `after` is the id of the
+         *     last job of the previous page. The page continues there even if that job was deleted.
          */
         get: operations["read_queue"];
         put?: never;
@@ -569,9 +614,31 @@ export interface paths {
         };
         /**
          * List Outputs
-         * @description Returns a page of completed videos, newest first.
+         * @description Returns a page of completed videos, newest first, and the totals over all pages.
+         *
+         *     Each condition leaves out videos. A video that is about to be deleted is not listed.
          */
         get: operations["list_outputs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/outputs/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Tags
+         * @description Returns the tags of all completed videos, with the number of videos that have each.
+         */
+        get: operations["list_tags"];
         put?: never;
         post?: never;
         delete?: never;
@@ -597,11 +664,18 @@ export interface paths {
         /**
          * Delete Output
          * @description Deletes a completed video and its job.
+         *
+         *     With `undo_seconds`, the video leaves the list at once and is deleted after that time, unless
+         *     `POST /outputs/{id}/restore` undoes it. Until then, requests that name the video still find it.
          */
         delete: operations["delete_output"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Mark Output
+         * @description Marks a completed video as a favorite, or gives it tags.
+         */
+        patch: operations["mark_output"];
         trace?: never;
     };
     "/api/v1/outputs/{video_id}/video": {
@@ -722,6 +796,26 @@ export interface paths {
         get: operations["sign_output_link"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/outputs/{video_id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore Output
+         * @description Undoes the deletion of a video. Does nothing to a video that is not about to be deleted.
+         */
+        post: operations["restore_output"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1220,6 +1314,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Audit Log
+         * @description Returns what administrators have changed, newest first.
+         *
+         *     `before` is the number of the last entry of the previous page. Entries are kept for a year.
+         */
+        get: operations["read_audit_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/keys": {
         parameters: {
             query?: never;
@@ -1626,6 +1742,75 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AuditPage
+         * @description A page of the audit log, newest first.
+         */
+        AuditPage: {
+            /** Actions */
+            actions: components["schemas"]["AuditedAction"][];
+            /**
+             * Has More
+             * @description Whether older entries follow after this page.
+             */
+            has_more: boolean;
+        };
+        /**
+         * AuditSource
+         * @description Way by which an action reached the service.
+         * @enum {string}
+         */
+        AuditSource: "api" | "cli";
+        /**
+         * AuditedAction
+         * @description What somebody has changed.
+         */
+        AuditedAction: {
+            /**
+             * Number
+             * @description Number of the entry. Later entries have larger numbers.
+             */
+            number: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** @description `api` for a request, `cli` for a command on a machine of the operator. */
+            source: components["schemas"]["AuditSource"];
+            /**
+             * Actor
+             * @description Owner of the API key, or user of the operating system. Empty for a request without a key.
+             */
+            actor: string;
+            /**
+             * Key Id
+             * @description Id of the API key; null for a request without one, and for a command.
+             */
+            key_id: string | null;
+            /**
+             * Action
+             * @description Name of the operation, such as `delete_lora`.
+             */
+            action: string;
+            /**
+             * Target
+             * @description Path of the request, or id of a key, a model or a job.
+             */
+            target: string;
+            /**
+             * Details
+             * @description Further values, such as the owner of the job or the new settings.
+             */
+            details: {
+                [key: string]: unknown;
+            };
+            /**
+             * Result
+             * @description `ok`, or the status of the response, such as `HTTP 409`.
+             */
+            result: string;
+        };
+        /**
          * BatchInfo
          * @description The jobs that one request made. A deleted job is not among them; a job that was cleared from the queue is.
          */
@@ -1694,6 +1879,68 @@ export interface components {
              * @description Number of removed jobs.
              */
             cleared: number;
+        };
+        /**
+         * ClientLimits
+         * @description Limits on one client: on a key, on the owner of keys, or on an address. `null` removes a limit.
+         */
+        ClientLimits: {
+            /**
+             * Requests Per Minute
+             * @description Maximum rate of requests of a key, and of an address. A client may send a minute's requests at once. Messages to
+             *     WebSockets count as requests. Health checks do not count, and requests that cancel or delete jobs count by
+             *     themselves.
+             * @default 6000
+             */
+            requests_per_minute: number | null;
+            /**
+             * Open Sockets
+             * @description Maximum number of open WebSockets of a key, and of an address.
+             * @default 100
+             */
+            open_sockets: number | null;
+            /**
+             * Open Streams
+             * @description Maximum number of open responses that wait for a job, of a key, and of an address: Server-Sent Events,
+             *     `/v1/videos/sync`, and waiting tools of the MCP server.
+             * @default 100
+             */
+            open_streams: number | null;
+            /**
+             * Pending Jobs
+             * @description Maximum number of pending jobs of an owner; of an address where keys are off.
+             * @default 1000
+             */
+            pending_jobs: number | null;
+            /**
+             * Uploads Per Day
+             * @description Maximum number of files that an owner stores in a day: uploads, inputs inside of requests, and LoRAs. A day
+             *     begins at 00:00 UTC.
+             * @default 5000
+             */
+            uploads_per_day: number | null;
+            /**
+             * Upload Mb Per Day
+             * @description Maximum size of these files together in a day, in megabytes of 10^6 bytes.
+             * @default 50000
+             */
+            upload_mb_per_day: number | null;
+            /**
+             * Gpu Seconds Per Day
+             * @description Time in a day for which generators work for an owner, after which new jobs are rejected. By default without a
+             *     limit.
+             */
+            gpu_seconds_per_day?: number | null;
+            /**
+             * Pixels Per Frame
+             * @description Maximum width times height of a video. By default the model's limit.
+             */
+            pixels_per_frame?: number | null;
+            /**
+             * Frames Per Video
+             * @description Maximum number of frames that a job generates, over all of its segments. By default the model's limit.
+             */
+            frames_per_video?: number | null;
         };
         /**
          * DashboardBody
@@ -3071,6 +3318,12 @@ export interface components {
             replicas: components["schemas"]["Holder"][];
         };
         /**
+         * ModelType
+         * @description The three Wan2.2 model types.
+         * @enum {string}
+         */
+        ModelType: "T2V-A14B" | "I2V-A14B" | "TI2V-5B";
+        /**
          * NewKey
          * @description A key that was created.
          */
@@ -3286,20 +3539,33 @@ export interface components {
             expires_at: string;
         };
         /**
+         * OutputMarks
+         * @description Changes of what a user notes about a video. A field that is missing or null changes nothing.
+         */
+        OutputMarks: {
+            /** Favorite */
+            favorite?: boolean | null;
+            /**
+             * Tags
+             * @description All tags of the video, which replace its present ones.
+             */
+            tags?: string[] | null;
+        };
+        /**
          * OutputsAnswer
-         * @description A page of completed videos, newest first, and the totals over all of them.
+         * @description A page of completed videos, and the totals over all that meet the conditions of the request.
          */
         OutputsAnswer: {
             /** Videos */
             videos: components["schemas"]["VideoMetadata"][];
             /**
              * Total Count
-             * @description Number of all completed videos.
+             * @description Number of the completed videos on all pages.
              */
             total_count: number;
             /**
              * Total Size Mb
-             * @description Size of all completed videos, in megabytes of 10^6 bytes.
+             * @description Their size, in megabytes of 10^6 bytes.
              */
             total_size_mb: number;
         };
@@ -3384,7 +3650,10 @@ export interface components {
          * @description A prompt to check, and to enhance if it is valid.
          */
         PreviewRequest: {
-            /** Prompt */
+            /**
+             * Prompt
+             * @description The prompt. A valid one has 1 to 2000 characters.
+             */
             prompt: string;
             options?: components["schemas"]["PromptOptions"] | null;
         };
@@ -3511,7 +3780,10 @@ export interface components {
          * @description A prompt to check.
          */
         PromptRequest: {
-            /** Prompt */
+            /**
+             * Prompt
+             * @description The prompt. A valid one has 1 to 2000 characters.
+             */
             prompt: string;
         };
         /**
@@ -3734,6 +4006,12 @@ export interface components {
             scopes: components["schemas"]["Scope"][];
         };
         /**
+         * Shape
+         * @description The shape of a video.
+         * @enum {string}
+         */
+        Shape: "landscape" | "portrait" | "square";
+        /**
          * SignIn
          * @description A key with which a session begins.
          */
@@ -3923,6 +4201,27 @@ export interface components {
             disk_total_gb: number | null;
         };
         /**
+         * TagCount
+         * @description A tag.
+         */
+        TagCount: {
+            /** Tag */
+            tag: string;
+            /**
+             * Count
+             * @description Number of videos with the tag.
+             */
+            count: number;
+        };
+        /**
+         * TagsAnswer
+         * @description All tags of completed videos, in alphabetical order.
+         */
+        TagsAnswer: {
+            /** Tags */
+            tags: components["schemas"]["TagCount"][];
+        };
+        /**
          * TaskInfo
          * @description A job of the native API.
          */
@@ -4043,6 +4342,12 @@ export interface components {
              * @description The same estimate as `eta_seconds`, in minutes.
              */
             estimated_time_minutes: number | null;
+            /**
+             * Priority
+             * @description Jobs of a higher priority run first.
+             * @enum {string}
+             */
+            priority: "low" | "normal" | "high";
             /**
              * Queue Position
              * @description Position among the pending jobs, from 1; null if the job is not pending.
@@ -4250,6 +4555,35 @@ export interface components {
             fps: number | null;
         };
         /**
+         * UsageBody
+         * @description The caller's limits, and the use of the service.
+         */
+        UsageBody: {
+            /**
+             * Client
+             * @description The client to whom the caller's requests are charged: the owner; where keys are off, the address.
+             */
+            client: string;
+            /** @description The limits on the caller. A limit that is null does not exist. */
+            limits: components["schemas"]["ClientLimits"];
+            /**
+             * Pending Jobs
+             * @description Number of the client's pending jobs.
+             */
+            pending_jobs: number;
+            /**
+             * Resets At
+             * Format: date-time
+             * @description Time at which the counts of the day begin again.
+             */
+            resets_at: string;
+            /**
+             * Days
+             * @description The days with use, newest first. An administrator gets all clients.
+             */
+            days: components["schemas"]["UseOfDay"][];
+        };
+        /**
          * UseBody
          * @description Use of the machine at one time, or on average over an interval.
          */
@@ -4291,6 +4625,39 @@ export interface components {
             vram_total_mb: number;
             /** Vram Percent */
             vram_percent: number;
+        };
+        /**
+         * UseOfDay
+         * @description Use of the service by a client on a day.
+         */
+        UseOfDay: {
+            /**
+             * Day
+             * Format: date
+             * @description The day, which begins and ends at 00:00 UTC.
+             */
+            day: string;
+            /**
+             * Client
+             * @description Name of the owner; where keys are off, `address:` and the address.
+             */
+            client: string;
+            /**
+             * Gpu Seconds
+             * @description Time for which generators worked for the client's jobs, in seconds. A running job's time is added every few
+             *     seconds.
+             */
+            gpu_seconds: number;
+            /**
+             * Uploads
+             * @description Number of stored files: uploads, inputs inside of requests, and LoRAs.
+             */
+            uploads: number;
+            /**
+             * Upload Bytes
+             * @description Size of these files together.
+             */
+            upload_bytes: number;
         };
         /**
          * Verification
@@ -4569,6 +4936,21 @@ export interface components {
              * @description Whether the video is a placeholder that no model generated.
              */
             is_mock: boolean;
+            /**
+             * Favorite
+             * @description Whether a user has marked the video as a favorite.
+             */
+            favorite: boolean;
+            /**
+             * Tags
+             * @description Tags that users gave the video.
+             */
+            tags: string[];
+            /**
+             * Deletion Due At
+             * @description Time at which the service deletes the video, if a deletion can still be undone.
+             */
+            deletion_due_at: string | null;
         };
         /**
          * Webhook
@@ -4954,6 +5336,28 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description The client has reached a limit. `retry-after` says when to try again. */
+        TooManyRequests: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "type": "rate_limit",
+                 *         "code": "limit_exceeded",
+                 *         "message": "The client has reached a limit. `retry-after` says when to try again.",
+                 *         "param": null,
+                 *         "suggestions": [],
+                 *         "can_retry": true
+                 *       },
+                 *       "detail": "The client has reached a limit. `retry-after` says when to try again."
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description The service failed unexpectedly. */
         InternalServerError: {
             headers: {
@@ -5004,9 +5408,13 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type AuditPage = components['schemas']['AuditPage'];
+export type AuditSource = components['schemas']['AuditSource'];
+export type AuditedAction = components['schemas']['AuditedAction'];
 export type BatchInfo = components['schemas']['BatchInfo'];
 export type CharacterCount = components['schemas']['CharacterCount'];
 export type ClearAnswer = components['schemas']['ClearAnswer'];
+export type ClientLimits = components['schemas']['ClientLimits'];
 export type DashboardBody = components['schemas']['DashboardBody'];
 export type DeliveryState = components['schemas']['DeliveryState'];
 export type DownloadAnswer = components['schemas']['DownloadAnswer'];
@@ -5046,12 +5454,14 @@ export type Model = components['schemas']['Model'];
 export type ModelInfo = components['schemas']['ModelInfo'];
 export type ModelList = components['schemas']['ModelList'];
 export type ModelStatus = components['schemas']['ModelStatus'];
+export type ModelType = components['schemas']['ModelType'];
 export type NewKey = components['schemas']['NewKey'];
 export type NewVideo = components['schemas']['NewVideo'];
 export type OptimizationBody = components['schemas']['OptimizationBody'];
 export type OptimizationChange = components['schemas']['OptimizationChange'];
 export type OptimizationStatus = components['schemas']['OptimizationStatus'];
 export type OutputLink = components['schemas']['OutputLink'];
+export type OutputMarks = components['schemas']['OutputMarks'];
 export type OutputsAnswer = components['schemas']['OutputsAnswer'];
 export type PauseAnswer = components['schemas']['PauseAnswer'];
 export type PollAnswer = components['schemas']['PollAnswer'];
@@ -5073,6 +5483,7 @@ export type ReplicaOptimization = components['schemas']['ReplicaOptimization'];
 export type Scope = components['schemas']['Scope'];
 export type SegmentField = components['schemas']['SegmentField'];
 export type SessionInfo = components['schemas']['SessionInfo'];
+export type Shape = components['schemas']['Shape'];
 export type SignIn = components['schemas']['SignIn'];
 export type StatsBody = components['schemas']['StatsBody'];
 export type StyleInfo = components['schemas']['StyleInfo'];
@@ -5080,9 +5491,13 @@ export type StyleList = components['schemas']['StyleList'];
 export type SubmitAnswer = components['schemas']['SubmitAnswer'];
 export type Summary = components['schemas']['Summary'];
 export type SystemInfo = components['schemas']['SystemInfo'];
+export type TagCount = components['schemas']['TagCount'];
+export type TagsAnswer = components['schemas']['TagsAnswer'];
 export type TaskInfo = components['schemas']['TaskInfo'];
 export type Upload = components['schemas']['Upload'];
+export type UsageBody = components['schemas']['UsageBody'];
 export type UseBody = components['schemas']['UseBody'];
+export type UseOfDay = components['schemas']['UseOfDay'];
 export type Verification = components['schemas']['Verification'];
 export type VerificationCancelled = components['schemas']['VerificationCancelled'];
 export type Video = components['schemas']['Video'];
@@ -5106,6 +5521,7 @@ export type ResponsePreconditionFailed = components['responses']['PreconditionFa
 export type ResponseRequestEntityTooLarge = components['responses']['RequestEntityTooLarge'];
 export type ResponseRequestedRangeNotSatisfiable = components['responses']['RequestedRangeNotSatisfiable'];
 export type ResponseMisdirectedRequest = components['responses']['MisdirectedRequest'];
+export type ResponseTooManyRequests = components['responses']['TooManyRequests'];
 export type ResponseInternalServerError = components['responses']['InternalServerError'];
 export type ResponseServiceUnavailable = components['responses']['ServiceUnavailable'];
 export type $defs = Record<string, never>;
@@ -5757,6 +6173,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6411,6 +6828,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6475,6 +6893,7 @@ export interface operations {
                      *       "total_segments": 1,
                      *       "eta_seconds": 1,
                      *       "estimated_time_minutes": 1,
+                     *       "priority": "low",
                      *       "queue_position": 1,
                      *       "cancel_requested": true,
                      *       "attempt": 1,
@@ -6519,6 +6938,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6553,6 +6973,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6629,6 +7050,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -6675,6 +7097,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6751,6 +7174,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -6797,6 +7221,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6828,6 +7253,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6868,6 +7294,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6901,6 +7328,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6943,6 +7371,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -6996,6 +7425,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7052,6 +7482,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7112,6 +7543,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7164,6 +7596,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7211,6 +7644,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7276,6 +7710,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7308,6 +7743,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7339,6 +7775,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7389,6 +7826,125 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    read_upload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of an upload, or of an input of a job.
+                 * @example 9f2c1d0e8b7a6f5e4d3c2b1a09f8e7d6c5b4a3928170f6e5d4c3b2a190817263
+                 */
+                upload_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/jpeg": string;
+                    "image/webp": string;
+                    "video/mp4": string;
+                };
+            };
+            /** @description The ranges of the file that the header `Range` names. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/jpeg": string;
+                    "image/webp": string;
+                    "video/mp4": string;
+                    "multipart/byteranges": string;
+                };
+            };
+            /** @description The client has the file already: its entity tag is in `If-None-Match`. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            416: components["responses"]["RequestedRangeNotSatisfiable"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    read_usage: {
+        parameters: {
+            query?: {
+                /** @description Number of days, with today. */
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "client": "client",
+                     *       "limits": {
+                     *         "requests_per_minute": 1,
+                     *         "open_sockets": 1,
+                     *         "open_streams": 1,
+                     *         "pending_jobs": 1,
+                     *         "uploads_per_day": 1,
+                     *         "upload_mb_per_day": 1,
+                     *         "gpu_seconds_per_day": 1,
+                     *         "pixels_per_frame": 1,
+                     *         "frames_per_video": 1
+                     *       },
+                     *       "pending_jobs": 1,
+                     *       "resets_at": "2026-03-01T12:00:00Z",
+                     *       "days": [
+                     *         {
+                     *           "day": "day",
+                     *           "client": "client",
+                     *           "gpu_seconds": 1,
+                     *           "uploads": 1,
+                     *           "upload_bytes": 1
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["UsageBody"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7407,7 +7963,7 @@ export interface operations {
                  * @description Lists only jobs in this state.
                  * @example completed
                  */
-                status?: components["schemas"]["JobState"];
+                status?: components["schemas"]["JobState"][];
             };
             header?: never;
             path?: never;
@@ -7468,6 +8024,7 @@ export interface operations {
                      *         "total_segments": 1,
                      *         "eta_seconds": 1,
                      *         "estimated_time_minutes": 1,
+                     *         "priority": "low",
                      *         "queue_position": 1,
                      *         "cancel_requested": true,
                      *         "attempt": 1,
@@ -7541,6 +8098,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7615,6 +8173,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7660,6 +8219,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7737,6 +8297,7 @@ export interface operations {
                      *           "total_segments": 1,
                      *           "eta_seconds": 1,
                      *           "estimated_time_minutes": 1,
+                     *           "priority": "low",
                      *           "queue_position": 1,
                      *           "cancel_requested": true,
                      *           "attempt": 1,
@@ -7790,6 +8351,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7835,6 +8397,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7866,6 +8429,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7896,6 +8460,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7926,6 +8491,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -7965,6 +8531,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8029,6 +8596,7 @@ export interface operations {
                      *       "total_segments": 1,
                      *       "eta_seconds": 1,
                      *       "estimated_time_minutes": 1,
+                     *       "priority": "low",
                      *       "queue_position": 1,
                      *       "cancel_requested": true,
                      *       "attempt": 1,
@@ -8073,6 +8641,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8112,6 +8681,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8120,12 +8690,36 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Maximum number of items to return.
+                 * @description Largest number of videos.
                  * @example 20
                  */
                 limit?: number;
-                /** @description Id of the last job of the previous page. By default the first page is returned. */
+                /** @description Id of the last video of the previous page. */
                 after?: string;
+                /**
+                 * @description `desc` lists the newest submission first, `asc` the oldest.
+                 * @example desc
+                 */
+                order?: "desc" | "asc";
+                /** @description Words that the prompt contains, in any order, in small or capital letters. */
+                query?: string;
+                /**
+                 * @description Type of the model.
+                 * @example T2V-A14B
+                 */
+                model_type?: components["schemas"]["ModelType"];
+                /** @description Shape of the picture. */
+                shape?: components["schemas"]["Shape"];
+                /** @description Whether to list only favorites, or no favorites. */
+                favorite?: boolean;
+                /** @description Tag that the videos have. */
+                tag?: string;
+                /** @description Whether to list only placeholders that no model generated, or no placeholders. */
+                is_mock?: boolean;
+                /** @description First time of completion. A time without a zone is in UTC. */
+                completed_from?: string;
+                /** @description End of the times of completion, which is not included. */
+                completed_before?: string;
             };
             header?: never;
             path?: never;
@@ -8160,7 +8754,12 @@ export interface operations {
                      *           "num_frames": 1,
                      *           "seed": 1,
                      *           "parameters": {},
-                     *           "is_mock": true
+                     *           "is_mock": true,
+                     *           "favorite": true,
+                     *           "tags": [
+                     *             "text"
+                     *           ],
+                     *           "deletion_due_at": "2026-03-01T12:00:00Z"
                      *         }
                      *       ],
                      *       "total_count": 1,
@@ -8175,6 +8774,43 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    list_tags: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "tags": [
+                     *         {
+                     *           "tag": "tag",
+                     *           "count": 1
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TagsAnswer"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8219,7 +8855,12 @@ export interface operations {
                      *       "num_frames": 1,
                      *       "seed": 1,
                      *       "parameters": {},
-                     *       "is_mock": true
+                     *       "is_mock": true,
+                     *       "favorite": true,
+                     *       "tags": [
+                     *         "text"
+                     *       ],
+                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
                      *     }
                      */
                     "application/json": components["schemas"]["VideoMetadata"];
@@ -8231,13 +8872,17 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
     delete_output: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Time for which the deletion can be undone, at most a day. */
+                undo_seconds?: number;
+            };
             header?: never;
             path: {
                 /**
@@ -8270,6 +8915,75 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    mark_output: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of a video and of its job.
+                 * @example video_4f0c2a9b7d1e6358c0a1b2d3
+                 */
+                video_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /** @example {} */
+                "application/json": components["schemas"]["OutputMarks"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "filename": "video_4f0c2a9b7d1e6358c0a1b2d3.mp4",
+                     *       "file_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/video",
+                     *       "thumbnail_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/thumbnail",
+                     *       "prompt": "A red fox runs through fresh snow, filmed from the side.",
+                     *       "model_type": "T2V-A14B",
+                     *       "resolution": "1280x720",
+                     *       "duration_seconds": 1,
+                     *       "file_size_mb": 1,
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "generation_time_minutes": 1,
+                     *       "width": 1,
+                     *       "height": 1,
+                     *       "fps": 1,
+                     *       "num_frames": 1,
+                     *       "seed": 1,
+                     *       "parameters": {},
+                     *       "is_mock": true,
+                     *       "favorite": true,
+                     *       "tags": [
+                     *         "text"
+                     *       ],
+                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["VideoMetadata"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8323,6 +9037,7 @@ export interface operations {
             412: components["responses"]["PreconditionFailed"];
             416: components["responses"]["RequestedRangeNotSatisfiable"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8376,6 +9091,7 @@ export interface operations {
             412: components["responses"]["PreconditionFailed"];
             416: components["responses"]["RequestedRangeNotSatisfiable"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8429,6 +9145,7 @@ export interface operations {
             412: components["responses"]["PreconditionFailed"];
             416: components["responses"]["RequestedRangeNotSatisfiable"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8482,6 +9199,7 @@ export interface operations {
             412: components["responses"]["PreconditionFailed"];
             416: components["responses"]["RequestedRangeNotSatisfiable"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8533,6 +9251,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8578,6 +9297,69 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    restore_output: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Id of a video and of its job.
+                 * @example video_4f0c2a9b7d1e6358c0a1b2d3
+                 */
+                video_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "video_4f0c2a9b7d1e6358c0a1b2d3",
+                     *       "filename": "video_4f0c2a9b7d1e6358c0a1b2d3.mp4",
+                     *       "file_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/video",
+                     *       "thumbnail_path": "/api/v1/outputs/video_4f0c2a9b7d1e6358c0a1b2d3/thumbnail",
+                     *       "prompt": "A red fox runs through fresh snow, filmed from the side.",
+                     *       "model_type": "T2V-A14B",
+                     *       "resolution": "1280x720",
+                     *       "duration_seconds": 1,
+                     *       "file_size_mb": 1,
+                     *       "created_at": "2026-03-01T12:00:00Z",
+                     *       "generation_time_minutes": 1,
+                     *       "width": 1,
+                     *       "height": 1,
+                     *       "fps": 1,
+                     *       "num_frames": 1,
+                     *       "seed": 1,
+                     *       "parameters": {},
+                     *       "is_mock": true,
+                     *       "favorite": true,
+                     *       "tags": [
+                     *         "text"
+                     *       ],
+                     *       "deletion_due_at": "2026-03-01T12:00:00Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["VideoMetadata"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8645,6 +9427,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8717,6 +9500,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8800,6 +9584,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8883,6 +9668,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8928,6 +9714,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -8969,6 +9756,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9010,6 +9798,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9056,6 +9845,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9103,6 +9893,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9145,6 +9936,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9205,6 +9997,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9292,6 +10085,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9359,6 +10153,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9398,6 +10193,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9457,6 +10253,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9502,6 +10299,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9560,6 +10358,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9615,6 +10414,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9663,6 +10463,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9700,6 +10501,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9762,6 +10564,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9792,6 +10595,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9842,6 +10646,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9891,6 +10696,64 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    read_audit_log: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Number of the last entry of the previous page. Older entries follow.
+                 * @example 100
+                 */
+                before?: number;
+                /**
+                 * @description Maximum number of items to return.
+                 * @example 20
+                 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "actions": [
+                     *         {
+                     *           "number": 1,
+                     *           "at": "2026-03-01T12:00:00Z",
+                     *           "source": "api",
+                     *           "actor": "actor",
+                     *           "key_id": "key_id",
+                     *           "action": "action",
+                     *           "target": "target",
+                     *           "details": {},
+                     *           "result": "result"
+                     *         }
+                     *       ],
+                     *       "has_more": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9933,6 +10796,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9985,6 +10849,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10032,6 +10897,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10086,6 +10952,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10119,6 +10986,7 @@ export interface operations {
                 };
             };
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10166,6 +11034,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10200,6 +11069,7 @@ export interface operations {
             };
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10276,6 +11146,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10342,7 +11213,7 @@ export interface operations {
                     true_cfg_scale?: number | null;
                     /**
                      * Format: binary
-                     * @description First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. Also as text: the id of an upload or a base64 data URL, or an object with one of them as file_id or image_url.
+                     * @description First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. Also as text: the id of an upload, a base64 data URL or, if the operator allows it, an https URL, or an object with one of them as file_id or image_url.
                      */
                     input_reference?: string;
                     /** @description Same as `image`. */
@@ -10633,7 +11504,7 @@ export interface operations {
                     true_cfg_scale?: number | null;
                     /**
                      * Format: binary
-                     * @description First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. Also as text: the id of an upload or a base64 data URL, or an object with one of them as file_id or image_url.
+                     * @description First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. Also as text: the id of an upload, a base64 data URL or, if the operator allows it, an https URL, or an object with one of them as file_id or image_url.
                      */
                     input_reference?: string;
                     /** @description Same as `image`. */
@@ -10924,6 +11795,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10986,6 +11858,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -11027,6 +11900,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -11088,6 +11962,7 @@ export interface operations {
             412: components["responses"]["PreconditionFailed"];
             416: components["responses"]["RequestedRangeNotSatisfiable"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -11163,6 +12038,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -11201,6 +12077,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -11280,6 +12157,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -11898,6 +12776,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -12516,6 +13395,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -12619,6 +13499,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -12686,7 +13567,7 @@ export interface operations {
                     true_cfg_scale?: number | null;
                     /**
                      * Format: binary
-                     * @description First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. Also as text: the id of an upload or a base64 data URL, or an object with one of them as file_id or image_url.
+                     * @description First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. Also as text: the id of an upload, a base64 data URL or, if the operator allows it, an https URL, or an object with one of them as file_id or image_url.
                      */
                     input_reference?: string;
                     /** @description Same as `image`. */
@@ -12958,7 +13839,7 @@ export interface operations {
                     true_cfg_scale?: number | null;
                     /**
                      * Format: binary
-                     * @description First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. Also as text: the id of an upload or a base64 data URL, or an object with one of them as file_id or image_url.
+                     * @description First frame: PNG, JPEG or WebP. With an mp4, the new video continues that video from its last frame. Also as text: the id of an upload, a base64 data URL or, if the operator allows it, an https URL, or an object with one of them as file_id or image_url.
                      */
                     input_reference?: string;
                     /** @description Same as `image`. */
@@ -13223,6 +14104,7 @@ export interface operations {
             413: components["responses"]["RequestEntityTooLarge"];
             416: components["responses"]["RequestedRangeNotSatisfiable"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -13260,6 +14142,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -13290,6 +14173,7 @@ export interface operations {
                 };
             };
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -13320,6 +14204,7 @@ export interface operations {
                 };
             };
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -13350,6 +14235,7 @@ export interface operations {
                 };
             };
             421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
