@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Error, Page
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 """Time within which the page shows what a test expects. Generating a video is included, on a slow machine."""
 
 

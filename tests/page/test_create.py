@@ -43,7 +43,7 @@ def test_from_an_empty_form_to_a_playing_video(page: Page, api: httpx.Client) ->
     wait_until(lambda: page.evaluate("document.querySelector('video').currentTime > 0"))
     task = api.get(f"/api/v1/generation/{_submitted(page)}").json()
     assert (task["prompt"], task["steps"], task["status"]) == (prompt, 4, "completed")
-    expect(page.get_by_text("Video done")).to_be_visible()
+    expect(page.get_by_text("Video done", exact=True)).to_be_visible()
 
 
 def test_first_and_last_frame_choose_the_model_that_takes_both(page: Page, api: httpx.Client, tmp_path: Path) -> None:
