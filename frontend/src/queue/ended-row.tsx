@@ -19,7 +19,9 @@ export function EndedRow({ id }: { id: string }) {
       <div className="min-w-0 flex-1">
         <div className="flex items-start gap-2">
           <div className="min-w-0 flex-1">
-            <p className="line-clamp-2 text-sm wrap-anywhere">{task.prompt}</p>
+            <p dir="auto" className="line-clamp-2 text-sm wrap-anywhere">
+              {task.prompt}
+            </p>
             <Ending task={task} />
           </div>
           <JobActions task={task} />

@@ -20,7 +20,9 @@ export function RunningCard({ id }: { id: string }) {
       <div className="flex min-w-0 flex-1 flex-col">
         <div className="flex items-start gap-2">
           <div className="min-w-0 flex-1">
-            <p className="line-clamp-2 font-medium text-sm wrap-anywhere">{task.prompt}</p>
+            <p dir="auto" className="line-clamp-2 font-medium text-sm wrap-anywhere">
+              {task.prompt}
+            </p>
             <About task={task} className="mt-0.5 max-sm:hidden" />
           </div>
           <JobActions task={task} />

@@ -36,7 +36,9 @@ function SingleRow({ entry, handle, onMove }: Props) {
       <Position value={task.queue_position} />
       <div className="min-w-0 flex-1">
         <div className="flex items-center gap-2">
-          <p className="truncate text-sm">{task.prompt}</p>
+          <p dir="auto" className="truncate text-sm">
+            {task.prompt}
+          </p>
           <PriorityMark task={task} />
           <BatchMark id={task.batch_id} />
         </div>
@@ -61,7 +63,9 @@ function BatchRow({ entry, handle }: Props) {
         <Position value={task.queue_position} />
         <div className="min-w-0 flex-1">
           <div className="flex items-center gap-2">
-            <p className="truncate text-sm">{task.prompt}</p>
+            <p dir="auto" className="truncate text-sm">
+              {task.prompt}
+            </p>
             <PriorityMark task={task} />
           </div>
           <p className="truncate text-muted text-xs tabular">
