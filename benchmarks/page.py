@@ -76,9 +76,10 @@ def _scroll(browser: Browser, url: str, videos: int, trace: Path) -> list[Row]:
 
 
 def _scroll_to_end(page: Page) -> None:
-    """Turns the wheel until the end of the list is reached and no further videos arrive."""
+    """Turns the wheel until all videos have arrived and the page is at its end."""
+    grid = page.locator("[role=grid]")
     place, unchanged = -1, 0
-    while unchanged < 15:
+    while unchanged < 15 or grid.get_attribute("aria-rowcount") == "-1":
         page.mouse.wheel(0, _WHEEL_PIXELS)
         page.wait_for_timeout(_WHEEL_MS)
         before, place = place, page.evaluate("scrollY")
@@ -95,7 +96,7 @@ def _longest_task_ms(trace: dict[str, Any]) -> tuple[float, float]:
         for event in events
         if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) in main and "dur" in event
     ]
-    return tuple(max(task.get(name, 0) for task in tasks) / 1000 for name in ("dur", "tdur"))
+    return max(task["dur"] for task in tasks) / 1000, max(task.get("tdur", 0) for task in tasks) / 1000
 
 
 if __name__ == "__main__":

@@ -17,15 +17,16 @@ _WORD = "gallerywalk"
 """A word in the prompts of this module's videos only, by which a search finds them among those of other tests."""
 
 
-@pytest.fixture(scope="module")
-def videos(service: Service) -> list[str]:
-    """Ids of three small videos that differ in their prompts and shapes, newest first."""
-    made = [
-        service.finished(prompt=f"{_WORD} a red circle, снег 雪", seed=11, steps=2, num_frames=9, resolution="96x64"),
-        service.finished(prompt=f"{_WORD} a blue star", seed=12, steps=3, num_frames=5, resolution="64x96"),
-        service.finished(prompt=f"{_WORD} a green square", seed=13, steps=2, num_frames=9, resolution="64x64"),
-    ]
-    return [str(task["id"]) for task in reversed(made)]
+@pytest.fixture
+def videos(service: Service, api: httpx.Client) -> list[str]:
+    """Ids of three small videos that differ in their prompts and shapes, newest first. The first test makes them."""
+    listed = api.get("/api/v1/outputs", params={"query": _WORD}).json()["videos"]
+    if not listed:
+        service.finished(prompt=f"{_WORD} a red circle, снег 雪", seed=11, steps=2, num_frames=9, resolution="96x64")
+        service.finished(prompt=f"{_WORD} a blue star", seed=12, steps=3, num_frames=5, resolution="64x96")
+        service.finished(prompt=f"{_WORD} a green square", seed=13, steps=2, num_frames=9, resolution="64x64")
+        listed = api.get("/api/v1/outputs", params={"query": _WORD}).json()["videos"]
+    return [str(video["id"]) for video in listed]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { getRouteApi, Link } from "@tanstack/react-router";
 import { Clapperboard, SearchX } from "lucide-react";
-import { useCallback, useEffect, useMemo, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { Video } from "@/api/types";
 import type { GallerySearch } from "@/router";
 import { PageHead } from "@/shell/shell";
@@ -16,7 +16,7 @@ import { Compare } from "./compare";
 import { FilterBar } from "./filter-bar";
 import { type Filters, filtersOf, isFiltered } from "./filters";
 import { Grid, SkeletonRow } from "./grid";
-import { readAllIds, videosQuery } from "./queries";
+import { videosQuery } from "./queries";
 import { useSelection } from "./selection";
 import { MOST_COMPARED, SelectionBar } from "./selection-bar";
 import { Viewer } from "./viewer";
@@ -51,16 +51,23 @@ export function GalleryPage() {
 
   const { fetchNextPage, isFetchingNextPage } = list;
   const loadMore = useCallback(() => {
-    if (!isFetchingNextPage) void fetchNextPage();
+    if (!isFetchingNextPage) void fetchNextPage({ cancelRefetch: false });
   }, [fetchNextPage, isFetchingNextPage]);
   const favorite = useCallback(
     (video: Video) => void mark([video], () => ({ favorite: !video.favorite })),
     [mark],
   );
-  const selectAll = () =>
-    readAllIds(filters).then(selection.replace, (error: Error) =>
-      toast({ title: text.errors.title, detail: error.message, tone: "bad" }),
-    );
+  const shownFilters = useRef(filters);
+  shownFilters.current = filters;
+  const selectAll = async () => {
+    let loaded: Pick<typeof list, "data" | "hasNextPage" | "error"> = list;
+    while (loaded.hasNextPage && !loaded.error) loaded = await fetchNextPage({ cancelRefetch: false });
+    if (loaded.error) {
+      toast({ title: text.errors.title, detail: loaded.error.message, tone: "bad" });
+    } else if (shownFilters.current === filters) {
+      selection.replace(loaded.data?.pages.flatMap((page) => page.videos.map((video) => video.id)) ?? []);
+    }
+  };
   const deleteVideos = (gone: readonly string[]) => {
     selection.clear();
     void remove(gone);

@@ -11,33 +11,19 @@ import type { OutputsPage, Video } from "@/api/types";
 import { type Filters, toQuery } from "./filters";
 
 const PAGE_SIZE = 250;
-const MOST = 1000;
 
 /** The videos that meet the conditions, page by page. */
 export function videosQuery(filters: Filters) {
   return infiniteQueryOptions({
     queryKey: ["outputs", "list", filters],
-    queryFn: ({ pageParam, signal }) => readPage(filters, pageParam, PAGE_SIZE, signal),
+    queryFn: ({ pageParam, signal }) => {
+      const query = { ...toQuery(filters), limit: PAGE_SIZE, ...(pageParam ? { after: pageParam } : {}) };
+      return data(api.GET("/api/v1/outputs", { params: { query }, signal }));
+    },
     initialPageParam: "",
     getNextPageParam: ({ videos }) => (videos.length < PAGE_SIZE ? undefined : videos.at(-1)?.id),
     placeholderData: keepPreviousData,
   });
-}
-
-/** Reads the ids of all videos that meet the conditions. */
-export async function readAllIds(filters: Filters): Promise<string[]> {
-  const ids: string[] = [];
-  for (let after: string | undefined = ""; after !== undefined; ) {
-    const { videos }: OutputsPage = await readPage(filters, after, MOST);
-    ids.push(...videos.map((video) => video.id));
-    after = videos.length < MOST ? undefined : videos.at(-1)?.id;
-  }
-  return ids;
-}
-
-function readPage(filters: Filters, after: string, limit: number, signal?: AbortSignal) {
-  const query = { ...toQuery(filters), limit, ...(after ? { after } : {}) };
-  return data(api.GET("/api/v1/outputs", { params: { query }, ...(signal ? { signal } : {}) }));
 }
 
 /** One video. */

@@ -73,7 +73,7 @@ def test_a_trailing_slash_is_served_without_a_redirect(tmp_path: Path) -> None:
         ("POST", "/v1/videos/video_1", "DELETE, GET, HEAD"),
         ("GET", "/v1/videos/edits", "POST"),
         ("DELETE", "/api/v1/generation/submit", "POST"),
-        ("PATCH", "/api/v1/outputs/video_1", "DELETE, GET, HEAD"),
+        ("PUT", "/api/v1/outputs/video_1", "DELETE, GET, HEAD, PATCH"),
         ("HEAD", "/api/v1/uploads", "POST"),
     ],
 )
