@@ -23,9 +23,10 @@ export function useSource(search: CreateSearch, form: UseFormReturn<FormValues>)
     if (!id) return;
     let isCurrent = true;
     read(client, id)
-      .then(({ task, models }) => {
+      .then((source) => {
         if (!isCurrent) return;
-        form.reset(from ? toForm(task, models) : continued ? toContinuation(task) : toEdit(task));
+        const { task } = source;
+        form.reset(from ? toForm(source) : continued ? toContinuation(task) : toEdit(task));
       })
       .catch((error: Error) => toast({ title: text.errors.title, detail: error.message, tone: "bad" }))
       .finally(() => isCurrent && void navigate({ to: "/", search: {}, replace: true }));
@@ -35,23 +36,31 @@ export function useSource(search: CreateSearch, form: UseFormReturn<FormValues>)
   }, [from, continued, edit, client, form, navigate, toast, text]);
 }
 
-async function read(client: QueryClient, id: string): Promise<{ task: Task; models: readonly Model[] }> {
+type Source = { task: Task; models: readonly Model[]; beginsWithVideo: boolean };
+
+async function read(client: QueryClient, id: string): Promise<Source> {
   const [task, models] = await Promise.all([
     client.fetchQuery(taskQuery(id)),
     client.ensureQueryData(modelsQuery),
   ]);
-  return { task, models };
+  return { task, models, beginsWithVideo: task.image_path !== null && (await isVideo(task.image_path)) };
+}
+
+/** Returns whether an input is a video, whose last frame begins the new one. The ids do not tell. */
+async function isVideo(id: string): Promise<boolean> {
+  const response = await fetch(uploadAddress(id), { method: "HEAD", credentials: "same-origin" });
+  return response.headers.get("content-type") === "video/mp4";
 }
 
 /** Returns the form that made a job. Values that equal the model's own are left to the model. */
-export function toForm(task: Task, models: readonly Model[]): FormValues {
+export function toForm({ task, models, beginsWithVideo }: Source): FormValues {
   const model = models.find((item) => item.id === task.model);
   const unlessOwn = <T>(value: T, own: T | undefined): T | null => (value === own ? null : value);
-  const asInput = (id: string | null): Input | null =>
+  const asInput = (id: string | null, kind: Input["kind"] = "image"): Input | null =>
     id
       ? {
           id,
-          kind: "image",
+          kind,
           width: task.width,
           height: task.height,
           numFrames: null,
@@ -65,9 +74,9 @@ export function toForm(task: Task, models: readonly Model[]): FormValues {
     segments: task.segments.map((part) => newSegment(part.prompt, part.num_frames ?? null)),
     negativePrompt: unlessOwn(task.negative_prompt, model?.negative_prompt),
     model: model ? model.id : AUTO,
-    firstFrame: asInput(task.image_path),
+    firstFrame: asInput(task.image_path, beginsWithVideo ? "video" : "image"),
     lastFrame: asInput(task.end_image_path),
-    video: task.video_path ? { ...(asInput(task.video_path) as Input), kind: "video" } : null,
+    video: asInput(task.video_path, "video"),
     strength: task.strength ?? EMPTY_FORM.strength,
     size: unlessOwn(task.resolution, task.image_path || task.video_path ? undefined : model?.size),
     numFrames: task.segments.length > 0 ? null : unlessOwn(task.num_frames, model?.num_frames),

@@ -12,6 +12,7 @@ import { Keys } from "./keys";
 import { Meters } from "./meters";
 import { Replicas } from "./replicas";
 import { ServiceSettings } from "./service-settings";
+import { Usage } from "./usage";
 import { Webhooks } from "./webhooks";
 
 export function SystemPage() {
@@ -35,6 +36,7 @@ export function SystemPage() {
         </div>
         <HistoryCharts />
         <Replicas />
+        <Usage />
         <ServiceSettings />
         {needsKey && can("admin") && <Keys />}
         <Webhooks />

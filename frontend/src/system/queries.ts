@@ -1,6 +1,7 @@
 /** What the System page reads. */
 import { queryOptions } from "@tanstack/react-query";
 import { api, data } from "@/api/client";
+import { sumUse } from "./use";
 
 export const RANGES = { hour: 1, day: 24, week: 168 } as const;
 export type Range = keyof typeof RANGES;
@@ -48,4 +49,18 @@ export const webhooksQuery = queryOptions({
   queryKey: ["webhooks"],
   queryFn: async ({ signal }) =>
     (await data(api.GET("/api/v1/webhooks", { params: { query: { limit: 10 } }, signal }))).webhooks,
+});
+
+export const DAYS_OF_USE = 7;
+
+/** The use of each client over the last days together, with the most GPU time first. */
+export const usageQuery = queryOptions({
+  queryKey: ["usage"],
+  queryFn: async ({ signal }) => {
+    const { days } = await data(
+      api.GET("/api/v1/usage", { params: { query: { days: DAYS_OF_USE } }, signal }),
+    );
+    return sumUse(days);
+  },
+  refetchInterval: 60_000,
 });
