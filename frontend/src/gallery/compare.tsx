@@ -8,6 +8,7 @@ import type { Task } from "@/api/types";
 import { thumbnailAddress, videoAddress } from "@/jobs/addresses";
 import { useLanguage, useText } from "@/text";
 import { IconButton } from "@/ui/button";
+import { FullScreen } from "@/ui/dialog";
 import { Slider, Switch } from "@/ui/field";
 import { ErrorNotice } from "@/ui/notices";
 import { differing, type Fact, settingsOf } from "./facts";
@@ -29,101 +30,84 @@ export function Compare({ ids, onClose }: { ids: readonly string[]; onClose: () 
   const clock = useSync(videos, isLoaded ? ids.join() : "");
   const failed = results.find((result) => result.error);
 
-  const onKeyDown = (event: KeyboardEvent) => {
-    if (event.key === "Escape")
-      onClose(); // a message on the screen would keep the key from the dialog
-    else if (event.target !== content.current) return;
-    else if (event.key === " ") clock.toggle();
+  const onKeyDown = (event: KeyboardEvent): boolean => {
+    if (event.target !== content.current) return false;
+    if (event.key === " ") clock.toggle();
     else if (event.key === "ArrowLeft") clock.seek(Math.max(0, clock.time - FRAME_SECONDS));
     else if (event.key === "ArrowRight") clock.seek(Math.min(clock.duration, clock.time + FRAME_SECONDS));
-    else return;
-    event.preventDefault();
+    else return false;
+    return true;
   };
 
   return (
-    <Radix.Root open onOpenChange={(open) => !open && onClose()}>
-      <Radix.Portal>
-        <Radix.Overlay className="fixed inset-0 z-40 bg-shade" />
-        <Radix.Content
-          ref={content}
-          tabIndex={-1}
-          aria-describedby={undefined}
-          onKeyDown={onKeyDown}
-          onOpenAutoFocus={(event) => {
-            event.preventDefault();
-            content.current?.focus();
-          }}
-          className="appear fixed inset-0 z-50 overflow-y-auto bg-surface outline-none md:inset-4 md:rounded-xl md:border md:shadow-lift"
+    <FullScreen content={content} onClose={onClose} onKeyDown={onKeyDown}>
+      <div className="sticky top-0 z-10 flex items-center gap-3 border-b bg-surface/95 px-4 py-2.5 backdrop-blur">
+        <Radix.Close asChild>
+          <IconButton label={text.common.close}>
+            <X />
+          </IconButton>
+        </Radix.Close>
+        <Radix.Title className="font-medium max-sm:sr-only">{text.gallery.comparison}</Radix.Title>
+        <IconButton
+          look="plain"
+          label={clock.isPlaying ? text.gallery.pause : text.gallery.play}
+          onClick={clock.toggle}
+          disabled={clock.duration === 0}
         >
-          <div className="sticky top-0 z-10 flex items-center gap-3 border-b bg-surface/95 px-4 py-2.5 backdrop-blur">
-            <Radix.Close asChild>
-              <IconButton label={text.common.close}>
-                <X />
-              </IconButton>
-            </Radix.Close>
-            <Radix.Title className="font-medium max-sm:sr-only">{text.gallery.comparison}</Radix.Title>
-            <IconButton
-              look="plain"
-              label={clock.isPlaying ? text.gallery.pause : text.gallery.play}
-              onClick={clock.toggle}
-              disabled={clock.duration === 0}
-            >
-              {clock.isPlaying ? <Pause /> : <Play />}
-            </IconButton>
-            <Slider
-              label={text.gallery.position}
-              value={clock.time}
-              min={0}
-              max={clock.duration || 1}
-              step={0.01}
-              onChange={clock.seek}
-              valueText={text.gallery.positionValue(clock.time.toFixed(1), clock.duration.toFixed(1))}
-            />
-            <span aria-hidden className="w-20 shrink-0 text-right text-muted text-xs tabular">
-              {clock.time.toFixed(1)} / {clock.duration.toFixed(1)} s
-            </span>
-          </div>
-          <div className="p-4">
-            {failed && <ErrorNotice error={failed.error} onRetry={() => void failed.refetch()} />}
-            {isLoaded
-              ? rowsOf(tasks).map((row) => (
-                  <div
-                    key={row[0]?.task.id}
-                    className="mx-auto mb-3 flex items-start gap-3 max-sm:flex-col"
-                    style={{ maxWidth: `${ROW_SHARE * sumOf(row)}dvh` }}
+          {clock.isPlaying ? <Pause /> : <Play />}
+        </IconButton>
+        <Slider
+          label={text.gallery.position}
+          value={clock.time}
+          min={0}
+          max={clock.duration || 1}
+          step={0.01}
+          onChange={clock.seek}
+          valueText={text.gallery.positionValue(clock.time.toFixed(1), clock.duration.toFixed(1))}
+        />
+        <span aria-hidden className="w-20 shrink-0 text-right text-muted text-xs tabular">
+          {clock.time.toFixed(1)} / {clock.duration.toFixed(1)} s
+        </span>
+      </div>
+      <div className="p-4">
+        {failed && <ErrorNotice error={failed.error} onRetry={() => void failed.refetch()} />}
+        {isLoaded
+          ? rowsOf(tasks).map((row) => (
+              <div
+                key={row[0]?.task.id}
+                className="mx-auto mb-3 flex items-start gap-3 max-sm:flex-col"
+                style={{ maxWidth: `${ROW_SHARE * sumOf(row)}dvh` }}
+              >
+                {row.map(({ task, index }) => (
+                  <figure
+                    key={task.id}
+                    className="min-w-0 max-sm:w-full"
+                    style={{ flex: `${ratioOf(task)} 1 0` }}
                   >
-                    {row.map(({ task, index }) => (
-                      <figure
-                        key={task.id}
-                        className="min-w-0 max-sm:w-full"
-                        style={{ flex: `${ratioOf(task)} 1 0` }}
-                      >
-                        <video
-                          ref={(element) => {
-                            videos.current[index] = element;
-                          }}
-                          src={videoAddress(task.id)}
-                          poster={thumbnailAddress(task.id)}
-                          preload="auto"
-                          muted
-                          playsInline
-                          aria-label={`${text.gallery.videoNumber(index + 1)}: ${task.prompt}`}
-                          className="w-full rounded-lg bg-sunken object-cover"
-                          style={{ aspectRatio: `${task.width} / ${task.height}` }}
-                        />
-                        <figcaption className="mt-1 text-muted text-xs">
-                          {text.gallery.videoNumber(index + 1)}
-                        </figcaption>
-                      </figure>
-                    ))}
-                  </div>
-                ))
-              : !failed && <div className="skeleton h-[60dvh]" />}
-            {isLoaded && <Differences tasks={tasks} />}
-          </div>
-        </Radix.Content>
-      </Radix.Portal>
-    </Radix.Root>
+                    <video
+                      ref={(element) => {
+                        videos.current[index] = element;
+                      }}
+                      src={videoAddress(task.id)}
+                      poster={thumbnailAddress(task.id)}
+                      preload="auto"
+                      muted
+                      playsInline
+                      aria-label={`${text.gallery.videoNumber(index + 1)}: ${task.prompt}`}
+                      className="w-full rounded-lg bg-sunken object-cover"
+                      style={{ aspectRatio: `${task.width} / ${task.height}` }}
+                    />
+                    <figcaption className="mt-1 text-muted text-xs">
+                      {text.gallery.videoNumber(index + 1)}
+                    </figcaption>
+                  </figure>
+                ))}
+              </div>
+            ))
+          : !failed && <div className="skeleton h-[60dvh]" />}
+        {isLoaded && <Differences tasks={tasks} />}
+      </div>
+    </FullScreen>
   );
 }
 

@@ -8,6 +8,7 @@ import type { Video } from "@/api/types";
 import { Player } from "@/jobs/player";
 import { useText } from "@/text";
 import { IconButton } from "@/ui/button";
+import { FullScreen } from "@/ui/dialog";
 import { ErrorNotice } from "@/ui/notices";
 import { Details } from "./details";
 import { videoQuery } from "./queries";
@@ -32,15 +33,10 @@ export function Viewer({ id, listed, previous, next, onShow, onClose, onDelete, 
   const video = query.data;
   const isGone = query.error instanceof ApiError && query.error.status === 404;
 
-  const onKeyDown = (event: KeyboardEvent) => {
+  const onKeyDown = (event: KeyboardEvent): boolean => {
     const target = event.target as HTMLElement;
-    if (event.key === "Escape") {
-      onClose(); // a message on the screen would keep the key from the dialog
-      event.preventDefault();
-      return;
-    }
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|VIDEO)$/.test(target.tagName))
-      return;
+      return false;
     if (event.key === "ArrowLeft" && previous) onShow(previous);
     else if (event.key === "ArrowRight" && next) onShow(next);
     else if (event.key === "f" && video) onFavorite(video);
@@ -48,70 +44,60 @@ export function Viewer({ id, listed, previous, next, onShow, onClose, onDelete, 
     else if (event.key === " " && target === content.current && player.current) {
       if (player.current.paused) void player.current.play();
       else player.current.pause();
-    } else return;
-    event.preventDefault();
+    } else return false;
+    return true;
   };
 
   return (
-    <Radix.Root open onOpenChange={(open) => !open && onClose()}>
-      <Radix.Portal>
-        <Radix.Overlay className="fixed inset-0 z-40 bg-shade" />
-        <Radix.Content
-          ref={content}
-          tabIndex={-1}
-          aria-describedby={undefined}
-          onKeyDown={onKeyDown}
-          onOpenAutoFocus={(event) => {
-            event.preventDefault();
-            content.current?.focus();
-          }}
-          onCloseAutoFocus={(event) => event.preventDefault()}
-          className="appear fixed inset-0 z-50 flex flex-col overflow-y-auto bg-surface outline-none md:inset-4 md:grid md:grid-cols-[minmax(0,1fr)_22rem] md:overflow-hidden md:rounded-xl md:border md:shadow-lift xl:grid-cols-[minmax(0,1fr)_26rem]"
-        >
-          <Radix.Title className="sr-only">{text.gallery.viewer}</Radix.Title>
-          <div className="relative flex min-h-0 shrink-0 items-center justify-center bg-sunken p-3 pt-14 md:p-6 md:pt-14">
-            <div className="absolute inset-x-3 top-2.5 z-10 flex items-center gap-1">
-              <Radix.Close asChild>
-                <IconButton label={text.common.close}>
-                  <X />
-                </IconButton>
-              </Radix.Close>
-              <span className="flex-1" />
-              <IconButton
-                label={text.gallery.previous}
-                disabled={!previous}
-                onClick={() => previous && onShow(previous)}
-              >
-                <ChevronLeft />
-              </IconButton>
-              <IconButton label={text.gallery.next} disabled={!next} onClick={() => next && onShow(next)}>
-                <ChevronRight />
-              </IconButton>
-            </div>
-            {video ? (
-              <Stage video={video} player={player} />
-            ) : query.isPending ? (
-              <div className="skeleton aspect-video w-full" />
-            ) : (
-              <ErrorNotice
-                error={isGone ? new Error(`${text.gallery.gone}. ${text.gallery.goneHint}`) : query.error}
-                {...(isGone ? {} : { onRetry: () => void query.refetch() })}
-              />
-            )}
-          </div>
-          <div className="min-h-0 border-line p-4 md:overflow-y-auto md:border-l md:p-5">
-            {video && (
-              <Details
-                key={video.id}
-                video={video}
-                onDelete={() => onDelete(id)}
-                onFavorite={() => onFavorite(video)}
-              />
-            )}
-          </div>
-        </Radix.Content>
-      </Radix.Portal>
-    </Radix.Root>
+    <FullScreen
+      content={content}
+      onClose={onClose}
+      onKeyDown={onKeyDown}
+      onCloseAutoFocus={(event) => event.preventDefault()}
+      className="flex flex-col md:grid md:grid-cols-[minmax(0,1fr)_22rem] md:overflow-hidden xl:grid-cols-[minmax(0,1fr)_26rem]"
+    >
+      <Radix.Title className="sr-only">{text.gallery.viewer}</Radix.Title>
+      <div className="relative flex min-h-0 shrink-0 items-center justify-center bg-sunken p-3 pt-14 md:p-6 md:pt-14">
+        <div className="absolute inset-x-3 top-2.5 z-10 flex items-center gap-1">
+          <Radix.Close asChild>
+            <IconButton label={text.common.close}>
+              <X />
+            </IconButton>
+          </Radix.Close>
+          <span className="flex-1" />
+          <IconButton
+            label={text.gallery.previous}
+            disabled={!previous}
+            onClick={() => previous && onShow(previous)}
+          >
+            <ChevronLeft />
+          </IconButton>
+          <IconButton label={text.gallery.next} disabled={!next} onClick={() => next && onShow(next)}>
+            <ChevronRight />
+          </IconButton>
+        </div>
+        {video ? (
+          <Stage video={video} player={player} />
+        ) : query.isPending ? (
+          <div className="skeleton aspect-video w-full" />
+        ) : (
+          <ErrorNotice
+            error={isGone ? new Error(`${text.gallery.gone}. ${text.gallery.goneHint}`) : query.error}
+            {...(isGone ? {} : { onRetry: () => void query.refetch() })}
+          />
+        )}
+      </div>
+      <div className="min-h-0 border-line p-4 md:overflow-y-auto md:border-l md:p-5">
+        {video && (
+          <Details
+            key={video.id}
+            video={video}
+            onDelete={() => onDelete(id)}
+            onFavorite={() => onFavorite(video)}
+          />
+        )}
+      </div>
+    </FullScreen>
   );
 }
 

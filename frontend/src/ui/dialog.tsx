@@ -1,6 +1,6 @@
 import { X } from "lucide-react";
 import { Dialog as Radix } from "radix-ui";
-import type { ReactNode } from "react";
+import type { ComponentProps, KeyboardEvent, ReactNode, RefObject } from "react";
 import { useText } from "@/text";
 import { IconButton } from "./button";
 import { cx } from "./cx";
@@ -46,6 +46,54 @@ export function Dialog({
               </IconButton>
             </Radix.Close>
           </div>
+          {children}
+        </Radix.Content>
+      </Radix.Portal>
+    </Radix.Root>
+  );
+}
+
+/**
+ * A dialog over the whole window, whose keys work from everywhere in it.
+ *
+ * Escape closes it by a handler of its own, because Radix gives the key to a message while one is shown.
+ */
+export function FullScreen({
+  content,
+  onClose,
+  onKeyDown,
+  className,
+  children,
+  ...props
+}: Omit<ComponentProps<typeof Radix.Content>, "content" | "onKeyDown"> & {
+  content: RefObject<HTMLDivElement | null>;
+  onClose: () => void;
+  /** Handles a key, and returns whether it has. */
+  onKeyDown: (event: KeyboardEvent) => boolean;
+}) {
+  return (
+    <Radix.Root open onOpenChange={(open) => !open && onClose()}>
+      <Radix.Portal>
+        <Radix.Overlay className="fixed inset-0 z-40 bg-shade" />
+        <Radix.Content
+          ref={content}
+          tabIndex={-1}
+          aria-describedby={undefined}
+          onKeyDown={(event) => {
+            if (event.key === "Escape") onClose();
+            else if (!onKeyDown(event)) return;
+            event.preventDefault();
+          }}
+          onOpenAutoFocus={(event) => {
+            event.preventDefault();
+            content.current?.focus();
+          }}
+          className={cx(
+            "appear fixed inset-0 z-50 overflow-y-auto bg-surface outline-none md:inset-4 md:rounded-xl md:border md:shadow-lift",
+            className,
+          )}
+          {...props}
+        >
           {children}
         </Radix.Content>
       </Radix.Portal>
