@@ -14,7 +14,7 @@ NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix frontend
 
 .PHONY: setup run page check test test-fast test-gpu fuzz bench reference client wheelhouse
 
-setup: $(READY)
+setup: $(READY) page
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -43,7 +43,7 @@ $(PAGE_TOOLS): frontend/package-lock.json $(READY) | $(PAGE_PACKAGES)
 	$(NPM) ci --no-audit --no-fund --loglevel=error
 	touch $(PAGE_PACKAGES) $@
 
-run: setup page
+run: setup
 	$(BIN)/wan22-tiny make '$(DATA_DIR)/models'
 	$(BIN)/wan22 serve --port $(PORT) --data-dir '$(DATA_DIR)'
 
@@ -57,7 +57,7 @@ check: setup $(PAGE_TOOLS)
 # tests/conftest.py distributes the tests over the processes.
 PARALLEL := --numprocesses auto --no-loadscope-reorder
 
-test: setup $(PAGE_TOOLS) page
+test: setup $(PAGE_TOOLS)
 	$(NPM) test --silent
 	$(BIN)/python -m pytest $(PARALLEL)
 
@@ -72,7 +72,7 @@ test-gpu: setup
 fuzz: setup
 	WAN22_SCHEMATHESIS_CASES=2000 $(BIN)/python -m pytest --timeout 3600 tests/integration/test_openapi.py
 
-bench: setup
+bench: setup $(PAGE_TOOLS)
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
 
 # Writes docs/reference/{http,cli,configuration}.md from the code, without starting Ray.

@@ -13,13 +13,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.support.chromium import find_chromium
 from benchmarks.support.reporting import Row, parse_arguments, report
 from benchmarks.support.stored_jobs import store_copies
 from benchmarks.support.stored_videos import store_video
 from deployments.jobs.job import JobState
 from deployments.jobs.store import JobStore
 from tests.http_api import serving_api
+from tests.page.chromium import launch_chromium
 
 VIDEOS = 5000
 QUICK_VIDEOS = 500
@@ -42,7 +42,7 @@ def main() -> None:
         folder = Path(name)
         with serving_api(folder) as url, sync_playwright() as playwright:
             _store(folder / "data", videos)
-            browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+            browser = launch_chromium(playwright)
             report(_scroll(browser, url, videos, folder / "trace.json"), arguments.json)
             browser.close()
 

@@ -12,7 +12,7 @@ import { Shell } from "./shell/shell";
 
 const root = createRootRoute({ component: Shell, notFoundComponent: MissingPage, errorComponent: CrashPage });
 
-/** What the form starts with: the settings of a job, or a video that it continues or edits. */
+/** Source of the form's values: the settings of a job, or a video that it continues or edits. */
 export type CreateSearch = { from?: string; continue?: string; edit?: string };
 const create = createRoute({
   getParentRoute: () => root,

@@ -64,7 +64,7 @@ def complete(config: str, folder: Path, secret: str) -> str:
     Args:
         config: the text that Ray Serve's template made.
         folder: the place of the sockets.
-        secret: what the ingress recognises the header by. If it is empty, there is no header.
+        secret: what the ingress recognizes the header by. If it is empty, there is no header.
 
     Raises:
         ValueError: the configuration is not as expected, because another version of Ray wrote it; or the secret has

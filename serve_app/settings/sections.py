@@ -185,7 +185,7 @@ _GB = 10**9
 
 
 class RetentionSettings(Strict):
-    """Limits on the age and the size of stored data. By default videos, jobs and their inputs are kept for ever.
+    """Limits on the age and the size of stored data. By default videos, jobs and their inputs are kept forever.
 
     The service removes old data every hour, `wan22 clean` at once. Data of pending and running jobs stays. Sizes are in
     GB of 10^9 bytes.

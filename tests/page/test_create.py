@@ -109,7 +109,7 @@ def test_a_cancelled_job_says_so_and_can_be_started_again(page: Page) -> None:
     result = page.get_by_role("region", name="Your video")
     result.get_by_role("button", name="Cancel").click()
     expect(result.get_by_text("This video was cancelled")).to_be_visible()
-    result.get_by_role("button", name="Try again").click()
+    result.get_by_role("button", name="Retry").click()
     result.get_by_role("button", name="Cancel").click()
     expect(result.get_by_text("This video was cancelled")).to_be_visible()
 

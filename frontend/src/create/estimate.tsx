@@ -1,4 +1,4 @@
-/** What the form would cost: time, place in the queue, memory; and what to change if it does not fit. */
+/** Estimate of the form: time, place in the queue, memory; and what to change if it does not fit. */
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { TriangleAlert } from "lucide-react";
 import { useEffect, useState } from "react";
@@ -45,7 +45,9 @@ export function EstimateLine({ values, model }: { values: FormValues; model: Mod
       : text.create.estimate.time(text.common.duration(found.estimated_seconds)),
     found.queue_position > 1
       ? text.create.estimate.ahead(found.queue_position - 1)
-      : text.create.estimate.next,
+      : found.wait_seconds === 0
+        ? text.create.estimate.next
+        : text.create.estimate.first,
     found.peak_memory_mb !== null && text.create.estimate.memory((found.peak_memory_mb / 1000).toFixed(1)),
   ];
   return (

@@ -1,4 +1,4 @@
-/** What a video starts from: a first frame, a last frame, or a video to change. */
+/** Inputs of a video: a first frame, a last frame, or a video to change. */
 import { useEffect } from "react";
 import { useText } from "@/text";
 import { Field, Slider } from "@/ui/field";

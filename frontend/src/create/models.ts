@@ -40,7 +40,7 @@ export function frameLimits(model: Model): { min: number; max: number } {
   return { min: 5, max: model.max_frames - ((model.max_frames - 1) % 4) };
 }
 
-/** Estimates the tokens of a prompt: about four letters each, and one for each character of East Asian scripts. */
+/** Estimates the tokens of a prompt: one for four letters, and three for four characters of East Asian scripts. */
 export function estimateTokens(prompt: string): number {
   const wide = prompt.match(/[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]/g)?.length ?? 0;
   return Math.ceil(wide * 0.75 + (prompt.length - wide) / 4);

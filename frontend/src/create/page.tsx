@@ -5,7 +5,8 @@ import { Collapsible } from "radix-ui";
 import { lazy, type ReactNode, Suspense, useCallback, useEffect, useRef, useState } from "react";
 import { FormProvider } from "react-hook-form";
 import type { Model } from "@/api/types";
-import { recall, remember } from "@/shell/memory";
+import { useSession } from "@/session/session";
+import { recall, remember, SUBMITTED } from "@/shell/memory";
 import { PageHead } from "@/shell/shell";
 import { useText } from "@/text";
 import { Button } from "@/ui/button";
@@ -26,7 +27,6 @@ import { useCreateForm, useModelChoice, useValues, useVideoForm } from "./state"
 import { useSubmit } from "./submit";
 
 const Storyboard = lazy(() => import("./storyboard"));
-const SUBMITTED = "submitted";
 
 export function CreatePage() {
   const text = useText();
@@ -66,7 +66,8 @@ function VideoForm({
   const values = useValues();
   const { models, model, error } = useModelChoice();
   const submit = useSubmit(onSubmitted);
-  const ready = model !== undefined && isComplete(values, model) && accepts(model, values);
+  const { can } = useSession();
+  const ready = can("submit") && model !== undefined && isComplete(values, model) && accepts(model, values);
   const send = () => {
     if (ready && !submit.isPending)
       void form.handleSubmit((checked) => submit.mutate({ values: checked, model }))();

@@ -6,6 +6,7 @@ import { isEnded, taskQuery } from "@/api/queries";
 import type { Task } from "@/api/types";
 import { useTaskActions } from "@/jobs/actions";
 import { downloadAddress } from "@/jobs/addresses";
+import { Failure } from "@/jobs/failure";
 import { Player } from "@/jobs/player";
 import { Preview } from "@/jobs/preview";
 import { JobProgress } from "@/jobs/progress";
@@ -97,18 +98,7 @@ function Caption({ task, onAgain }: { task: Task; onAgain: (() => void) | null }
   }
   return (
     <div className="flex flex-col gap-3">
-      {task.error && (
-        <ErrorNotice
-          error={Object.assign(new Error(String(task.error.message)), {})}
-          action={
-            <ul className="text-muted">
-              {(task.error.suggestions as string[] | undefined)?.map((line) => (
-                <li key={line}>{line}</li>
-              ))}
-            </ul>
-          }
-        />
-      )}
+      {task.status === "failed" && <Failure task={task} />}
       <div className="flex flex-wrap items-center gap-1.5">
         {task.status === "completed" ? (
           <>
@@ -135,10 +125,12 @@ function Caption({ task, onAgain }: { task: Task; onAgain: (() => void) | null }
             </IconButton>
           </>
         ) : (
-          <Button size="sm" disabled={retry.isPending} onClick={() => retry.mutate()}>
-            <RotateCcw />
-            {text.common.retry}
-          </Button>
+          task.status === "cancelled" && (
+            <Button size="sm" disabled={retry.isPending} onClick={() => retry.mutate()}>
+              <RotateCcw />
+              {text.queue.retry}
+            </Button>
+          )
         )}
         <span className="ml-auto text-xs text-muted tabular">
           {task.width}×{task.height} · {text.task.seed} {task.seed}

@@ -4,7 +4,7 @@ import type { Model } from "@/api/types";
 import { useText } from "@/text";
 import { Choices, Field, Select, Slider } from "@/ui/field";
 import { AUTO } from "./form";
-import { accepts, frameLimits, parseSize, type Shape } from "./models";
+import { accepts, frameLimits, parseSize, type Shape, type Size } from "./models";
 import { useCreateForm, useValues } from "./state";
 
 export function ModelField({ models, model }: { models: readonly Model[]; model: Model }) {
@@ -102,11 +102,7 @@ function ShapeLabel({ shape, name }: { shape: Shape; name: string }) {
 }
 
 /** Returns the size of a shape whose area is nearest to that of the present size. */
-function nearest(
-  sizes: readonly ReturnType<typeof parseSize>[],
-  shape: Shape,
-  present: ReturnType<typeof parseSize>,
-) {
+function nearest(sizes: readonly Size[], shape: Shape, present: Size) {
   const area = present.width * present.height;
   return sizes
     .filter((item) => item.shape === shape)

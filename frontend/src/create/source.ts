@@ -7,16 +7,14 @@ import { modelsQuery, taskQuery } from "@/api/queries";
 import type { Model, Task } from "@/api/types";
 import { lastFrameAddress, uploadAddress } from "@/jobs/addresses";
 import type { CreateSearch } from "@/router";
-import { useText } from "@/text";
-import { useToast } from "@/ui/toaster";
+import { useFailureToast } from "@/ui/toaster";
 import { AUTO, EMPTY_FORM, type FormValues, type Input, newSegment } from "./form";
 
-/** Applies the address's wish once, and removes it from the address, so that a reload keeps later changes. */
+/** Applies the address's search once, and removes it from the address, so that a reload keeps later changes. */
 export function useSource(search: CreateSearch, form: UseFormReturn<FormValues>): void {
   const client = useQueryClient();
   const navigate = useNavigate();
-  const toast = useToast();
-  const text = useText();
+  const fail = useFailureToast();
   const { from, continue: continued, edit } = search;
   useEffect(() => {
     const id = from ?? continued ?? edit;
@@ -28,12 +26,12 @@ export function useSource(search: CreateSearch, form: UseFormReturn<FormValues>)
         const { task } = source;
         form.reset(from ? toForm(source) : continued ? toContinuation(task) : toEdit(task));
       })
-      .catch((error: Error) => toast({ title: text.errors.title, detail: error.message, tone: "bad" }))
+      .catch(fail)
       .finally(() => isCurrent && void navigate({ to: "/", search: {}, replace: true }));
     return () => {
       isCurrent = false;
     };
-  }, [from, continued, edit, client, form, navigate, toast, text]);
+  }, [from, continued, edit, client, form, navigate, fail]);
 }
 
 type Source = { task: Task; models: readonly Model[]; beginsWithVideo: boolean };

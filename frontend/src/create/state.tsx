@@ -5,11 +5,10 @@ import { useEffect } from "react";
 import { type UseFormReturn, useForm, useFormContext, useWatch } from "react-hook-form";
 import { modelsQuery } from "@/api/queries";
 import type { Model } from "@/api/types";
-import { recall, remember } from "@/shell/memory";
+import { DRAFT, recall, remember } from "@/shell/memory";
 import { EMPTY_FORM, type FormValues, formSchema } from "./form";
 import { chooseModel } from "./models";
 
-const DRAFT = "draft";
 const SAVE_MS = 300;
 
 export function useVideoForm(): UseFormReturn<FormValues> {

@@ -1,6 +1,6 @@
 /** Uploads of first frames, last frames and videos. */
 import { useMutation } from "@tanstack/react-query";
-import { BASE } from "@/api/client";
+import { addressOf } from "@/api/client";
 import { toApiError } from "@/api/errors";
 import type { Upload } from "@/api/types";
 import { uploadAddress } from "@/jobs/addresses";
@@ -15,7 +15,7 @@ export function useUpload(onDone: (input: Input) => void) {
     mutationFn: async (file: File): Promise<Input> => {
       const body = new FormData();
       body.set("file", file);
-      const response = await fetch(`${BASE}/api/v1/uploads`, {
+      const response = await fetch(addressOf("/api/v1/uploads"), {
         method: "POST",
         body,
         credentials: "same-origin",

@@ -1,11 +1,11 @@
-/** What a user can do to videos. The lists change at once; a failure takes the change back and is shown. */
+/** Actions on videos. The lists change at once; a failure takes the change back and is shown. */
 import { useQueryClient } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { api, data } from "@/api/client";
 import { taskQuery } from "@/api/queries";
 import type { Task, Video } from "@/api/types";
 import { useText } from "@/text";
-import { useToast } from "@/ui/toaster";
+import { useFailureToast, useToast } from "@/ui/toaster";
 import type { Filters } from "./filters";
 import { changeVideos } from "./queries";
 
@@ -20,10 +20,8 @@ export function useVideoActions() {
   const client = useQueryClient();
   const text = useText();
   const toast = useToast();
+  const fail = useFailureToast();
   return useMemo(() => {
-    const fail = (error: unknown) =>
-      toast({ title: text.errors.title, detail: messageOf(error), tone: "bad" });
-
     /** Writes favorites or tags; `marks` gives the change of each video. */
     const mark = async (videos: readonly Video[], marks: (video: Video) => Marks) => {
       const before = new Map(videos.map((video) => [video.id, video]));
@@ -93,7 +91,7 @@ export function useVideoActions() {
       }
     };
     return { mark, remove, again };
-  }, [client, text, toast]);
+  }, [client, text, toast, fail]);
 }
 
 const KEPT = [
@@ -144,8 +142,4 @@ async function forEach<T>(items: readonly T[], run: (item: T) => Promise<unknown
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   return failed;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

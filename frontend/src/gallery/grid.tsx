@@ -76,7 +76,7 @@ export function Grid({ videos, total, hasMore, onMore, selection, focusId, onFoc
     setCurrent(video.id);
     virtualizer.scrollToIndex(Math.max(0, rowOf(rows, next)), { align: "auto" });
   };
-  // biome-ignore lint/correctness/useExhaustiveDependencies: only a new wish moves the focus
+  // biome-ignore lint/correctness/useExhaustiveDependencies: only another wanted video moves the focus
   useEffect(() => {
     if (focusId === null || width === 0) return;
     moveTo(videos.findIndex((video) => video.id === focusId));

@@ -10,7 +10,7 @@ import { useText } from "@/text";
 import { Button } from "@/ui/button";
 import { cx } from "@/ui/cx";
 import { EmptyState, ErrorNotice } from "@/ui/notices";
-import { useToast } from "@/ui/toaster";
+import { useFailureToast } from "@/ui/toaster";
 import { useVideoActions } from "./actions";
 import { Compare } from "./compare";
 import { FilterBar } from "./filter-bar";
@@ -25,7 +25,7 @@ const route = getRouteApi("/gallery");
 
 export function GalleryPage() {
   const text = useText();
-  const toast = useToast();
+  const fail = useFailureToast();
   const search = route.useSearch();
   const navigate = route.useNavigate();
   const filters = useMemo(() => filtersOf(search), [search]);
@@ -63,7 +63,7 @@ export function GalleryPage() {
     let loaded: Pick<typeof list, "data" | "hasNextPage" | "error"> = list;
     while (loaded.hasNextPage && !loaded.error) loaded = await fetchNextPage({ cancelRefetch: false });
     if (loaded.error) {
-      toast({ title: text.errors.title, detail: loaded.error.message, tone: "bad" });
+      fail(loaded.error);
     } else if (shownFilters.current === filters) {
       selection.replace(loaded.data?.pages.flatMap((page) => page.videos.map((video) => video.id)) ?? []);
     }

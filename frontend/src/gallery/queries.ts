@@ -1,4 +1,4 @@
-/** What the gallery reads from the service. */
+/** Queries of the gallery. */
 import {
   type InfiniteData,
   infiniteQueryOptions,

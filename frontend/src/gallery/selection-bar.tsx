@@ -9,7 +9,7 @@ import { TagEditor } from "./tag-editor";
 
 export const MOST_COMPARED = 4;
 
-/** What can be done with the selected videos, at the lower edge of the page. */
+/** Actions on the selected videos, at the lower edge of the page. */
 export function SelectionBar({
   ids,
   videos,

@@ -1,19 +1,16 @@
-/** What a user can do to a job, from every page. */
+/** Actions on one job, for every page. */
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { api, data } from "@/api/client";
 import { taskQuery } from "@/api/queries";
-import { useText } from "@/text";
-import { useToast } from "@/ui/toaster";
+import { useFailureToast } from "@/ui/toaster";
 
 /** Returns the actions on one job. A failure is shown as a message; the state shown is always the service's. */
 export function useTaskActions(id: string) {
   const client = useQueryClient();
-  const toast = useToast();
-  const text = useText();
+  const fail = useFailureToast();
   const path = { params: { path: { task_id: id } } };
   const options = {
-    onError: (error: Error) =>
-      toast({ title: text.errors.title, detail: error.message, tone: "bad" as const }),
+    onError: fail,
     onSettled: () =>
       Promise.all([
         client.invalidateQueries(taskQuery(id)),

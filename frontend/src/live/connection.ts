@@ -1,4 +1,4 @@
-/** The connection to the service: a WebSocket that reconnects, and its honest state. */
+/** The connection to the service: a WebSocket that reconnects, and its state. */
 import { BASE } from "@/api/client";
 
 /**

@@ -1,20 +1,18 @@
-/** What an administrator can do to a model's files. */
+/** Administrators' actions on a model's files. */
 import { useMutation, useMutationState, useQueryClient } from "@tanstack/react-query";
 import { api, data } from "@/api/client";
 import { ApiError } from "@/api/errors";
 import { modelStatusQuery } from "@/api/queries";
 import type { components } from "@/api/schema";
-import { useText } from "@/text";
-import { useToast } from "@/ui/toaster";
+import { useFailureToast } from "@/ui/toaster";
 
 type Verification = components["schemas"]["Verification"];
 
 export function useModelActions(id: string) {
   const client = useQueryClient();
-  const toast = useToast();
-  const text = useText();
+  const fail = useFailureToast();
   const options = {
-    onError: (error: Error) => toast({ title: text.errors.title, detail: error.message, tone: "bad" }),
+    onError: fail,
     onSettled: () => client.invalidateQueries(modelStatusQuery),
   } as const;
   const path = { params: { path: { model_type: id } } };

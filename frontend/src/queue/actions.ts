@@ -1,19 +1,19 @@
-/** What a user can do to the whole queue. */
+/** Actions on the whole queue. */
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { api, data } from "@/api/client";
 import { type Active, activeQuery, taskQuery } from "@/api/queries";
 import type { Task } from "@/api/types";
 import { useText } from "@/text";
-import { useToast } from "@/ui/toaster";
+import { useFailureToast, useToast } from "@/ui/toaster";
 
 /** Returns the actions. Their failures are shown as messages, and the lists are read again after each. */
 export function useQueueActions() {
   const client = useQueryClient();
   const toast = useToast();
+  const fail = useFailureToast();
   const text = useText();
   const options = {
-    onError: (error: Error) =>
-      toast({ title: text.errors.title, detail: error.message, tone: "bad" as const }),
+    onError: fail,
     onSettled: () => client.invalidateQueries({ queryKey: ["queue"] }),
   };
   const pause = useMutation({

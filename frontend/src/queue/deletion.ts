@@ -3,7 +3,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
 import { api, data } from "@/api/client";
 import { useText } from "@/text";
-import { useToast } from "@/ui/toaster";
+import { useFailureToast, useToast } from "@/ui/toaster";
 
 const listeners = new Set<() => void>();
 /** The jobs that will be deleted, or are being deleted. */
@@ -28,13 +28,14 @@ export function useDoomed(): ReadonlySet<string> {
 export function useDeletion(): (id: string, prompt: string) => void {
   const client = useQueryClient();
   const toast = useToast();
+  const fail = useFailureToast();
   const text = useText();
   const remove = async (id: string) => {
     try {
       await data(api.DELETE("/api/v1/queue/{task_id}", { params: { path: { task_id: id } } }));
       await client.invalidateQueries({ queryKey: ["queue"] });
     } catch (error) {
-      toast({ title: text.errors.title, detail: (error as Error).message, tone: "bad" });
+      fail(error);
     }
     change(id, false);
   };

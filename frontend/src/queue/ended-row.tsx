@@ -1,11 +1,10 @@
 import { Link } from "@tanstack/react-router";
-import { Ban, CircleAlert, RotateCcw } from "lucide-react";
+import { Ban, CircleAlert } from "lucide-react";
 import type { Task } from "@/api/types";
-import { useTaskActions } from "@/jobs/actions";
 import { thumbnailAddress } from "@/jobs/addresses";
+import { Failure } from "@/jobs/failure";
 import { useTask } from "@/jobs/use-task";
 import { useLanguage, useText } from "@/text";
-import { Button } from "@/ui/button";
 import { cx } from "@/ui/cx";
 import { JobActions } from "./job-actions";
 
@@ -26,7 +25,11 @@ export function EndedRow({ id }: { id: string }) {
           </div>
           <JobActions task={task} />
         </div>
-        {isFailed && <Failure task={task} />}
+        {isFailed && (
+          <div className="mt-2">
+            <Failure task={task} />
+          </div>
+        )}
       </div>
     </li>
   );
@@ -70,27 +73,6 @@ function Ending({ task }: { task: Task }) {
     }
   }
   return <p className="mt-0.5 text-muted text-xs tabular">{parts.join(" · ")}</p>;
-}
-
-/** The error of a failed job, what the service suggests, and the retry. */
-function Failure({ task }: { task: Task }) {
-  const text = useText();
-  const { retry } = useTaskActions(task.id);
-  const suggestions = Array.isArray(task.error?.suggestions) ? task.error.suggestions.map(String) : [];
-  return (
-    <div className="mt-2 rounded-md bg-bad-soft p-2.5 text-xs">
-      <p className="wrap-anywhere">{task.error_message}</p>
-      {suggestions.map((suggestion) => (
-        <p key={suggestion} className="mt-1 text-muted wrap-anywhere">
-          {suggestion}
-        </p>
-      ))}
-      <Button size="sm" className="mt-2" disabled={retry.isPending} onClick={() => retry.mutate()}>
-        <RotateCcw />
-        {text.queue.retry}
-      </Button>
-    </div>
-  );
 }
 
 /** The time of day; with the date unless it is today's. */

@@ -3,6 +3,7 @@ import { Link } from "@tanstack/react-router";
 import { ListVideo, Pause, Play } from "lucide-react";
 import { useState } from "react";
 import { activeQuery } from "@/api/queries";
+import { useSession } from "@/session/session";
 import { PageHead } from "@/shell/shell";
 import { useText } from "@/text";
 import { Button } from "@/ui/button";
@@ -22,6 +23,7 @@ export function QueuePage() {
   const text = useText();
   const { data: active, error, refetch } = useQuery(activeQuery);
   const { pause } = useQueueActions();
+  const { can } = useSession();
   // Narrow screens show one of the two columns.
   const [view, setView] = useState<View>("active");
   return (
@@ -30,10 +32,12 @@ export function QueuePage() {
         title={text.queue.title}
         aside={active && text.queue.summary(active.running.length, active.pendingTotal)}
       >
-        <Button disabled={!active || pause.isPending} onClick={() => pause.mutate(!active?.paused)}>
-          {active?.paused ? <Play /> : <Pause />}
-          {active?.paused ? text.queue.resume : text.queue.pause}
-        </Button>
+        {can("admin") && (
+          <Button disabled={!active || pause.isPending} onClick={() => pause.mutate(!active?.paused)}>
+            {active?.paused ? <Play /> : <Pause />}
+            {active?.paused ? text.queue.resume : text.queue.pause}
+          </Button>
+        )}
       </PageHead>
       <div className="page-width grid gap-x-8 gap-y-4 pb-10 lg:grid-cols-[minmax(0,1fr)_22rem]">
         <div className="lg:hidden">

@@ -3,6 +3,7 @@ import { type QueryClient, queryOptions, useMutation, useQuery, useQueryClient }
 import { createContext, type ReactNode, useContext, useEffect, useMemo } from "react";
 import { api, data, onSignedOut } from "@/api/client";
 import type { Session } from "@/api/types";
+import { PRIVATE, remember } from "@/shell/memory";
 import { SignIn } from "./sign-in";
 import { Waiting } from "./waiting";
 
@@ -33,7 +34,7 @@ export function SessionGate({ children }: { children: ReactNode }) {
   return <Context.Provider value={session}>{children}</Context.Provider>;
 }
 
-/** Returns who uses the page, and whether a scope is theirs: what needs a scope that they lack is not offered. */
+/** Returns who uses the page, and whether a scope is theirs. */
 export function useSession() {
   const session = useContext(Context);
   if (!session) throw new Error("SessionGate is missing.");
@@ -66,6 +67,7 @@ export function useSignOut() {
 
 /** Shows the page of another user, or none, without anything of the one before. */
 function changeSession(client: QueryClient, session: Session): void {
+  for (const name of PRIVATE) remember(name, null);
   client.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" });
   client.setQueryData(sessionQuery.queryKey, session);
 }

@@ -1,4 +1,4 @@
-/** What the user must know on every page: a lost connection, mock mode. */
+/** Banners on every page: a lost connection, mock mode. */
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { isUnavailable } from "@/api/client";

@@ -1,4 +1,9 @@
-/** What this browser remembers for the page. Storage may be blocked or full: then nothing is remembered. */
+/** Values that this browser stores for the page. Storage may be blocked or full: then nothing is remembered. */
+
+export const DRAFT = "draft";
+export const SUBMITTED = "submitted";
+/** Names of values that another user of the browser must not see. */
+export const PRIVATE = [DRAFT, SUBMITTED] as const;
 
 export function recall<T>(name: string): T | null {
   try {

@@ -1,4 +1,4 @@
-/** What the System page reads. */
+/** Queries of the System page. */
 import { queryOptions } from "@tanstack/react-query";
 import { api, data } from "@/api/client";
 import { sumUse } from "./use";

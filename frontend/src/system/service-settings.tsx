@@ -15,7 +15,7 @@ type Level = components["schemas"]["QuantizationLevel"];
 const LEVELS: readonly Level[] = ["auto", "none", "fp8", "int8"];
 const TILES = [128, 256, 512] as const;
 
-/** What an administrator changes for all jobs. The values shown are those that the service has stored. */
+/** Settings for all jobs. The values shown are those that the service has stored. */
 export function ServiceSettings() {
   const text = useText();
   const { can } = useSession();

@@ -7,7 +7,7 @@ import { useText } from "@/text";
 import { Button } from "./button";
 import { cx } from "./cx";
 
-/** What went wrong, in the service's words, with its suggestions. */
+/** An error in the service's words, with its suggestions. */
 export function ErrorNotice({
   error,
   onRetry,

@@ -35,7 +35,7 @@ export function ToastProvider({ children }: { children: ReactNode }) {
   const close = (id: number) => setNotes((shown) => shown.filter((note) => note.id !== id));
   return (
     <Context.Provider value={show}>
-      <Toast.Provider label={text.common.dismiss}>
+      <Toast.Provider label={text.common.message}>
         {children}
         {notes.map((note) => (
           <Toast.Root
@@ -67,7 +67,7 @@ export function ToastProvider({ children }: { children: ReactNode }) {
                 </Button>
               </Toast.Action>
             )}
-            <Toast.Close aria-label={text.common.dismiss} className="mt-0.5 text-muted hover:text-text">
+            <Toast.Close aria-label={text.common.message} className="mt-0.5 text-muted hover:text-text">
               <X className="size-4" />
             </Toast.Close>
           </Toast.Root>
@@ -89,4 +89,17 @@ function keepUnlessFocused(event: KeyboardEvent): void {
 /** Returns a function that shows a message. */
 export function useToast() {
   return useContext(Context);
+}
+
+/** Returns a function that shows why an action failed, in the service's words. */
+export function useFailureToast(): (error: unknown) => void {
+  const toast = useToast();
+  const text = useText();
+  return useCallback(
+    (error) => {
+      const detail = error instanceof Error ? error.message : String(error);
+      toast({ title: text.errors.title, detail, tone: "bad" });
+    },
+    [toast, text],
+  );
 }

@@ -46,7 +46,7 @@ class Sessions:
         self._signer = signer
 
     async def begin(self, connection: HTTPConnection, key_id: str) -> str:
-        """Returns the value of the `Set-Cookie` header with which a session of a key begins or goes on."""
+        """Returns the value of the `Set-Cookie` header with which a session of a key begins or is renewed."""
         expires = int(time.time()) + LIFETIME_SECONDS
         signature = await self._sign(key_id, str(expires))
         return _cookie(connection, f"{key_id}.{expires}.{signature}")
