@@ -65,7 +65,7 @@ class AuditEntry:
     details: Mapping[str, Any]
     """Values that say more about the action."""
     result: str
-    """`ok`, or the HTTP status of the response, such as `HTTP 409`."""
+    """`ok`, `cancelled` if the client disconnected before the response, or its HTTP status, such as `HTTP 409`."""
 
 
 class AuditLog:

@@ -21,6 +21,7 @@ _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 def add_page(app: FastAPI, folder: Path = FOLDER) -> None:
     """Adds the routes of the page. Without a built page, `/` leads to the documentation of the API."""
     index = folder / "index.html"
+    assets = {path.name: path for path in folder.glob("assets/*")}
     policy = _make_policy(index.read_text("utf-8")) if index.is_file() else None
 
     @app.get("/", include_in_schema=False)
@@ -32,10 +33,9 @@ def add_page(app: FastAPI, folder: Path = FOLDER) -> None:
 
     @app.get("/assets/{name}", include_in_schema=False)
     def read_asset(name: str) -> Response:
-        path = folder / "assets" / name
-        if not path.is_file():
+        if name not in assets:
             raise HTTPException(404)
-        return FileResponse(path, headers={"cache-control": _UNCHANGING})
+        return FileResponse(assets[name], headers={"cache-control": _UNCHANGING})
 
 
 def _make_policy(page: str) -> str:

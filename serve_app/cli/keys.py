@@ -109,14 +109,17 @@ def rotate(
 def rotate_links(
     config: ServiceConfig = DEFAULT_CONFIG, data_dir: DataDir = None, database_url: DatabaseUrl = None
 ) -> None:
-    """End all signed links to videos, by replacing the secret that signs them. A running service notices in seconds."""
+    """End all signed links to videos and all sessions of the web page, by replacing the secret that signs them.
+
+    A running service notices in seconds.
+    """
     from deployments.jobs.audit import Actor
     from deployments.jobs.stored_settings import LINK_SECRET, make_link_secret
 
     with reporting_errors(), open_store(config, data_dir, database_url) as store:
         store.settings.change(LINK_SECRET, None, lambda _: make_link_secret())
         store.audit.record(Actor.local(), "rotate_links", LINK_SECRET)
-    say("All signed links have ended. New ones are signed with a new secret.")
+    say("All signed links and sessions have ended. New ones are signed with a new secret.")
 
 
 @contextmanager

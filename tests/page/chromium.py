@@ -15,7 +15,7 @@ def launch_chromium(playwright: Playwright) -> Browser:
     bin_folder = Path(os.environ.get("VIRTUAL_ENV", ROOT / ".venv")) / "bin"
     node = shutil.which("node", path=f"{bin_folder}:{os.environ['PATH']}")
     assert node is not None, "Node is missing: `make test` installs it."
-    command = [node, ROOT / "frontend" / "chromium.mjs"]
+    command = [node, str(ROOT / "frontend" / "chromium.mjs")]
     path = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
     variables: dict[str, str | float | bool] = {**os.environ, "LD_LIBRARY_PATH": str(path.parent / "lib")}
     return playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], env=variables)

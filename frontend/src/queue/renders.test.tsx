@@ -10,6 +10,7 @@ import { act, render, screen } from "@testing-library/react";
 import { expect, test, vi } from "vitest";
 import type { Task } from "@/api/types";
 import { applyMessage } from "@/live/apply";
+import { SessionGate } from "@/session/session";
 import { makeClient, makeTask, pollAnswer, serve } from "@/testing/tasks";
 import { QueuePage } from "./page";
 
@@ -34,6 +35,8 @@ const JOBS = [
 
 test("a second of 20 progress messages renders the job's own card 20 times, and nothing else", async () => {
   serve((path) => {
+    if (path.includes("/session"))
+      return { needs_key: false, key_id: null, owner: null, scopes: ["read", "submit", "admin"] };
     if (path.includes("/queue/poll")) return pollAnswer(JOBS);
     if (path.includes("/queue?"))
       return { tasks: [], completed_tasks: 0, failed_tasks: 0, cancelled_tasks: 0 };
@@ -46,8 +49,10 @@ test("a second of 20 progress messages renders the job's own card 20 times, and 
   const client = makeClient();
   render(
     <QueryClientProvider client={client}>
-      {/* biome-ignore lint/suspicious/noExplicitAny: a router of this page alone */}
-      <RouterProvider router={router as any} />
+      <SessionGate>
+        {/* biome-ignore lint/suspicious/noExplicitAny: a router of this page alone */}
+        <RouterProvider router={router as any} />
+      </SessionGate>
     </QueryClientProvider>,
   );
   await screen.findByText("third", {}, { timeout: 20_000 });

@@ -1,5 +1,6 @@
 """The audit log of requests: what administrators change, and what they do to the jobs of other owners."""
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,11 @@ _FOR_ALL = ("reorder_queue", "clear_queue")
 _UNRECORDED = ("read_audit_log", "list_keys", "read_dashboard")
 """Operations of administrators that change nothing, and that a page repeats."""
 _RECORDED_WITH_CHANGE = ("create_key", "revoke_key", "rotate_key")
-"""Operations whose entry is written in the transaction of the change."""
+"""Operations whose entry is written in the transaction of the change, if they succeed."""
+
+
+_CANCELLED = 499
+"""Status in place of that of a response which no client waits for any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +52,7 @@ class Audit:
         """
         caller: Caller = scope["state"]["caller"]
         entry = Entry(action=scope["endpoint"].__name__, target=scope["path"], details={})
-        if entry.action in (*_UNRECORDED, *_RECORDED_WITH_CHANGE):
+        if entry.action in _UNRECORDED:
             return None
         if needed is KeyScope.ADMIN or (entry.action in _FOR_ALL and caller.key_id is not None):
             return entry
@@ -60,11 +65,12 @@ class Audit:
 
     async def record(self, caller: Caller, entry: Entry, status: int) -> None:
         """Writes an entry, with the status of the response."""
-        result = "ok" if status < 400 else f"HTTP {status}"
+        result = "ok" if status < 400 else "cancelled" if status == _CANCELLED else f"HTTP {status}"
         details = entry.details | caller.notes
-        await run_in_threadpool(
-            self._store.audit.record, caller.actor, entry.action, entry.target, details=details, result=result
-        )
+        if result != "ok" or entry.action not in _RECORDED_WITH_CHANGE:
+            await run_in_threadpool(
+                self._store.audit.record, caller.actor, entry.action, entry.target, details=details, result=result
+            )
         logger.info(
             "Admin action %s on %r by the key %s of %s: %s",
             entry.action,
@@ -115,6 +121,10 @@ class Auditing:
 
         try:
             await self._app(scope, receive, send_recorded)
+        except asyncio.CancelledError:
+            # The client is gone, and Ray Serve ends the request. The handler's thread completes the change.
+            await asyncio.shield(asyncio.ensure_future(record(_CANCELLED)))
+            raise
         except Exception:
             await record(500)
             raise

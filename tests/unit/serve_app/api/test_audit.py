@@ -1,11 +1,15 @@
 """The audit log of requests."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from deployments.jobs.api_keys import Scope
+from serve_app.api.access.auditing import Audit, Auditing, Entry
+from serve_app.api.access.callers import Caller
 from tests.keys import ADMIN, ALICE, BOB, KeyedApi, open_keyed_api
 from tests.loras import write_lora
 from tests.rejections import check_rejection
@@ -92,6 +96,42 @@ def test_a_job_of_others_that_a_tool_cancels_is_recorded(api: KeyedApi) -> None:
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         assert api.call(ADMIN, "POST", "/mcp", json=body, headers=headers).status_code == 200
     assert _operations(api) == [("cancel_video", jobs[0], {"owner": ALICE}, "ok")]
+
+
+def test_keys_are_recorded_once_and_failures_with_their_status(api: KeyedApi) -> None:
+    key = api.call(ADMIN, "POST", "/api/v1/keys", json={"owner": "carol", "scopes": ["read"]}).json()["id"]
+    assert api.call(ADMIN, "POST", f"/api/v1/keys/{key}/revoke").status_code == 200
+    assert api.call(ADMIN, "POST", f"/api/v1/keys/{key}/rotate").status_code == 409
+    api.call(ADMIN, "GET", "/api/v1/keys")
+    assert [(entry["action"], entry["actor"], entry["result"]) for entry in _log(api)] == [
+        ("create_key", ADMIN, "ok"),
+        ("revoke_key", ADMIN, "ok"),
+        ("rotate_key", ADMIN, "HTTP 409"),
+    ]
+
+
+def test_an_administrator_who_disconnects_is_recorded(api: KeyedApi) -> None:
+    """Ray Serve cancels the task of a request whose client is gone, while the handler's thread completes it."""
+    store, started = api.services.store, asyncio.Event()
+
+    async def handle(scope: Any, _receive: Any, _send: Any) -> None:
+        scope["state"]["audited"] = Entry(action="pause_queue", target="/api/v1/queue/pause", details={})
+        started.set()
+        await asyncio.Event().wait()
+
+    async def disconnect() -> None:
+        caller = Caller(owner=ADMIN, scopes=frozenset([Scope.ADMIN]), key_id="0123456789abcdef")
+        call: Any = Auditing(handle, Audit(store))({"type": "http", "state": {"caller": caller}}, None, None)  # type: ignore[arg-type]
+        task = asyncio.ensure_future(call)
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(disconnect())
+    assert [(entry["action"], entry["actor"], entry["result"]) for entry in _log(api)] == [
+        ("pause_queue", ADMIN, "cancelled")
+    ]
 
 
 def test_what_other_keys_do_is_not_recorded_and_they_cannot_read_the_log(api: KeyedApi) -> None:
