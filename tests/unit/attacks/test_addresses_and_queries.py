@@ -140,7 +140,7 @@ def test_a_text_for_the_log_makes_no_line_of_its_own(
     ours = [
         record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "python_multipart"))
     ]
-    assert any("Admin action cancel_task" in message for message in ours)
+    assert any("Admin action delete_lora" in message for message in ours)
     assert [message for message in ours if re.search(r"[\r\n\x1b]", message)] == []
 
 
