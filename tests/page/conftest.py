@@ -11,9 +11,9 @@ from tests.page.opening import PATIENCE_MS, open_page
 from tests.service import Service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A Chromium that all tests of a worker share."""
+    """A Chromium that the tests of the page share. Its event loop must end before other tests start one."""
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         opened = launch_chromium(playwright)
