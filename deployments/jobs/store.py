@@ -69,8 +69,9 @@ class JobStore:
         self.snapshots = SnapshotReader(self.database, clock)
         """The present state of the jobs, with its place in the event log."""
         self.stats = StatsHistory(self.database, clock)
-        self.waits = WaitHistory(self.database, clock)
         """The use of the machine over the last days."""
+        self.waits = WaitHistory(self.database, clock)
+        """The length of the queue and the waiting times over the last days."""
         self.settings = StoredSettings(self.database)
         """Settings that change while the service runs."""
         self.deliveries = Deliveries(self.database, clock)
