@@ -157,6 +157,32 @@ def test_a_video_that_unfinished_work_needs_is_kept(
     assert needed.id not in _left(store, storage)
 
 
+def test_favorites_stay_and_count_towards_the_size(store: JobStore, storage: Storage, clock: Clock) -> None:
+    favorite, other = _make_videos(store, storage, 10, 10)
+    store.videos.mark(favorite.id, favorite=True)
+    clock.now += 2 * DAY_SECONDS
+    Cleaner(store, storage, Retention(video_bytes=20, video_bytes_per_owner=20)).clean()
+    assert _left(store, storage) == {favorite.id, other.id}
+    Cleaner(store, storage, Retention(video_bytes=19, video_bytes_per_owner=19)).clean()
+    assert _left(store, storage) == {favorite.id}
+    Cleaner(store, storage, replace(_OLD, video_bytes=1, video_bytes_per_owner=1)).clean()
+    assert _left(store, storage) == {favorite.id}
+    store.videos.mark(favorite.id, favorite=False)
+    Cleaner(store, storage, _OLD).clean()
+    assert _left(store, storage) == set()
+
+
+def test_no_video_is_deleted_for_one_that_is_about_to_be_deleted(store: JobStore, storage: Storage) -> None:
+    old, _, leaving = _make_videos(store, storage, 10, 10, 10, owner="alice")
+    store.videos.delete_later(leaving.id, seconds=60)
+    Cleaner(store, storage, Retention(video_bytes=20, video_bytes_per_owner=20)).clean()
+    assert store.reader.get(old.id)
+    assert store.reader.get(leaving.id), "its deletion can still be undone"
+    Cleaner(store, storage, Retention(video_bytes=10)).clean()
+    with pytest.raises(JobNotFound):
+        store.reader.get(old.id)
+
+
 def test_pending_and_running_jobs_stay_however_old_they_are(store: JobStore, storage: Storage, clock: Clock) -> None:
     pending, running = _submit(store), _submit(store)
     assert store.runner.claim(running.id, lease_seconds=10) is not None
