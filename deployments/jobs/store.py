@@ -64,7 +64,7 @@ class JobStore:
         """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
         self.batches = JobBatches(self.database, self.events, clock)
         """The jobs that one request made, read and cancelled together."""
-        self.videos = Videos(self.database, clock)
+        self.videos = Videos(self.database, self.events, clock)
         """Completed videos: searched lists, favorites, tags, and deletion with undo."""
         self.snapshots = SnapshotReader(self.database, clock)
         """The present state of the jobs, with its place in the event log."""
