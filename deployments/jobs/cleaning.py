@@ -6,7 +6,7 @@ in between, the next cleaning finds the files. Several processes may clean at on
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,7 +14,7 @@ from deployments.jobs.retention import AUDIT_SECONDS, DELETED_SECONDS, NEW_INPUT
 from deployments.jobs.store import JobStore
 from deployments.jobs.unneeded_inputs import choose_unneeded
 from deployments.storage.folder import FolderStorage
-from deployments.storage.protocol import Storage, StoredOutputs
+from deployments.storage.protocol import Storage, StoredInput, StoredOutputs
 
 _PAUSE_SECONDS = 0.01
 """Time between two deletions, in which other writers of the database have their turn."""
@@ -44,8 +44,9 @@ class Cleaner:
             store: the job store.
             storage: the storage of inputs and videos.
             retention: the limits.
-            orphans: whether to remove the outputs of jobs that the database has never had. Without that, a new
-                database in the place of a lost one costs no videos.
+            orphans: whether to remove the outputs of jobs that the database has never had, and old inputs that neither
+                its jobs nor its records of uploads name. Without that, a new database in the place of a lost one costs
+                no videos and no inputs.
         """
         self._store, self._storage, self._retention, self._orphans = store, storage, retention, orphans
 
@@ -63,7 +64,7 @@ class Cleaner:
             self._clean_webhooks(dry_run),
             self._clean_jobs(dry_run),
             *self._clean_outputs(dry_run),
-            self._clean_inputs(dry_run),
+            *self._clean_inputs(dry_run),
         ]
 
     def _clean_events(self, dry_run: bool) -> Cleaned:
@@ -132,16 +133,39 @@ class Cleaner:
         folders = self._store.reader.output_folders(job_ids)
         return folders if storage is self._storage else {job_id: key and "" for job_id, key in folders.items()}
 
-    def _clean_inputs(self, dry_run: bool) -> Cleaned:
+    def _clean_inputs(self, dry_run: bool) -> list[Cleaned]:
         """Removes inputs that no unfinished job needs, and then forgets their owners."""
         owners, now = self._store.input_owners, time.time()
         uses, owners_by_key = owners.uses(), owners.all()
-        chosen = choose_unneeded(self._storage.list_inputs(), uses, owners_by_key, self._retention, now)
+        known, orphaned = list[StoredInput](), list[StoredInput]()
+        for found in self._storage.list_inputs():
+            is_known = found.key in owners_by_key or found.key in uses.by_jobs or _is_rest(found.key)
+            (known if is_known else orphaned).append(found)
+        chosen = choose_unneeded(known, uses, owners_by_key, self._retention, now)
+        lost = choose_unneeded(orphaned, uses, owners_by_key, self._retention, now)
         if not dry_run:
+            # Earlier versions recorded no input without an owner: it must be known after the deletion of its jobs.
+            owners.record("", {found.key for found in known if found.key in uses.by_jobs} - owners_by_key.keys())
             chosen = [found for found in chosen if self._storage.remove_input(found)]
-            owners.forget([found.key for found in chosen], stored_before=now - NEW_INPUT_SECONDS)
-            owners.prune(keep=uses.by_jobs, older_than_seconds=self._retention.upload_seconds)
-        return Cleaned(kind="inputs", count=len(chosen), size_bytes=sum(found.size_bytes for found in chosen))
+            if self._orphans:
+                lost = [found for found in lost if self._storage.remove_input(found)]
+            removed = {found.key for found in chosen}
+            owners.forget(sorted(removed), stored_before=now - NEW_INPUT_SECONDS)
+            kept = {found.key for found in known} - removed
+            owners.prune(keep=uses.by_jobs | kept, older_than_seconds=self._retention.upload_seconds)
+        return [
+            Cleaned(kind="inputs", count=len(chosen), size_bytes=_sum(chosen)),
+            Cleaned(kind="orphaned inputs", count=len(lost), size_bytes=_sum(lost), kept=not self._orphans),
+        ]
+
+
+def _is_rest(key: str) -> bool:
+    """Returns whether a file of the inputs is the rest of an interrupted write or removal."""
+    return key.rpartition("/")[2].startswith(".")
+
+
+def _sum(inputs: Sequence[StoredInput]) -> int:
+    return sum(found.size_bytes for found in inputs)
 
 
 def _has_leftovers(outputs: StoredOutputs, folders: Mapping[str, str | None]) -> bool:

@@ -14,9 +14,12 @@ _READ_AT_ONCE = 500
 _SIZE = jobs.c.output["file_size_bytes"].as_integer().label("size_bytes")
 _OLDEST_FIRST = (
     select(jobs.c.number, jobs.c.id, jobs.c.owner, jobs.c.batch_id, jobs.c.created_at, jobs.c.completed_at, _SIZE)
+    .where(jobs.c.favorite.is_(False), jobs.c.deletion_due_at.is_(None))
     .order_by(jobs.c.number)
     .limit(_READ_AT_ONCE)
 )
+_LEAVING = select(jobs.c.owner, _SIZE).where(jobs.c.deletion_due_at > 0)
+"""Sizes of the videos that are about to be deleted."""
 _UNFINISHED = (JobState.PENDING, JobState.PROCESSING)
 
 
@@ -59,8 +62,9 @@ class _Excess:
 class JobExpiry:
     """Finds ended jobs to delete. Each chunk is one short transaction that changes nothing.
 
-    Left out are jobs whose video an unfinished job continues or edits, jobs of a batch that has unfinished jobs, and
-    jobs with a pending webhook, whose receiver may fetch the video.
+    Left out are favorites, videos that are about to be deleted anyway, jobs whose video an unfinished job continues or
+    edits, jobs of a batch that has unfinished jobs, and jobs with a pending webhook, whose receiver may fetch the
+    video. Favorites count towards the sizes, and videos that are about to be deleted do not.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -95,7 +99,10 @@ class JobExpiry:
     def _read_bytes(self) -> dict[str, int]:
         query = select(job_counts.c.owner, func.sum(job_counts.c.video_bytes)).group_by(job_counts.c.owner)
         with self._database.reading() as connection:
-            return {owner: int(size) for owner, size in connection.execute(query)}
+            sizes = {owner: int(size) for owner, size in connection.execute(query)}
+            for owner, size in connection.execute(_LEAVING):
+                sizes[owner] = sizes.get(owner, 0) - (size or 0)
+        return sizes
 
 
 def _read_protected(connection: Connection) -> _Protected:

@@ -30,9 +30,10 @@ class InputOwners:
     def record(self, owner: str, keys: Collection[str]) -> None:
         """Records that an owner has stored inputs now, named by their keys in the storage.
 
-        Nothing is recorded for inputs without an owner, which only callers who see everything can name.
+        The owner is empty for inputs without one, which only callers who see everything can name. They are recorded
+        because the cleaning removes no input that the database does not know.
         """
-        if not owner or not keys:
+        if not keys:
             return
         with self._database.writing() as connection:
             row = insert_or_update(connection.dialect.name, table)
@@ -49,7 +50,7 @@ class InputOwners:
             return connection.execute(found).one_or_none() is not None
 
     def all(self) -> dict[str, list[str]]:
-        """Returns the names of the owners of each input that has any, by its key."""
+        """Returns the names of the owners of each recorded input by its key; an empty name stands for no owner."""
         owners = defaultdict[str, list[str]](list)
         with self._database.reading() as connection:
             for row in connection.execute(select(table.c.key, table.c.owner)):

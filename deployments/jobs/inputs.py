@@ -41,8 +41,8 @@ class Inputs:
 
     def take(
         self, request: GenerationRequest, *, only: str | None = None, **sources: Source | None
-    ) -> tuple[GenerationRequest, list[bytes]]:
-        """Returns a request with further inputs, and the inputs' contents. Nothing is stored.
+    ) -> tuple[GenerationRequest, dict[str, bytes]]:
+        """Returns a request with further inputs, and the inputs' contents by their names. Nothing is stored.
 
         Args:
             request: the request without these inputs.
@@ -66,7 +66,7 @@ class Inputs:
             ),
             video=self._examine_video(contents["video"], "video") if "video" in contents else request.video,
         )
-        return request, list(contents.values())
+        return request, contents
 
     def _read(self, source: Source, param: str, only: str | None) -> bytes:
         """Returns the content of an input."""
@@ -157,6 +157,11 @@ class Inputs:
                         suggestions=[f"Submit a new job with the same parameters, and send the {name} again."],
                     ) from exc
         return contents
+
+
+def is_upload(source: Source | None) -> TypeGuard[str]:
+    """Returns whether a source is the id of an upload, whose file is stored and charged already."""
+    return isinstance(source, str) and not is_job(source)
 
 
 def is_job(source: Source | None) -> TypeGuard[str]:

@@ -28,8 +28,8 @@ class ClientLimits(BaseModel):
     pending_jobs: int | None = Field(default=1000, ge=1)
     """Maximum number of pending jobs of an owner; of an address where keys are off."""
     uploads_per_day: int | None = Field(default=5000, ge=1)
-    """Maximum number of files that an owner stores in a day: uploads, inputs inside of requests, and LoRAs. A day
-    begins at 00:00 UTC."""
+    """Maximum number of files that an owner stores in a day: uploads, LoRAs, and inputs of jobs that are sent inside of
+    requests, downloaded from a URL, or copied from a video. A day begins at 00:00 UTC."""
     upload_mb_per_day: float | None = Field(default=50_000, gt=0)
     """Maximum size of these files together in a day, in megabytes of 10^6 bytes."""
     gpu_seconds_per_day: float | None = Field(default=None, gt=0)

@@ -15,6 +15,10 @@ from wan22_bridge.types import GenerationParams
 
 _COUNTS = select(job_counts.c.state, func.sum(job_counts.c.jobs)).group_by(job_counts.c.state)
 _LISTED_COUNTS = _COUNTS.where(job_counts.c.hidden.is_(False))
+_LEAVING = select(
+    func.count().label("count"),
+    func.coalesce(func.sum(jobs.c.output["file_size_bytes"].as_float()), 0).label("size_bytes"),
+).where(jobs.c.deletion_due_at > 0)
 _PENDING_MODELS = (
     select(job_counts.c.model).where(job_counts.c.state == JobState.PENDING, job_counts.c.jobs > 0).distinct()
 )
@@ -82,7 +86,7 @@ class JobReader:
         newest_first: bool = True,
         owner: str | None = None,
     ) -> list[Job]:
-        """Returns a page of jobs.
+        """Returns a page of jobs, without those whose video is about to be deleted.
 
         Args:
             states: returns only jobs in these states; an empty sequence stands for all states.
@@ -98,7 +102,7 @@ class JobReader:
             return read_page(connection, select(jobs), states, after, limit, newest_first, owner=owner)
 
     def count(self, *, owner: str | None = None) -> dict[JobState, int]:
-        """Returns the number of jobs in each state, with the jobs that are hidden from the queue."""
+        """Returns the number of jobs in each state, as `page` lists them."""
         with self._database.reading() as connection:
             return read_counts(connection, owner=owner)
 
@@ -188,6 +192,8 @@ def read_page(
     owner: str | None = None,
 ) -> list[Job]:
     """Reads a page of the jobs of a query; see `JobReader.page`."""
+    # An expression, because SQLite would prefer the index of this column, in which nearly all jobs are equal.
+    query = query.where(func.coalesce(jobs.c.deletion_due_at, 0) == 0)
     if owner is not None:
         query = query.where(jobs.c.owner == owner)
     if states:
@@ -210,7 +216,7 @@ def read_pending(connection: Connection, query: Select[Any], limit: int) -> list
 
 
 def read_counts(connection: Connection, *, hidden: bool = True, owner: str | None = None) -> dict[JobState, int]:
-    """Reads the number of jobs in each state.
+    """Reads the number of jobs in each state, without those whose video is about to be deleted.
 
     Args:
         connection: an open transaction.
@@ -219,7 +225,17 @@ def read_counts(connection: Connection, *, hidden: bool = True, owner: str | Non
     """
     counts = _COUNTS if hidden else _LISTED_COUNTS
     rows = connection.execute(counts if owner is None else counts.where(job_counts.c.owner == owner))
-    return dict.fromkeys(JobState, 0) | {JobState(state): int(count) for state, count in rows}
+    found = dict.fromkeys(JobState, 0) | {JobState(state): int(count) for state, count in rows}
+    found[JobState.COMPLETED] -= read_leaving(connection, hidden=hidden, owner=owner)[0]
+    return found
+
+
+def read_leaving(connection: Connection, *, hidden: bool = True, owner: str | None = None) -> tuple[int, int]:
+    """Reads the number and the size of the videos that are about to be deleted; see `read_counts`."""
+    # Expressions, because SQLite would prefer the indexes of these columns to the one that finds the few videos.
+    query = _LEAVING if hidden else _LEAVING.where(func.coalesce(jobs.c.hidden, True).is_(False))
+    row = connection.execute(query if owner is None else query.where(func.coalesce(jobs.c.owner, "") == owner)).one()
+    return int(row[0]), int(row[1])
 
 
 def read_output_bytes(connection: Connection, *, owner: str | None = None) -> int:

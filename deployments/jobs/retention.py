@@ -26,13 +26,14 @@ NEW_INPUT_SECONDS = HOUR_SECONDS
 class Retention:
     """Limits on the age and the size of stored data. None is no limit.
 
-    No limit removes what a pending or running job needs.
+    No limit removes what a pending or running job needs, nor a favorite.
     """
 
     video_seconds: float | None = None
     """Age of a completed job, since its end, at which the job is deleted with its video."""
     video_bytes: int | None = None
-    """Size of all videos together, beyond which the oldest of the largest owners are deleted with their jobs."""
+    """Size of all videos together, with the favorites, beyond which the oldest of the largest owners are deleted with
+    their jobs."""
     video_bytes_per_owner: int | None = None
     """The same for the videos of each owner."""
     failed_job_seconds: float | None = None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from deployments.jobs.generation_mode import GenerationMode
-from deployments.jobs.inputs import Inputs, InputUrl, Source, is_job
+from deployments.jobs.inputs import Inputs, InputUrl, Source, is_job, is_upload
 from deployments.jobs.job import Job, JobState, NewJob, Priority
 from deployments.jobs.limits import UNCHARGED, Account
 from deployments.jobs.store import JobStore
@@ -108,11 +108,12 @@ class JobService:
                 two requests are equal only if these are.
             owner: owner of the jobs and of their inputs.
             only: the only owner whose uploads and jobs the request may name; None for all.
-            account: the client to whom the jobs and their inputs are charged, with its limits.
+            account: the client to whom the jobs and their inputs are charged, with its limits. Inputs that are uploads
+                were charged before.
 
         Raises:
             InvalidRequest: the request can't be carried out; nothing was stored.
-            LimitExceeded: the client has reached a limit.
+            LimitExceeded: the client has reached a limit; nothing was stored or downloaded.
             QueueFull: the queue has too many pending jobs.
             DiskFull: the disk is nearly full; nothing was stored.
             JobNotFound: an input names a job that does not exist.
@@ -120,12 +121,9 @@ class JobService:
             NotFound: an input names a job that ended without a video.
             IdempotencyConflict: the idempotency key was used with another request.
         """
-        usage = self._store.usage
         sources = {"image": image, "end_image": end_image, "video": video}
-        remote = {name: source for name, source in sources.items() if isinstance(source, InputUrl)}
-        request, contents = self._inputs.take(
-            request, only=only, **{name: source for name, source in sources.items() if name not in remote}
-        )
+        local, remote = _split(sources)
+        request, contents = self._inputs.take(request, only=only, **local)
         requests = [request] if seeds is None else [replace(request, seed=seed) for seed in seeds]
         # A URL stands for its file, which may have changed since the first request, or be gone.
         request_hash = hash_values(_REQUEST_HASH, *requests, priority, metadata, body, *([remote] if remote else []))
@@ -133,8 +131,9 @@ class JobService:
             return earlier
         self._check_webhook(webhook_url)
         if remote:
+            self._check_before_download(account, sources, contents, new_jobs=len(requests))
             request, downloaded = self._inputs.take(request, only=only, **remote)
-            contents += downloaded
+            contents |= downloaded
             taken = {name: getattr(request, name) for name in remote}
             requests = [replace(each, **taken) for each in requests]
         resolved = [resolve_params(each, self._served) for each in requests]
@@ -152,8 +151,11 @@ class JobService:
             client=account.client,
         )
         batch = [replace(new, params=replace(first, seed=params.seed, segments=params.segments)) for params in resolved]
-        sent = [len(source) for source in (image, end_image, video) if isinstance(source, bytes)]
-        accepted = self._accept(contents, batch, lambda: usage.take_uploads(account, sent, new_jobs=len(batch)))
+        sizes = _charged_sizes(sources, contents)
+        take_uploads = self._store.usage.take_uploads
+        accepted = self._accept(
+            list(contents.values()), batch, lambda: take_uploads(account, sizes, new_jobs=len(batch))
+        )
         return self._store.writer.submit_batch(accepted, account)
 
     def resolve(
@@ -167,9 +169,17 @@ class JobService:
         only: str | None = None,
         account: Account = UNCHARGED,
     ) -> GenerationParams:
-        """Validates a request like `submit`, and returns the parameters of its video. Nothing is stored."""
+        """Validates a request like `submit`, and returns the parameters of its video. Nothing is stored or charged.
+
+        An input is downloaded only if the account and the disk would allow its submission.
+        """
         self._check_webhook(webhook_url)
-        request, _ = self._inputs.take(request, only=only, image=image, end_image=end_image, video=video)
+        sources = {"image": image, "end_image": end_image, "video": video}
+        local, remote = _split(sources)
+        request, contents = self._inputs.take(request, only=only, **local)
+        if remote:
+            self._check_before_download(account, sources, contents, new_jobs=1)
+            request, _ = self._inputs.take(request, only=only, **remote)
         params = self._complete(resolve_params(request, self._served))
         account.limits.check_video(params)
         self._check_loras(params)
@@ -305,6 +315,14 @@ class JobService:
         if webhook_url is not None:
             self._check_receiver(webhook_url)
 
+    def _check_before_download(
+        self, account: Account, sources: Mapping[str, Source | None], contents: Mapping[str, bytes], *, new_jobs: int
+    ) -> None:
+        """Checks what a submission would check after the download of its inputs, as far as it is known before."""
+        sizes = _charged_sizes(sources, contents)
+        self._require_space(sum(sizes))
+        self._store.usage.check_uploads(account, sizes, new_jobs=new_jobs)
+
     def _count_dropped_tokens(self, params: GenerationParams) -> GenerationParams:
         """Returns the parameters with the number of the prompt's tokens that the model cuts off, if that is known."""
         spec = next(spec for spec in self._served if spec.id == params.model)
@@ -339,3 +357,20 @@ class JobService:
         spec = next(spec for spec in self._served if spec.id == params.model)
         for use in params.loras:
             check_fit(find_lora(self._storage.work.loras, use.name), spec)
+
+
+def _split(sources: Mapping[str, Source | None]) -> tuple[dict[str, Source | None], dict[str, Source | None]]:
+    """Returns the sources on this machine, and those on other servers."""
+    remote: dict[str, Source | None] = {
+        name: source for name, source in sources.items() if isinstance(source, InputUrl)
+    }
+    return {name: source for name, source in sources.items() if name not in remote}, remote
+
+
+def _charged_sizes(sources: Mapping[str, Source | None], contents: Mapping[str, bytes]) -> list[int]:
+    """Returns the sizes of the inputs to charge, in bytes: 1 for one that is not downloaded yet."""
+    return [
+        len(contents.get(name, b"?"))
+        for name, source in sources.items()
+        if source is not None and not is_upload(source)
+    ]

@@ -57,8 +57,9 @@ class SnapshotReader:
             )
             ended = [state for state in JobState if state.ended]
             seen = select(jobs) if owner is None else select(jobs).where(jobs.c.owner == owner)
+            stays = func.coalesce(jobs.c.deletion_due_at, 0) == 0
             queries = (
-                seen.where(jobs.c.state.in_(ended), jobs.c.id.in_(recent)).order_by(jobs.c.number.desc()),
+                seen.where(jobs.c.state.in_(ended), jobs.c.id.in_(recent), stays).order_by(jobs.c.number.desc()),
                 seen.where(jobs.c.state == JobState.PROCESSING).order_by(jobs.c.number),
             )
             found = [job for query in queries for job in read_jobs(connection, query.limit(MAX_JOBS))]

@@ -64,13 +64,14 @@ class JobStore:
         """The queue as its users see it: listings with positions, counts, the pause and the clearing."""
         self.batches = JobBatches(self.database, self.events, clock)
         """The jobs that one request made, read and cancelled together."""
-        self.videos = Videos(self.database, clock)
+        self.videos = Videos(self.database, self.events, clock)
         """Completed videos: searched lists, favorites, tags, and deletion with undo."""
         self.snapshots = SnapshotReader(self.database, clock)
         """The present state of the jobs, with its place in the event log."""
         self.stats = StatsHistory(self.database, clock)
-        self.waits = WaitHistory(self.database, clock)
         """The use of the machine over the last days."""
+        self.waits = WaitHistory(self.database, clock)
+        """The length of the queue and the waiting times over the last days."""
         self.settings = StoredSettings(self.database)
         """Settings that change while the service runs."""
         self.deliveries = Deliveries(self.database, clock)

@@ -30,7 +30,7 @@ def choose_unneeded(
     Args:
         inputs: all stored inputs.
         uses: the inputs to which jobs refer.
-        owners: names of the owners of each input by its key; an input without an owner is missing.
+        owners: names of the owners of each input by its key. An input that is missing has no owner.
         retention: the limits.
         now: the present time in seconds since the epoch.
     """

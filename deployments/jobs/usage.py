@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Executable, Row, bindparam, delete, func, sel
 
 from deployments.jobs.database import Database, insert_or_update
 from deployments.jobs.job import MOCK_MODEL, JobState
-from deployments.jobs.limits import Account, LimitExceeded, QueueFull
+from deployments.jobs.limits import Account, ClientLimits, LimitExceeded, QueueFull
 from deployments.jobs.schema import job_counts, jobs
 from deployments.jobs.schema import usage as table
 
@@ -67,18 +67,31 @@ class Usage:
         """
         if not sizes:
             return
-        limits = account.limits
         with self._database.writing() as connection:
             if new_jobs:
                 check_jobs(connection, self._database, account, account.client, added=new_jobs, stored=False)
             now = self._database.read_now(connection)
             used = _add(connection, account.client, now, uploads=len(sizes), upload_bytes=sum(sizes))
-            if limits.uploads_per_day is not None and used.uploads > limits.uploads_per_day:
-                before = f"{used.uploads - len(sizes)} files"
-                raise _day_is_over("uploads_per_day", limits.uploads_per_day, before, now)
-            if limits.upload_mb_per_day is not None and used.upload_bytes > limits.upload_mb_per_day * 1e6:
-                before = f"{(used.upload_bytes - sum(sizes)) / 1e6:.1f} MB"
-                raise _day_is_over("upload_mb_per_day", limits.upload_mb_per_day, before, now)
+            _check_uploads(account.limits, used.uploads, used.upload_bytes, sizes, now)
+
+    def check_uploads(self, account: Account, sizes: Sequence[int], *, new_jobs: int) -> None:
+        """Checks what `take_uploads` checks, and counts nothing.
+
+        Args:
+            account: the client.
+            sizes: sizes of the files in bytes, at least 1 for a file of unknown size.
+            new_jobs: number of jobs that the same request would submit.
+
+        Raises:
+            LimitExceeded: the client has reached a limit.
+            QueueFull: the queue has too many pending jobs.
+        """
+        with self._database.reading() as connection:
+            check_jobs(connection, self._database, account, account.client, added=new_jobs, stored=False)
+            now = self._database.read_now(connection)
+            used = connection.execute(_DAY, {"client": account.client, "day": day_of(now)}).one_or_none()
+            uploads, upload_bytes = (used.uploads, used.upload_bytes) if used is not None else (0, 0)
+            _check_uploads(account.limits, uploads + len(sizes), upload_bytes + sum(sizes), sizes, now)
 
     def read(self, *, days: int = 1, client: str | None = None) -> list[DayOfUse]:
         """Returns the use on the last days, with today, newest first. Days without use are left out.
@@ -170,6 +183,15 @@ def check_jobs(
             suggestions=["Send the request again when some jobs have ended."],
             retry_after_seconds=PENDING_RETRY_SECONDS,
         )
+
+
+def _check_uploads(limits: ClientLimits, uploads: int, upload_bytes: int, sizes: Sequence[int], now: float) -> None:
+    """Checks the numbers of a day's uploads, which contain the new ones."""
+    if limits.uploads_per_day is not None and uploads > limits.uploads_per_day:
+        raise _day_is_over("uploads_per_day", limits.uploads_per_day, f"{uploads - len(sizes)} files", now)
+    if limits.upload_mb_per_day is not None and upload_bytes > limits.upload_mb_per_day * 1e6:
+        before = f"{(upload_bytes - sum(sizes)) / 1e6:.1f} MB"
+        raise _day_is_over("upload_mb_per_day", limits.upload_mb_per_day, before, now)
 
 
 def _day_is_over(name: str, limit: float, used: str, now: float) -> LimitExceeded:

@@ -2,15 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, select, update
 
 from deployments.jobs.database import Database
+from deployments.jobs.events import EventLog
 from deployments.jobs.job import MOCK_MODEL, Job, JobState
-from deployments.jobs.reading import read_counts, read_output_bytes, read_page
+from deployments.jobs.reading import read_counts, read_leaving, read_output_bytes, read_page
 from deployments.jobs.rows import find_row, fold_text, to_job
 from deployments.jobs.schema import jobs
 
@@ -83,8 +85,8 @@ class Videos:
     list and no total.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
-        self._database, self._clock = database, clock
+    def __init__(self, database: Database, events: EventLog, clock: Callable[[], float]) -> None:
+        self._database, self._events, self._clock = database, events, clock
 
     def page(
         self,
@@ -107,15 +109,14 @@ class Videos:
         Raises:
             JobNotFound: there is no job `after`.
         """
-        listed = [*conditions.conditions(), ~_LEAVING]
+        met = conditions.conditions()
         with self._database.reading() as connection:
-            query = select(jobs).where(*listed)
+            query = select(jobs).where(*met)
             found = read_page(connection, query, [JobState.COMPLETED], after, limit, newest_first, owner=owner)
-            if len(listed) > 1:
-                return found, _sum(connection, listed, owner)
-            leaving = _sum(connection, [_LEAVING], owner)
-            count = read_counts(connection, owner=owner)[JobState.COMPLETED] - leaving.count
-            size_bytes = read_output_bytes(connection, owner=owner) - leaving.size_bytes
+            if met:
+                return found, _sum(connection, [*met, ~_LEAVING], owner)
+            count = read_counts(connection, owner=owner)[JobState.COMPLETED]
+            size_bytes = read_output_bytes(connection, owner=owner) - read_leaving(connection, owner=owner)[1]
             return found, VideoTotals(count=count, size_bytes=size_bytes)
 
     def tags(self, *, owner: str | None = None) -> Counter[str]:
@@ -141,23 +142,29 @@ class Videos:
         """
         marks = {"favorite": favorite, "tags": tags}
         values = {name: value for name, value in marks.items() if value is not None}
-        return self._write(job_id, owner, **values)
+        with self._database.writing() as connection:
+            row = find_row(connection, job_id, lock=True, owner=owner)
+            return to_job(_change(connection, row, values) if values else row)
 
     def delete_later(self, job_id: str, *, seconds: float, owner: str | None = None) -> None:
-        """Takes a video out of the lists now, and lets `due_deletions` name it after a time.
+        """Takes a video out of all lists now, and lets `due_deletions` name it after a time.
+
+        The event `deleted` reports that. Until the deletion, the video is found by its id.
 
         Raises:
             JobNotFound: there is no job with this id.
         """
-        self._write(job_id, owner, deletion_due_at=self._clock() + seconds)
+        self._write_due(job_id, self._clock() + seconds, owner)
 
     def restore(self, job_id: str, *, owner: str | None = None) -> Job:
         """Puts a video back into the lists that was about to be deleted, and returns its job.
 
+        The event `restored` reports that, unless the video was in the lists already.
+
         Raises:
             JobNotFound: there is no job with this id: it may be deleted already.
         """
-        return self._write(job_id, owner, deletion_due_at=None)
+        return self._write_due(job_id, None, owner)
 
     def due_deletions(self) -> list[str]:
         """Returns the ids of the videos whose time before their deletion has passed."""
@@ -165,13 +172,17 @@ class Videos:
         with self._database.reading() as connection:
             return list(connection.execute(query).scalars())
 
-    def _write(self, job_id: str, owner: str | None, **values: object) -> Job:
+    def _write_due(self, job_id: str, due_at: float | None, owner: str | None) -> Job:
         with self._database.writing() as connection:
-            row = find_row(connection, job_id, lock=True, owner=owner)
-            if values:
-                change = update(jobs).where(jobs.c.number == row.number).values(**values).returning(jobs)
-                row = connection.execute(change).one()
-            return to_job(row)
+            before = find_row(connection, job_id, lock=True, owner=owner)
+            job = to_job(_change(connection, before, {"deletion_due_at": due_at}))
+            if (before.deletion_due_at is None) != (due_at is None):
+                self._events.append(connection, job, "restored" if due_at is None else "deleted")
+            return job
+
+
+def _change(connection: Connection, row: Row[Any], values: Mapping[str, Any]) -> Row[Any]:
+    return connection.execute(update(jobs).where(jobs.c.number == row.number).values(**values).returning(jobs)).one()
 
 
 def _sum(connection: Connection, conditions: Sequence[ColumnElement[bool]], owner: str | None) -> VideoTotals:

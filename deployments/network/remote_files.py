@@ -18,6 +18,7 @@ TIMEOUT_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _RESOLVERS = 32
 """Maximum number of threads that wait for name servers. A thread can't be stopped at the download's time limit."""
+_UNUSABLE_TARGET = "redirects to a URL that can't be used: expected https or http and a public address."
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = {
     "accept": "image/png, image/jpeg, image/webp, video/mp4, */*;q=0.1",
@@ -69,12 +70,12 @@ class RemoteFiles:
             raise Unreadable("leads to a server whose response is not valid HTTP.") from None
 
     async def _follow(self, pool: httpcore.AsyncConnectionPool, url: str) -> bytes:
-        redirected = ""
-        for _ in range(MAX_REDIRECTS + 1):
+        for redirects in range(MAX_REDIRECTS + 1):
             try:
                 check_url(url, allow_private=False)
             except UnusableUrl as exc:
-                raise Unreadable(f"{redirected}{exc}") from None
+                # The server, and not the client, has chosen a later URL.
+                raise Unreadable(_UNUSABLE_TARGET if redirects else str(exc)) from None
             async with _get(pool, url) as response:
                 location = _find_header(response, b"location")
                 if response.status not in _REDIRECTS or location is None:
@@ -83,7 +84,6 @@ class RemoteFiles:
                     url = str(httpx.URL(url).join(location.decode("latin-1")))
                 except (httpx.InvalidURL, ValueError):
                     raise Unreadable("redirects to something that is no URL.") from None
-                redirected = "redirects to a URL that "
         raise Unreadable(f"redirects more than {MAX_REDIRECTS} times.")
 
     async def _receive(self, response: httpcore.Response) -> bytes:

@@ -21,8 +21,8 @@ def clean(
         bool,
         typer.Option(
             "--orphans",
-            help="Also remove the outputs of jobs that the database has never had. Make sure that the database and the "
-            "data folder belong together.",
+            help="Also remove the outputs and the old inputs that the database has never had. Make sure that the "
+            "database and the data folder belong together.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -47,7 +47,7 @@ def clean(
     total = sum(item.size_bytes or 0 for item in found if not item.kept)
     say(f"{_format(total)} {'would be' if dry_run else 'are'} freed.")
     if any(item.kept and item.count for item in found):
-        warn("The orphaned outputs stay: the database has never had their jobs. --orphans removes them.")
+        warn("The orphaned outputs and inputs stay: the database has never had them. --orphans removes them.")
 
 
 def _format(size_bytes: int | None) -> str:

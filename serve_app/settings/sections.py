@@ -187,17 +187,18 @@ _GB = 10**9
 class RetentionSettings(Strict):
     """Limits on the age and the size of stored data. By default videos, jobs and their inputs are kept forever.
 
-    The service removes old data every hour, `wan22 clean` at once. Data of pending and running jobs stays. Sizes are in
-    GB of 10^9 bytes.
+    The service removes old data every hour, `wan22 clean` at once. Favorites, and data of pending and running jobs,
+    stay. Sizes are in GB of 10^9 bytes.
     """
 
     video_days: float | None = Field(default=None, gt=0)
-    """Time after its end at which a completed job is deleted with its video."""
+    """Time after its end at which a completed job is deleted with its video, unless the video is a favorite."""
     video_gb: float | None = Field(default=None, gt=0)
     """Size of all mp4 files together, beyond which the oldest are deleted with their jobs. Owners with the most bytes
-    lose theirs first."""
+    lose theirs first. Favorites count, but stay."""
     video_gb_per_owner: float | None = Field(default=None, gt=0)
-    """Size of the mp4 files of each owner, beyond which the owner's oldest are deleted with their jobs."""
+    """Size of the mp4 files of each owner, beyond which the owner's oldest are deleted with their jobs. Favorites
+    count, but stay."""
     failed_job_days: float | None = Field(default=None, gt=0)
     """Time after its end at which a failed or cancelled job is deleted."""
     input_days: float | None = Field(default=None, gt=0)

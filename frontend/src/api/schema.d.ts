@@ -279,6 +279,8 @@ export interface paths {
         /**
          * Read Queue History
          * @description Returns how many jobs waited over the last hours, up to a week, and for how long. All owners are counted.
+         *
+         *     The answer may be 30 seconds old.
          */
         get: operations["read_queue_history"];
         put?: never;
@@ -665,7 +667,7 @@ export interface paths {
          * Delete Output
          * @description Deletes a completed video and its job.
          *
-         *     With `undo_seconds`, the video leaves the list at once and is deleted after that time, unless
+         *     With `undo_seconds`, the video leaves all lists at once, also those of jobs, and is deleted after that time, unless
          *     `POST /outputs/{id}/restore` undoes it. Until then, requests that name the video still find it.
          */
         delete: operations["delete_output"];
@@ -1914,8 +1916,8 @@ export interface components {
             pending_jobs: number | null;
             /**
              * Uploads Per Day
-             * @description Maximum number of files that an owner stores in a day: uploads, inputs inside of requests, and LoRAs. A day
-             *     begins at 00:00 UTC.
+             * @description Maximum number of files that an owner stores in a day: uploads, LoRAs, and inputs of jobs that are sent inside of
+             *     requests, downloaded from a URL, or copied from a video. A day begins at 00:00 UTC.
              * @default 5000
              */
             uploads_per_day: number | null;
@@ -4650,7 +4652,7 @@ export interface components {
             gpu_seconds: number;
             /**
              * Uploads
-             * @description Number of stored files: uploads, inputs inside of requests, and LoRAs.
+             * @description Number of stored files: uploads, LoRAs, and inputs that came with a request, by a URL, or from a video.
              */
             uploads: number;
             /**

@@ -45,9 +45,10 @@ class Narrator:
         if event.type == QUEUE_CHANGED:
             return [(QUEUE, ("queue_update", {name: event.data[name] for name in event.data if name != "owner"}))]
         job_id, data, state = event.job_id, event.data, JobState(event.data["state"])
-        if event.type == "deleted":
+        if event.type in ("deleted", "restored"):
             self._stages.pop(job_id, None)
-            return [(QUEUE, ("queue_update", {"task_id": job_id, "status": "deleted"}))]
+            status = "deleted" if event.type == "deleted" else state.value
+            return [(QUEUE, ("queue_update", {"task_id": job_id, "status": status}))]
         messages: list[tuple[str, Message]] = [(PROGRESS, _update(job_id, data))]
         if self._stages.get(job_id) != data["stage"]:
             self._stages[job_id] = data["stage"]

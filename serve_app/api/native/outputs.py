@@ -136,7 +136,7 @@ async def delete_output(
 ) -> Message:
     """Deletes a completed video and its job.
 
-    With `undo_seconds`, the video leaves the list at once and is deleted after that time, unless
+    With `undo_seconds`, the video leaves all lists at once, also those of jobs, and is deleted after that time, unless
     `POST /outputs/{id}/restore` undoes it. Until then, requests that name the video still find it.
     """
     await run_in_threadpool(serving.store.reader.completed, video_id, owner=caller.only)

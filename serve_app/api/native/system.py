@@ -72,7 +72,10 @@ def read_stats_history(
 def read_queue_history(
     serving: Serving, hours: Annotated[float, Query(gt=0, le=_MAX_HOURS, allow_inf_nan=False)] = 24
 ) -> QueueHistoryBody:
-    """Returns how many jobs waited over the last hours, up to a week, and for how long. All owners are counted."""
+    """Returns how many jobs waited over the last hours, up to a week, and for how long. All owners are counted.
+
+    The answer may be 30 seconds old.
+    """
     return QueueHistoryBody.of(hours, serving.store.waits.read(hours))
 
 

@@ -22,7 +22,7 @@ class UseOfDay(BaseModel):
     """Time for which generators worked for the client's jobs, in seconds. A running job's time is added every few
     seconds."""
     uploads: int
-    """Number of stored files: uploads, inputs inside of requests, and LoRAs."""
+    """Number of stored files: uploads, LoRAs, and inputs that came with a request, by a URL, or from a video."""
     upload_bytes: int
     """Size of these files together."""
 

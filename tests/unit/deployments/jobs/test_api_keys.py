@@ -110,7 +110,8 @@ def test_an_input_has_every_owner_who_has_stored_it(store: JobStore, clock: Cloc
     assert store.input_owners.has("alice", "inputs/1")
     assert store.input_owners.has("bob", "inputs/1")
     assert not store.input_owners.has("bob", "inputs/2")
-    assert not store.input_owners.has("", "inputs/3")
+    assert store.input_owners.all()["inputs/3"] == [""]
+    assert not store.input_owners.has("alice", "inputs/3")
     clock.now += 60
     store.input_owners.record("alice", ["inputs/1"])
     store.input_owners.prune(keep={"inputs/2"}, older_than_seconds=55)

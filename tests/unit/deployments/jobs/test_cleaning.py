@@ -118,7 +118,8 @@ def test_a_dry_run_reports_the_same_and_removes_nothing(store: JobStore, storage
         _VIDEOS: (3, 60),
         "leftover outputs": (0, 0),
         "orphaned outputs": (1, 7),
-        "inputs": (1, 6),
+        "inputs": (0, 0),
+        "orphaned inputs": (1, 6),
     }
     assert all(item.count == 0 for item in cleaner.clean())
 
@@ -155,6 +156,32 @@ def test_a_video_that_unfinished_work_needs_is_kept(
         store.writer.request_cancel(other.id)
     cleaner.clean()
     assert needed.id not in _left(store, storage)
+
+
+def test_favorites_stay_and_count_towards_the_size(store: JobStore, storage: Storage, clock: Clock) -> None:
+    favorite, other = _make_videos(store, storage, 10, 10)
+    store.videos.mark(favorite.id, favorite=True)
+    clock.now += 2 * DAY_SECONDS
+    Cleaner(store, storage, Retention(video_bytes=20, video_bytes_per_owner=20)).clean()
+    assert _left(store, storage) == {favorite.id, other.id}
+    Cleaner(store, storage, Retention(video_bytes=19, video_bytes_per_owner=19)).clean()
+    assert _left(store, storage) == {favorite.id}
+    Cleaner(store, storage, replace(_OLD, video_bytes=1, video_bytes_per_owner=1)).clean()
+    assert _left(store, storage) == {favorite.id}
+    store.videos.mark(favorite.id, favorite=False)
+    Cleaner(store, storage, _OLD).clean()
+    assert _left(store, storage) == set()
+
+
+def test_no_video_is_deleted_for_one_that_is_about_to_be_deleted(store: JobStore, storage: Storage) -> None:
+    old, _, leaving = _make_videos(store, storage, 10, 10, 10, owner="alice")
+    store.videos.delete_later(leaving.id, seconds=60)
+    Cleaner(store, storage, Retention(video_bytes=20, video_bytes_per_owner=20)).clean()
+    assert store.reader.get(old.id)
+    assert store.reader.get(leaving.id), "its deletion can still be undone"
+    Cleaner(store, storage, Retention(video_bytes=10)).clean()
+    with pytest.raises(JobNotFound):
+        store.reader.get(old.id)
 
 
 def test_pending_and_running_jobs_stay_however_old_they_are(store: JobStore, storage: Storage, clock: Clock) -> None:
@@ -221,9 +248,35 @@ def test_a_new_database_in_the_place_of_a_lost_one_costs_no_videos(store: JobSto
     orphan.mkdir(parents=True)
     found = Cleaner(store, storage, Retention()).clean()
     assert orphan.exists()
-    assert [item.count for item in found if item.kept] == [1]
+    assert [(item.kind, item.count) for item in found if item.kept and item.count] == [("orphaned outputs", 1)]
     Cleaner(store, storage, Retention(), orphans=True).clean()
     assert not orphan.exists()
+
+
+def test_a_new_database_in_the_place_of_a_lost_one_costs_no_inputs(store: JobStore, storage: Storage) -> None:
+    key = _age(storage, storage.put_input(b"unknown"), 2 * DAY_SECONDS)
+    strict = Retention(input_seconds=1, input_bytes=1, input_bytes_per_owner=1)
+    for _ in range(2):
+        found = Cleaner(store, storage, strict).clean()
+        assert [(item.kind, item.count) for item in found if item.kept and item.count] == [("orphaned inputs", 1)]
+        assert _keys(storage) == {key}
+    Cleaner(store, storage, Retention(), orphans=True).clean()
+    assert _keys(storage) == set()
+
+
+def test_an_input_is_known_until_it_is_removed(store: JobStore, storage: Storage, clock: Clock) -> None:
+    clock.now = time.time()
+    used, unused = storage.put_input(b"used"), storage.put_input(b"unused")  # as an earlier version has stored them
+    job = _submit(store, params=make_params(image=used))
+    store.input_owners.record("alice", [unused])
+    Cleaner(store, storage, Retention()).clean()
+    clock.now += 2 * DAY_SECONDS  # the record of the unused input is old now, and the file is not
+    Cleaner(store, storage, Retention()).clean()
+    store.writer.delete(job.id)
+    for key in (used, unused):
+        _age(storage, key, 2 * DAY_SECONDS)
+    assert _count(Cleaner(store, storage, Retention()).clean(), "inputs") == (2, 10)
+    assert _keys(storage) == set()
 
 
 def test_a_bucket_keeps_videos_and_the_work_folder_keeps_only_work(store: JobStore, tmp_path: Path) -> None:
@@ -286,6 +339,7 @@ def test_inputs_of_ended_jobs_are_kept_by_default_and_unused_uploads_for_a_day(
     used, unused, young = (storage.put_input(content) for content in (b"used", b"unused", b"young"))
     for key, days in ((used, 100), (unused, 1.1), (young, 0.9)):
         _age(storage, key, days * DAY_SECONDS)
+    store.input_owners.record("", [unused, young])
     store.writer.request_cancel(_submit(store, params=make_params(image=used)).id)
     assert _count(Cleaner(store, storage, Retention()).clean(), "inputs") == (1, 6)
     assert _keys(storage) == {used, young}
@@ -309,6 +363,7 @@ def test_the_oldest_unused_inputs_of_the_largest_owner_are_removed_first(store: 
 
 def test_a_fresh_upload_is_kept_because_its_request_may_follow(store: JobStore, storage: Storage) -> None:
     key = _age(storage, storage.put_input(b"fresh"), HOUR_SECONDS - 60)
+    store.input_owners.record("", [key])
     Cleaner(store, storage, Retention(input_bytes=1, input_bytes_per_owner=1)).clean()
     assert _keys(storage) == {key}
 

@@ -13,11 +13,14 @@ from PIL import Image
 from deployments.jobs.cleaning import Cleaner
 from deployments.jobs.events import describe
 from deployments.jobs.generation_mode import GenerationMode
+from deployments.jobs.inputs import InputUrl
 from deployments.jobs.job import IdempotencyConflict, Job, JobNotFound, JobNotRetryable, JobState
+from deployments.jobs.limits import UNLIMITED, Account, LimitExceeded
 from deployments.jobs.outbox import JobEnds
 from deployments.jobs.retention import DAY_SECONDS, Retention
 from deployments.jobs.service import JobService
 from deployments.jobs.store import JobStore
+from deployments.network.remote_files import RemoteFiles
 from deployments.storage.folder import FolderStorage
 from deployments.storage.keys import output_key
 from deployments.storage.protocol import Storage
@@ -25,7 +28,7 @@ from tests.jobs import make_job
 from tests.unit.conftest import Clock
 from tests.videos import mp4, ramp
 from wan22_bridge.catalogue import load_catalogue
-from wan22_bridge.errors import Conflict, InvalidRequest, NotFound, Wan22Error
+from wan22_bridge.errors import Conflict, DiskFull, InvalidRequest, NotFound, Wan22Error
 from wan22_bridge.requests import GenerationRequest
 from wan22_bridge.types import LoraUse
 
@@ -81,6 +84,56 @@ def test_an_unknown_upload_is_rejected(upload_id: str, service: JobService, stor
     with pytest.raises(InvalidRequest) as caught:
         service.submit(_REQUEST, image=upload_id)
     assert caught.value.code == "unknown_upload"
+
+
+class _Server(RemoteFiles):
+    """Files of another server by their URLs, without a network."""
+
+    def __init__(self, **files: bytes) -> None:
+        super().__init__(max_bytes=10**6)
+        self.files = {f"https://files.example/{name}": content for name, content in files.items()}
+        self.asked: list[str] = []
+
+    def read(self, url: str) -> bytes:
+        self.asked.append(url)
+        return self.files[url]
+
+
+def _limited(**limits: float) -> Account:
+    return Account(client="alice", limits=UNLIMITED.model_copy(update=limits))
+
+
+@pytest.mark.parametrize("limit", ["uploads_per_day", "pending_jobs", "upload_mb_per_day"])
+def test_downloaded_inputs_are_charged_and_not_downloaded_beyond_a_limit(
+    limit: str, store: JobStore, storage: Storage
+) -> None:
+    server = _Server(red=_png("red"), blue=_png("blue"))
+    red, blue = (InputUrl(url) for url in server.files)
+    service = JobService(store, storage, [_CATALOGUE["tiny-i2v"]], remote_files=server)
+    account = _limited(**{limit: len(_png("red")) / 1e6 if limit == "upload_mb_per_day" else 1})
+
+    [job] = service.submit(_REQUEST, image=red, owner="alice", account=account)
+    for call in (service.submit, service.resolve):
+        with pytest.raises(LimitExceeded):
+            call(_REQUEST, image=blue, account=account)
+
+    assert server.asked == [red.url]
+    assert _files(storage) == [job.params.image]
+    assert list(store.input_owners.all()) == [job.params.image]
+    [used] = store.usage.read(client="alice")
+    assert (used.uploads, used.upload_bytes) == (1, len(_png("red")))
+
+
+def test_nothing_is_downloaded_to_a_nearly_full_disk(store: JobStore, storage: Storage) -> None:
+    def require_space(size_bytes: int) -> None:
+        raise DiskFull("full")
+
+    server = _Server(red=_png("red"))
+    service = JobService(store, storage, [_CATALOGUE["tiny-i2v"]], remote_files=server, require_space=require_space)
+    for call in (service.submit, service.resolve):
+        with pytest.raises(DiskFull):
+            call(_REQUEST, image=InputUrl("https://files.example/red"))
+    assert server.asked == []
 
 
 def test_a_rejected_request_stores_nothing(service: JobService, storage: Storage, store: JobStore) -> None:
@@ -251,6 +304,19 @@ def test_a_deleted_jobs_video_stays_as_the_input_of_other_jobs(
     assert _files(storage) == [regenerated.params.video]
     assert storage.path(regenerated.params.video or "").read_bytes() == mp4()
     assert store.reader.get(regenerated.id).source_job_id == earlier.id
+
+
+def test_the_stored_copy_of_a_video_is_charged_and_an_upload_only_once(
+    service: JobService, store: JobStore, earlier: Job
+) -> None:
+    account = _limited(uploads_per_day=2)
+    service.submit(_REGENERATE, video=earlier.id, account=account)
+    [used] = store.usage.read(client="alice")
+    assert (used.uploads, used.upload_bytes) == (1, len(mp4()))
+    upload = service.upload(_png("blue"), account=account).key.removeprefix("inputs/")
+    service.submit(_REQUEST, image=upload, account=account)
+    with pytest.raises(LimitExceeded):
+        service.submit(_REGENERATE, video=earlier.id, account=account)
 
 
 @pytest.mark.parametrize("ending", ["pending", "processing", "cancelled", "failed", "deleted"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployments.jobs.due_deletions import delete_due_videos
-from deployments.jobs.job import Job, JobNotFound
+from deployments.jobs.job import Job, JobNotFound, JobState
 from deployments.jobs.store import JobStore
 from deployments.jobs.videos import Shape, VideoFilter
 from deployments.storage.folder import FolderStorage
@@ -139,6 +139,31 @@ def test_a_deletion_can_be_undone_until_it_is_due(
     assert _find(store) == ["kept"]
     with pytest.raises(JobNotFound):
         store.reader.get(gone.id)
+
+
+def test_a_video_that_is_about_to_be_deleted_is_in_no_list_of_jobs(store: JobStore) -> None:
+    def read_lists(owner: str | None) -> list[tuple[list[str], int]]:
+        queue, counts = store.queue.page(owner=owner), store.reader.count(owner=owner)
+        listed = (
+            (store.reader.page(owner=owner), counts[JobState.COMPLETED]),
+            (queue.jobs, queue.counts[JobState.COMPLETED]),
+            (store.snapshots.current(owner=owner).jobs, store.snapshots.queue(owner=owner).counts[JobState.COMPLETED]),
+        )
+        return [([job.id for job in jobs], count) for jobs, count in listed]
+
+    kept, leaving = _complete(store, owner="alice"), _complete(store, owner="alice")
+    last = store.events.last_sequence()
+    for _ in range(2):
+        store.videos.delete_later(leaving.id, seconds=30)
+    assert read_lists(None) == read_lists("alice") == [([kept.id], 1)] * 3
+    assert store.reader.get(leaving.id).deletion_due_at
+    store.queue.clear()
+    assert store.queue.page().counts[JobState.COMPLETED] == 0
+    for _ in range(2):
+        store.videos.restore(leaving.id)
+    assert read_lists(None)[0] == ([leaving.id, kept.id], 2)
+    events = [(event.type, event.owner) for event in store.events.after(last) if event.job_id == leaving.id]
+    assert events == [("deleted", "alice"), ("restored", "alice")]
 
 
 def test_a_deletion_that_is_undone_at_the_last_moment_deletes_nothing(store: JobStore, clock: Clock) -> None:

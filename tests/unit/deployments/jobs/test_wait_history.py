@@ -46,3 +46,17 @@ def test_a_week_has_few_points(store: JobStore, clock: Clock) -> None:
     waits = store.waits.read(168)
     assert waits.interval_seconds == 84 * 60
     assert len(waits.points) in (121, 122)
+
+
+def test_all_periods_are_answered_from_one_reading_for_a_while(store: JobStore, clock: Clock) -> None:
+    _at(clock, 10)
+    store.writer.submit(make_job())
+    assert store.waits.read(1).points[-1].pending == 1
+    clock.now += 29
+    store.writer.submit(make_job())
+    assert store.waits.read(1).points[-1].pending == 1
+    assert store.waits.read(167.5).points[-1].pending == 1
+    clock.now += 1
+    assert store.waits.read(167.5).points[-1].pending == 2
+    clock.now -= 3600
+    assert store.waits.read(1).points[-1].pending == 0, "a clock that is set back does not keep the old answer"

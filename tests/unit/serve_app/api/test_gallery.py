@@ -67,6 +67,10 @@ def test_a_deletion_with_undo_hides_the_video_until_it_is_restored(api: KeyedApi
     assert api.call(ALICE, "DELETE", path, params={"undo_seconds": 60}).status_code == 200
     listed = api.call(ALICE, "GET", _OUTPUTS).json()
     assert (listed["videos"], listed["total_count"], listed["total_size_mb"]) == ([], 0, 0)
+    assert api.call(ALICE, "GET", "/v1/videos").json()["data"] == []
+    queue = api.call(ALICE, "GET", "/api/v1/queue").json()
+    assert (queue["tasks"], queue["completed_tasks"]) == ([], 0)
+    assert api.call(ALICE, "GET", f"/v1/videos/{job_id}").status_code == 200
     assert api.call(ALICE, "GET", path).json()["deletion_due_at"] is not None
     assert api.call(ALICE, "POST", f"{path}/restore").json()["deletion_due_at"] is None
     assert _list(api) == [job_id]

@@ -118,7 +118,8 @@ def test_a_url_of_the_services_own_network_is_rejected(fetching: TestClient, ser
     assert error["message"].startswith("image_url has the private address")
     server.status, server.headers = 302, {"Location": f"http://{host}/secret"}
     redirected = fetching.post(_SUBMIT, json=_PROMPT | {"image_url": server.url}).json()["error"]
-    assert "redirects to a URL that has the private address" in redirected["message"]
+    assert "redirects to a URL that can't be used" in redirected["message"]
+    assert host not in redirected["message"]
     assert "secret" not in str([error, redirected])
 
 

@@ -97,6 +97,18 @@ def test_a_socket_that_connects_in_mid_job_neither_misses_nor_repeats_a_step(
     generator.join()
 
 
+def test_a_socket_hears_of_a_deletion_with_undo_and_of_its_end(client: TestClient, services: Services) -> None:
+    job = _running(services)
+    services.store.runner.complete(job.id, job.fencing_token, output={"folder": "x"}, result={})
+    with _connect(client) as socket:
+        _receive_until(socket, "queue_update", completed_tasks=1)
+        services.store.videos.delete_later(job.id, seconds=60)
+        _receive_until(socket, "queue_update", task_id=job.id, status="deleted")
+        services.store.videos.restore(job.id)
+        [heard] = _receive_until(socket, "queue_update", task_id=job.id, status="completed")
+        assert heard["type"] == "queue_update", "no page reports the end of the job again"
+
+
 def test_a_subscription_with_a_task_gets_the_state_of_a_job_that_ended_long_ago(
     client: TestClient, services: Services
 ) -> None:

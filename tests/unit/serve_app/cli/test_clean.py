@@ -34,12 +34,13 @@ def config(tmp_path: Path) -> Path:
     store.runner.claim(job.id, lease_seconds=60)
     output = {"folder": f"outputs/{job.id}/1", "file_size_bytes": 2_000_000}
     store.runner.complete(job.id, 1, output=output, result={})
+    unused = storage.path(key := storage.put_input(bytes(1_000_000)))
+    store.input_owners.record("", [key])
     store.database.close()
     for job_id, size in ((job.id, 2_000_000), ("video_unknown", 3_000_000)):
         folder = storage.work.output_folder(job_id, 1)
         folder.mkdir(parents=True)
         (folder / "video.mp4").write_bytes(bytes(size))
-    unused = storage.path(storage.put_input(bytes(1_000_000)))
     os.utime(unused, (time.time() - _DAYS_2,) * 2)
     content = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     content["applications"][0]["args"] |= {"data_dir": str(data), "retention": {"video_days": 1}}
