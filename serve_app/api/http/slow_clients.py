@@ -1,8 +1,9 @@
 """Limits for clients that send or read slowly: on their time, and on the places and the memory of their bodies."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from contextvars import ContextVar
 
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,12 +54,14 @@ class SlowClients:
             return
         in_memory = get_route_path(scope) not in self._paths_on_disk
         body, sender = _Body(self, receive, in_memory=in_memory), _Sender(send)
+        token = _current.set(body)
         try:
             await self._app(scope, body.receive if scope["type"] == "http" else receive, sender.send)
         except Exception:
             if not sender.is_stuck:
                 raise
         finally:
+            _current.reset(token)
             body.close()
 
     def hold_place(self, stack: ExitStack) -> None:
@@ -87,6 +90,7 @@ class _Body:
     def __init__(self, limits: SlowClients, receive: Receive, *, in_memory: bool) -> None:
         self._limits, self._receive, self._in_memory = limits, receive, in_memory
         self._place = ExitStack()
+        self._users = 1
         self._bytes = 0
         self._seconds = 0.0
         self._has_begun = self._is_complete = False
@@ -121,10 +125,30 @@ class _Body:
         return message
 
     def close(self) -> None:
-        """Gives back the place and the memory."""
+        """Gives back the place, and the memory unless work that outlasts the request still uses it."""
         self._place.close()
-        if self._in_memory:
+        self._release()
+
+    def hold(self) -> Callable[[], None]:
+        """Keeps the memory counted until the returned function is called."""
+        if not self._users:  # its request has ended already
+            return lambda: None
+        self._users += 1
+        return self._release
+
+    def _release(self) -> None:
+        self._users -= 1
+        if not self._users and self._in_memory:
             self._limits.add_bytes(-self._bytes, self._bytes)
+
+
+_current: ContextVar[_Body | None] = ContextVar("body", default=None)
+
+
+def hold_body() -> Callable[[], None]:
+    """Keeps the body of the current request counted until the returned function is called, also after its end."""
+    body = _current.get()
+    return (lambda: None) if body is None else body.hold()
 
 
 class _Sender:
