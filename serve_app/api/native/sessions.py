@@ -8,7 +8,11 @@ from serve_app.api.http.browsers import is_from_own_page
 from serve_app.api.schemas.keys import SessionInfo, SignIn
 from wan22_bridge.errors import Conflict, InvalidRequest
 
-router = APIRouter(prefix="/api/v1/session", tags=["keys"])
+PATH = "/api/v1/session"
+MAX_BODY_BYTES = 4096
+"""Maximum size of the body with which a session begins. Everyone may send it, so it must cost little."""
+
+router = APIRouter(prefix=PATH, tags=["keys"])
 
 
 @router.get("")

@@ -1,5 +1,7 @@
 """Sessions of the web page: a cookie in place of a key, and what pages of others try with it."""
 
+import asyncio
+import json
 import time
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
@@ -15,6 +17,7 @@ from deployments.jobs.api_keys import Scope
 from serve_app.api.access.callers import find_scope
 from serve_app.api.access.links import LinkSigner
 from serve_app.api.access.sessions import LIFETIME_SECONDS, RENEWAL_SECONDS
+from serve_app.api.application import make_api
 from tests.http_api import make_bare_api, open_api
 from tests.keys import ADMIN, ALICE, BOB, READER, KeyedApi, open_keyed_api
 from tests.rejections import check_rejection
@@ -112,6 +115,44 @@ def test_a_wrong_key_begins_no_session(key: str, api: KeyedApi) -> None:
     answer = api.client.post(_SESSION, json={"key": key})
     check_rejection(answer, 401, "invalid_api_key")
     assert "set-cookie" not in answer.headers
+
+
+def test_a_sign_in_has_a_small_body_and_takes_no_place(api: KeyedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.api.http.slow_clients._INCOMPLETE_BODIES", 0)
+    app = make_api(api.services)
+    body = json.dumps({"key": api.keys[ALICE]}).encode()
+    received = list[int]()
+
+    def begin(*parts: bytes, declared: int | None = None) -> int:
+        return asyncio.run(_post(app, parts, received, declared))
+
+    assert begin(body[:5], body[5:]) == 200
+    assert begin(bytes(3000), bytes(3000)) == 413
+    received.clear()
+    assert begin(body[:5], body[5:], declared=4097) == 413
+    assert received == [], "a body that is too large is not read"
+
+
+async def _post(app: Any, parts: tuple[bytes, ...], received: list[int], declared: int | None) -> int:
+    """Sends the parts of a body to the route for sessions, and returns the status of the response."""
+    messages = [{"type": "http.request", "body": part, "more_body": part is not parts[-1]} for part in parts]
+    statuses = list[int]()
+
+    async def receive() -> Any:
+        received.append(len(messages))
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    headers = [(b"host", b"testserver"), (b"content-type", b"application/json")]
+    if declared is not None:
+        headers.append((b"content-length", str(declared).encode()))
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": _SESSION, "raw_path": _SESSION.encode()}
+    scope |= {"query_string": b"", "headers": headers, "client": ("192.0.2.1", 1), "scheme": "http"}
+    await app(scope, receive, send)
+    return statuses[0]
 
 
 def test_a_revoked_key_ends_its_sessions_and_their_sockets(api: KeyedApi) -> None:

@@ -130,6 +130,22 @@ def test_a_complete_body_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None
     assert asyncio.run(run()) is None
 
 
+def test_a_body_at_a_path_of_small_bodies_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_clients, "_INCOMPLETE_BODIES", 0)
+
+    async def run() -> list[Exception | None]:
+        errors, reader = [], _Reader()
+        limited = SlowClients(reader, small_paths=["/small"])
+        for path in ("/small", "/"):
+            await limited(_HTTP | {"path": path}, _receiver([_part(1, more=True), _part(1, more=False)]), _nothing)
+            errors.append(reader.error)
+        return errors
+
+    small, other = asyncio.run(run())
+    assert small is None
+    assert isinstance(other, NotReady)
+
+
 def test_the_bodies_of_all_requests_share_a_limited_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_clients, "_MAX_BODY_BYTES", 100)
 

@@ -54,19 +54,18 @@ async def _abandoned(request: asyncio.Task[None], work: _Work) -> AsyncIterator[
 def test_a_thread_keeps_its_place_until_its_call_has_ended(kind: str, narrow: Services) -> None:
     use, threads = getattr(narrow, f"use_{kind}"), getattr(narrow, _KINDS[kind])
 
-    async def run() -> tuple[int, list[str]]:
+    async def run() -> tuple[int, int, list[str]]:
         work, made = _Work(), list[str]()
         async with _abandoned(asyncio.create_task(use(work)), work):
-            taken = threads.borrowed_tokens
             waiting = asyncio.create_task(use(made.append, "abandoned"))
-            while not threads.statistics().tasks_waiting:
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            counts = threads.statistics()
             waiting.cancel()
             await asyncio.wait([waiting])
         await use(made.append, "later")
-        return taken, made
+        return counts.borrowed_tokens, counts.tasks_waiting, made
 
-    assert asyncio.run(run()) == (1, ["later"])
+    assert asyncio.run(run()) == (1, 1, ["later"])
 
 
 def test_the_body_of_a_call_stays_counted_until_the_call_has_ended(
