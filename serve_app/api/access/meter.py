@@ -78,8 +78,13 @@ class Meter:
 
     def _find_limits(self, scope: Scope, name: str) -> Iterator[tuple[str, int]]:
         """Yields who is counted, and the limit: the key and the address, or the address alone for callers without a
-        key. A key whose limit differs from the service's is not counted for its address."""
+        key. A key whose limit differs from the service's is not counted for its address.
+
+        Where keys are on, callers without one are counted by themselves: they can't use up what keys of their address
+        may do.
+        """
         caller: Caller | None = scope.get("state", {}).get("caller")
+        is_anonymous = caller is None or caller.has_link
         common: int | None = getattr(self._limits, name)
         own = common
         if caller is not None and caller.key_id is not None:
@@ -87,7 +92,7 @@ class Meter:
             if own is not None:
                 yield f"key:{caller.key_id}", own
         if common is not None and own == common:
-            yield f"address:{find_address(scope)}", common
+            yield f"{'anonymous' if is_anonymous else 'address'}:{find_address(scope)}", common
 
     def _share(self, limit: int) -> int:
         return math.ceil(limit / self._replicas)
