@@ -15,6 +15,8 @@ from serve_app.api.access.callers import Caller
 from serve_app.api.access.rates import Rates
 from serve_app.settings import LimitSettings
 
+_Open = Literal["open_sockets", "open_streams", "open_downloads", "open_uploads"]
+"""Limits on what a client has open."""
 _RETRY_SECONDS = 10
 """Time after which a client whose open connections are too many may try again."""
 
@@ -53,7 +55,7 @@ class Meter:
                 )
 
     @contextmanager
-    def open(self, scope: Scope, name: Literal["open_sockets", "open_streams"]) -> Iterator[None]:
+    def open(self, scope: Scope, name: _Open) -> Iterator[None]:
         """Counts a connection that stays open, until the context ends.
 
         Raises:
