@@ -192,14 +192,28 @@ def test_a_changed_cookie_is_no_session(api: KeyedApi) -> None:
     assert api.client.get(_QUEUE, headers={"cookie": f"{_COOKIE}={cookie}"}).status_code == 200
 
 
-def test_a_session_is_renewed_while_it_is_used_and_expires_unused(
+def test_a_page_behind_a_proxy_that_does_not_say_so_has_a_secure_cookie(
     api: KeyedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cookie = _read_cookie(_sign_in(api, ALICE, host="videos.example", origin="https://videos.example"))
+    assert cookie["secure"] is True
+    headers = {"host": "videos.example", "cookie": f"{_COOKIE}={cookie.value}"}
+    begin = time.time()
+    monkeypatch.setattr("serve_app.api.access.sessions.time.time", lambda: begin + RENEWAL_SECONDS + 60)
+    renewed = _read_cookie(api.client.get(_SESSION, headers=headers))
+    assert renewed["secure"] is True
+    assert api.client.get(_QUEUE, headers=headers | {"cookie": f"{_COOKIE}={renewed.value}"}).status_code == 200
+    unmarked = cookie.value.replace("s.", ".")
+    assert api.client.get(_QUEUE, headers=headers | {"cookie": f"{_COOKIE}={unmarked}"}).status_code == 401
+
+
+def test_only_the_page_renews_a_session_and_it_expires_unused(api: KeyedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _read_cookie(_sign_in(api, ALICE)).value
     assert "set-cookie" not in api.client.get(_QUEUE).headers
     begin = time.time()
     monkeypatch.setattr("serve_app.api.access.sessions.time.time", lambda: begin + RENEWAL_SECONDS + 60)
-    renewed = _read_cookie(api.client.get(_QUEUE)).value
+    assert "set-cookie" not in api.client.get(_QUEUE).headers, "a late response would undo a sign-out"
+    renewed = _read_cookie(api.client.get(_SESSION)).value
     assert int(renewed.split(".")[1]) > int(first.split(".")[1])
     monkeypatch.setattr("serve_app.api.access.sessions.time.time", lambda: begin + LIFETIME_SECONDS + 60)
     assert api.client.get(_QUEUE).status_code == 200
