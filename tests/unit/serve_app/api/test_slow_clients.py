@@ -141,7 +141,7 @@ def test_a_body_at_a_path_of_small_bodies_takes_no_place(monkeypatch: pytest.Mon
         errors, reader = [], _Reader()
         limited = SlowClients(reader, small_paths=["/small"])
         for path in ("/small", "/"):
-            await limited(_HTTP | {"path": path}, _receiver([_part(1, more=True), _part(1, more=False)]), _nothing)
+            await limited({**_HTTP, "path": path}, _receiver([_part(1, more=True), _part(1, more=False)]), _nothing)
             errors.append(reader.error)
         return errors
 
@@ -279,7 +279,7 @@ def test_the_uploads_of_a_client_are_limited() -> None:
         limited = RequestLimits(application, Meter(LimitSettings(open_uploads=1), 1))
 
         def upload(number: int, address: str, *parts: Message) -> Coroutine[Any, Any, None]:
-            scope = _HTTP | {"method": "POST", "client": (address, number)}
+            scope = {**_HTTP, "method": "POST", "client": (address, number)}
             return limited(scope, _receiver(parts), _nothing)
 
         first = asyncio.create_task(upload(1, "192.0.2.1", _part(1, more=True)))

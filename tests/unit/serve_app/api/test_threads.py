@@ -22,7 +22,12 @@ _KINDS = {"decoders": "decoder_threads", "downloads": "download_threads", "stora
 @pytest.fixture
 def narrow(services: Services) -> Services:
     """Services with one thread of each kind."""
-    return replace(services, **{name: CapacityLimiter(1) for name in _KINDS.values()})
+    return replace(
+        services,
+        decoder_threads=CapacityLimiter(1),
+        download_threads=CapacityLimiter(1),
+        storage_threads=CapacityLimiter(1),
+    )
 
 
 class _Work:
