@@ -20,6 +20,8 @@ from wan22_bridge.models.bounded_json import check_json
 _MAX_FIELD_BYTES = 1_000_000
 _SHORT_JSON_BYTES = 1_000_000
 """Size up to which JSON is checked at once: some milliseconds. Longer JSON would hold up all other requests."""
+_MIN_FILE_LIMIT = 10_000
+"""Lowest limit of a body that may hold a file, in bytes."""
 _MAX_PARTS = 200
 _MAX_DEPTH = 5
 _FILE_FIELDS = ("image", "end_image", "video", "input_reference", "file")
@@ -70,7 +72,7 @@ class BodyLimit:
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
-    if limit < _MAX_FIELD_BYTES:
+    if limit < _MIN_FILE_LIMIT:
         return PayloadTooLarge(f"The request's body is larger than the limit of {limit} bytes.")
     return PayloadTooLarge(
         f"The request's body is larger than the limit of {limit / 1e6:g} MB.",
