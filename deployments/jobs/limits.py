@@ -25,6 +25,10 @@ class ClientLimits(BaseModel):
     open_streams: int | None = Field(default=100, ge=1)
     """Maximum number of open responses that wait for a job, of a key, and of an address: Server-Sent Events,
     `/v1/videos/sync`, and waiting tools of the MCP server."""
+    open_downloads: int | None = Field(default=50, ge=1)
+    """Maximum number of files of 1 MB or more that are being sent to a key, and to an address."""
+    open_uploads: int | None = Field(default=50, ge=1)
+    """Maximum number of requests of a key, and of an address, whose bodies are still arriving."""
     pending_jobs: int | None = Field(default=1000, ge=1)
     """Maximum number of pending jobs of an owner; of an address where keys are off."""
     uploads_per_day: int | None = Field(default=5000, ge=1)

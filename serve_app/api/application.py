@@ -98,9 +98,12 @@ def make_api(services: Services) -> FastAPI:
     app.add_middleware(
         BodyLimit,
         max_bytes=int(settings.max_upload_mb * 1e6),
-        max_bytes_of_path={loras.UPLOAD_PATH: int(settings.max_lora_upload_mb * 1e6)},
+        max_bytes_of_path={
+            loras.UPLOAD_PATH: int(settings.max_lora_upload_mb * 1e6),
+            sessions.PATH: sessions.MAX_BODY_BYTES,
+        },
     )
-    app.add_middleware(SlowClients, paths_on_disk=(loras.UPLOAD_PATH,))
+    app.add_middleware(SlowClients, paths_on_disk=(loras.UPLOAD_PATH,), small_paths=(sessions.PATH,))
     _add_manners(app, services)
     add_error_handlers(app)
     native = (

@@ -1,5 +1,6 @@
 """Files of completed videos and inputs of jobs, with ranges and entity tags."""
 
+from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 from starlette.types import Receive, Scope, Send
 
 from serve_app.api.access.callers import Caller
+from serve_app.api.access.meter import meter_of
 from serve_app.api.http.conditions import REVALIDATED, status_for
 from serve_app.api.http.slots import Slots
 from serve_app.api.schemas.links import filename
@@ -21,6 +24,8 @@ _MEDIA_TYPES = {"video": "video/mp4", "thumbnail": "image/webp", "last_frame": "
 _IMAGE_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 """Media types of the images that inputs may be, by their first bytes."""
 _HEAD_BYTES = 16
+_SMALL_BYTES = 1_000_000
+"""Size below which a file, such as a thumbnail, takes no place for downloads."""
 
 
 def describe_media(*media_types: str) -> dict[int | str, dict[str, Any]]:
@@ -41,16 +46,19 @@ def describe_file(*media_types: str) -> dict[int | str, dict[str, Any]]:
 
 
 class _File(FileResponse):
-    """A file response that holds one of the places for downloads while it is sent."""
+    """A file response that holds one of the places for downloads, and one of its client's, while it is sent."""
 
     chunk_size = 2**17  # larger ones are hardly faster, and take memory while the client does not read
 
     def __init__(self, places: Slots, path: Path, **options: Any) -> None:
-        super().__init__(path, **options)
-        self._places = places
+        super().__init__(path, stat_result=(status := path.stat()), **options)
+        self._places, self._is_small = places, status.st_size < _SMALL_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._places.hold():
+        with ExitStack() as stack:
+            if not self._is_small:
+                stack.enter_context(meter_of(HTTPConnection(scope)).open(scope, "open_downloads"))
+                stack.enter_context(self._places.hold())
             await super().__call__(scope, receive, send)
 
     @classmethod
@@ -97,7 +105,6 @@ def output_file(
         media_type=_MEDIA_TYPES[kind],
         filename=filename(job) if attachment else None,
         headers={"cache-control": REVALIDATED},
-        stat_result=path.stat(),
     )
     return _apply_conditions(request, response)
 
@@ -119,7 +126,7 @@ def input_file(serving: Services, caller: Caller, request: Request, upload_id: s
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     headers = {"cache-control": REVALIDATED, "content-disposition": "inline"}
-    response = _File(serving.downloads, path, media_type=_input_type(head), headers=headers, stat_result=path.stat())
+    response = _File(serving.downloads, path, media_type=_input_type(head), headers=headers)
     return _apply_conditions(request, response)
 
 

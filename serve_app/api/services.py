@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from fastapi import Depends
 from ray.serve.handle import DeploymentHandle
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +26,7 @@ from deployments.system_stats import SystemMeter
 from deployments.webhooks.receivers import check_receiver
 from serve_app.api.access.links import LinkSigner
 from serve_app.api.http.slots import Slots
+from serve_app.api.http.threads import run_to_end
 from serve_app.api.schemas.webhooks import describe_job
 from serve_app.settings import Settings
 from wan22_bridge.catalogue import ModelSpec
@@ -157,11 +158,11 @@ class Services:
     async def use_storage(
         self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Result:
-        """Runs a call that uses the storage in one of the storage's threads.
+        """Runs a call that uses the storage in one of the storage's threads, to its end even if the client disconnects.
 
         A slow bucket occupies these threads only. Further calls wait for one of them without a thread of their own.
         """
-        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.storage_threads)
+        return await run_to_end(partial(call, *args, **kwargs), self.storage_threads)
 
     async def use_decoders(
         self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -176,7 +177,7 @@ class Services:
         waiting = self.decoder_threads.statistics().tasks_waiting
         if waiting >= _WAITING_FILES:
             raise busy(f"{waiting} requests wait already")
-        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.decoder_threads)
+        return await run_to_end(partial(call, *args, **kwargs), self.decoder_threads)
 
     async def use_downloads(
         self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -193,7 +194,7 @@ class Services:
                 code="fetches_busy",
                 suggestions=["Send the request again in some seconds, or upload the file."],
             )
-        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.download_threads)
+        return await run_to_end(partial(call, *args, **kwargs), self.download_threads)
 
 
 async def services(connection: HTTPConnection) -> Services:

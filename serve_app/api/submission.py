@@ -1,12 +1,12 @@
 """Submission of a request's body: the part of the API that the native and the OpenAI-compatible routes share."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Concatenate
 
 from fastapi import Depends, Header
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 
 from deployments.jobs.job import Job, Priority
 from serve_app.api.access.callers import Caller, Submitting
@@ -15,6 +15,7 @@ from serve_app.api.fields.normalizing import Submission, normalize
 from serve_app.api.fields.references import may_hold_address
 from serve_app.api.http.bodies import Body
 from serve_app.api.http.errors import invalid_fields
+from serve_app.api.http.threads import run_to_end
 from serve_app.api.schemas.submissions import SubmitRequest
 from serve_app.api.schemas.texts import STORABLE
 from serve_app.api.services import Arguments, Result, Services
@@ -99,7 +100,7 @@ async def run_submission(
         return await serving.use_downloads(call, serving, caller, body, *args, **kwargs)
     if body.files or inputs:
         return await serving.use_decoders(call, serving, caller, body, *args, **kwargs)
-    return await run_in_threadpool(call, serving, caller, body, *args, **kwargs)
+    return await run_to_end(partial(call, serving, caller, body, *args, **kwargs))
 
 
 def submit_body(

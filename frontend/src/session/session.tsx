@@ -9,10 +9,14 @@ import { Waiting } from "./waiting";
 
 export type Scope = Session["scopes"][number];
 
+/** The service renews a session that is older than an hour in the response to this request only. */
+const RENEWAL_MS = 3_600_000;
+
 const sessionQuery = queryOptions({
   queryKey: ["session"],
   queryFn: ({ signal }) => data(api.GET("/api/v1/session", { signal })),
-  staleTime: Number.POSITIVE_INFINITY,
+  staleTime: RENEWAL_MS,
+  refetchInterval: RENEWAL_MS,
 });
 
 const Context = createContext<Session | null>(null);

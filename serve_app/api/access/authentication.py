@@ -9,7 +9,6 @@ from fastapi import Depends
 from sqlalchemy.exc import SQLAlchemyError
 from starlette._utils import get_route_path
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,6 +33,10 @@ SUBPROTOCOL = "wan22"
 """Subprotocol that a WebSocket gets if it offers it, as browsers that offer any expect."""
 _KEY_SUBPROTOCOL = "wan22-key."
 """Beginning of a subprotocol that holds a key, because scripts in browsers can send no headers with a WebSocket."""
+
+
+_ENDS_OWN_KEY = "ends_own_key"
+"""Name in the state of a request that ends the key with which it was sent, and whose response is sent nevertheless."""
 
 
 class _Revoked(OSError):
@@ -107,7 +110,6 @@ class Authentication:
         try:
             has_link = await self._has_link(connection)
             identity = None if has_link else await self._authenticator.identify(connection)
-            cookie = None if identity is None else await self._renew(connection, identity)
         except SQLAlchemyError:
             error: Wan22Error = NotReady("The database can't be reached.", code="database_unavailable")
             await _refuse(error, scope, receive, send)
@@ -115,24 +117,18 @@ class Authentication:
         if has_link:
             await self._app(_with_caller(scope, Caller.of_link()), receive, send)
         elif identity is not None:
-            await self._run_while_valid(_Guard(ring, identity, cookie, scope, send), identity.key, scope, receive)
+            scope = _with_caller(scope, Caller.of(identity.key, account_of_key(identity.key, self._limits)))
+            await self._run_while_valid(_Guard(ring, identity, scope, send), scope, receive)
         else:
             await _refuse(unauthenticated(), scope, receive, send)
-
-    async def _renew(self, connection: HTTPConnection, identity: Identity) -> str | None:
-        """Returns the cookie of a new session for a response, if the request's session needs it."""
-        if identity.session is None or not identity.session.needs_renewal():
-            return None
-        return await self._authenticator.sessions.begin(connection, identity.key.id)
 
     async def _has_link(self, connection: HTTPConnection) -> bool:
         path, query = get_route_path(connection.scope), connection.query_params
         return is_signed(path, query) and await run_in_threadpool(self._links.verifies, path, query)
 
-    async def _run_while_valid(self, guard: "_Guard", key: ApiKey, scope: Scope, receive: Receive) -> None:
-        caller = Caller.of(key, account_of_key(key, self._limits))
+    async def _run_while_valid(self, guard: "_Guard", scope: Scope, receive: Receive) -> None:
         try:
-            await self._app(_with_caller(scope, caller), receive, guard.send)
+            await self._app(scope, receive, guard.send)
         except Exception:
             if not guard.is_closed:
                 raise
@@ -143,8 +139,8 @@ class Authentication:
 class _Guard:
     """Sends the messages of a connection while its key and its session are valid."""
 
-    def __init__(self, ring: KeyRing, identity: Identity, cookie: str | None, scope: Scope, send: Send) -> None:
-        self._ring, self._identity, self._cookie = ring, identity, cookie
+    def __init__(self, ring: KeyRing, identity: Identity, scope: Scope, send: Send) -> None:
+        self._ring, self._identity, self._state = ring, identity, scope["state"]
         self._is_websocket, self.send_unchecked = scope["type"] == "websocket", send
         self._checked_at = time.monotonic()
         self.is_closed = self.has_begun = False
@@ -155,13 +151,12 @@ class _Guard:
         Raises:
             _Revoked: the key is no longer valid.
         """
-        if time.monotonic() >= self._checked_at + REFRESH_SECONDS and not self.is_closed:
+        is_due = time.monotonic() >= self._checked_at + REFRESH_SECONDS
+        if is_due and not self.is_closed and not self._state.get(_ENDS_OWN_KEY):
             await self._check()
         if self.is_closed:
             raise _Revoked
         self.has_begun = True
-        if self._cookie is not None and message["type"] == "http.response.start":
-            MutableHeaders(scope=message).append("set-cookie", self._cookie)
         await self.send_unchecked(message)
 
     async def _check(self) -> None:
@@ -199,6 +194,11 @@ def read_key(connection: HTTPConnection) -> str:
         if offered.startswith(_KEY_SUBPROTOCOL):
             return str(offered.removeprefix(_KEY_SUBPROTOCOL))
     return ""
+
+
+def keep_response(connection: HTTPConnection) -> None:
+    """Makes the response of a request be sent although the request ends the key with which it was sent."""
+    connection.scope["state"][_ENDS_OWN_KEY] = True
 
 
 def _with_caller(scope: Scope, caller: Caller) -> Scope:

@@ -15,6 +15,8 @@ from serve_app.api.access.callers import Caller
 from serve_app.api.access.rates import Rates
 from serve_app.settings import LimitSettings
 
+_Open = Literal["open_sockets", "open_streams", "open_downloads", "open_uploads"]
+"""Limits on what a client has open."""
 _RETRY_SECONDS = 10
 """Time after which a client whose open connections are too many may try again."""
 
@@ -53,7 +55,7 @@ class Meter:
                 )
 
     @contextmanager
-    def open(self, scope: Scope, name: Literal["open_sockets", "open_streams"]) -> Iterator[None]:
+    def open(self, scope: Scope, name: _Open) -> Iterator[None]:
         """Counts a connection that stays open, until the context ends.
 
         Raises:
@@ -78,8 +80,13 @@ class Meter:
 
     def _find_limits(self, scope: Scope, name: str) -> Iterator[tuple[str, int]]:
         """Yields who is counted, and the limit: the key and the address, or the address alone for callers without a
-        key. A key whose limit differs from the service's is not counted for its address."""
+        key. A key whose limit differs from the service's is not counted for its address.
+
+        Where keys are on, callers without one are counted by themselves: they can't use up what keys of their address
+        may do.
+        """
         caller: Caller | None = scope.get("state", {}).get("caller")
+        is_anonymous = caller is None or caller.has_link
         common: int | None = getattr(self._limits, name)
         own = common
         if caller is not None and caller.key_id is not None:
@@ -87,7 +94,7 @@ class Meter:
             if own is not None:
                 yield f"key:{caller.key_id}", own
         if common is not None and own == common:
-            yield f"address:{find_address(scope)}", common
+            yield f"{'anonymous' if is_anonymous else 'address'}:{find_address(scope)}", common
 
     def _share(self, limit: int) -> int:
         return math.ceil(limit / self._replicas)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette._utils import get_route_path
@@ -12,10 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.api.http.threads import run_to_end
 from wan22_bridge.errors import InvalidRequest, PayloadTooLarge
 from wan22_bridge.models.bounded_json import check_json
 
 _MAX_FIELD_BYTES = 1_000_000
+_SHORT_JSON_BYTES = 1_000_000
+"""Size up to which JSON is checked at once: some milliseconds. Longer JSON would hold up all other requests."""
+_MIN_FILE_LIMIT = 10_000
+"""Lowest limit of a body that may hold a file, in bytes."""
 _MAX_PARTS = 200
 _MAX_DEPTH = 5
 _FILE_FIELDS = ("image", "end_image", "video", "input_reference", "file")
@@ -53,17 +59,25 @@ class BodyLimit:
 
         async def counted() -> Message:
             nonlocal count
+            if declared.isdigit() and int(declared) > limit:  # before the body takes a place and memory
+                raise _too_large(limit)
             message = await receive()
             count += len(message.get("body", b""))
-            if count > limit or (declared.isdigit() and int(declared) > limit):
-                raise PayloadTooLarge(
-                    f"The request's body is larger than the limit of {limit / 1e6:g} MB.",
-                    suggestions=["Scale an image down, or send it as JPEG.", "Scale a video down, or shorten it."],
-                )
+            if count > limit:
+                raise _too_large(limit)
             return message
 
         is_json = "json" in headers.get("content-type", "").lower()
         await self._app(scope, _checking_json(counted) if is_json else counted, send)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    if limit < _MIN_FILE_LIMIT:
+        return PayloadTooLarge(f"The request's body is larger than the limit of {limit} bytes.")
+    return PayloadTooLarge(
+        f"The request's body is larger than the limit of {limit / 1e6:g} MB.",
+        suggestions=["Scale an image down, or send it as JPEG.", "Scale a video down, or shorten it."],
+    )
 
 
 def _checking_json(receive: Receive) -> Receive:
@@ -75,7 +89,10 @@ def _checking_json(receive: Receive) -> Receive:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 content = bytes(body)
-                _check_json(content)
+                if len(content) <= _SHORT_JSON_BYTES:
+                    _check_json(content)
+                else:
+                    await run_to_end(partial(_check_json, content))
                 return {**message, "body": content}
         return message
 

@@ -1,8 +1,9 @@
 """Limits for clients that send or read slowly: on their time, and on the places and the memory of their bodies."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from contextvars import ContextVar
 
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,14 +29,16 @@ class _Stuck(OSError):
 class SlowClients:
     """ASGI middleware that ends requests of clients that are too slow, and bounds what their bodies take."""
 
-    def __init__(self, app: ASGIApp, paths_on_disk: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, paths_on_disk: Collection[str] = (), small_paths: Collection[str] = ()) -> None:
         """Stores the application.
 
         Args:
             app: the application.
             paths_on_disk: paths of requests whose bodies are written to temporary files instead of into memory.
+            small_paths: paths of requests whose bodies take no place, because they can only be small. Clients without
+                a key can't take the places of the others with them.
         """
-        self._app, self._paths_on_disk = app, paths_on_disk
+        self._app, self._paths_on_disk, self._small_paths = app, paths_on_disk, small_paths
         self._places = Slots(_INCOMPLETE_BODIES, "uploads", "uploads_busy")
         self._total_bytes = 0
 
@@ -51,14 +54,19 @@ class SlowClients:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        in_memory = get_route_path(scope) not in self._paths_on_disk
-        body, sender = _Body(self, receive, in_memory=in_memory), _Sender(send)
+        path = get_route_path(scope)
+        body = _Body(
+            self, receive, in_memory=path not in self._paths_on_disk, takes_place=path not in self._small_paths
+        )
+        sender = _Sender(send)
+        token = _current.set(body)
         try:
             await self._app(scope, body.receive if scope["type"] == "http" else receive, sender.send)
         except Exception:
             if not sender.is_stuck:
                 raise
         finally:
+            _current.reset(token)
             body.close()
 
     def hold_place(self, stack: ExitStack) -> None:
@@ -84,9 +92,11 @@ class SlowClients:
 class _Body:
     """The body of a request."""
 
-    def __init__(self, limits: SlowClients, receive: Receive, *, in_memory: bool) -> None:
-        self._limits, self._receive, self._in_memory = limits, receive, in_memory
+    def __init__(self, limits: SlowClients, receive: Receive, *, in_memory: bool, takes_place: bool) -> None:
+        self._limits, self._receive = limits, receive
+        self._in_memory, self._takes_place = in_memory, takes_place
         self._place = ExitStack()
+        self._users = 1
         self._bytes = 0
         self._seconds = 0.0
         self._has_begun = self._is_complete = False
@@ -115,16 +125,36 @@ class _Body:
         if not message.get("more_body"):
             self._is_complete = True
             self._place.close()
-        elif not self._has_begun:
+        elif self._takes_place and not self._has_begun:
             self._limits.hold_place(self._place)
         self._has_begun = True
         return message
 
     def close(self) -> None:
-        """Gives back the place and the memory."""
+        """Gives back the place, and the memory unless work that outlasts the request still uses it."""
         self._place.close()
-        if self._in_memory:
+        self._release()
+
+    def hold(self) -> Callable[[], None]:
+        """Keeps the memory counted until the returned function is called."""
+        if not self._users:  # its request has ended already
+            return lambda: None
+        self._users += 1
+        return self._release
+
+    def _release(self) -> None:
+        self._users -= 1
+        if not self._users and self._in_memory:
             self._limits.add_bytes(-self._bytes, self._bytes)
+
+
+_current: ContextVar[_Body | None] = ContextVar("body", default=None)
+
+
+def hold_body() -> Callable[[], None]:
+    """Keeps the body of the current request counted until the returned function is called, also after its end."""
+    body = _current.get()
+    return (lambda: None) if body is None else body.hold()
 
 
 class _Sender:

@@ -8,16 +8,28 @@ from serve_app.api.http.browsers import is_from_own_page
 from serve_app.api.schemas.keys import SessionInfo, SignIn
 from wan22_bridge.errors import Conflict, InvalidRequest
 
-router = APIRouter(prefix="/api/v1/session", tags=["keys"])
+PATH = "/api/v1/session"
+MAX_BODY_BYTES = 4096
+"""Maximum size of the body with which a session begins. Everyone may send it, so it must cost little."""
+
+router = APIRouter(prefix=PATH, tags=["keys"])
 
 
 @router.get("")
 async def read_session(request: Request, response: Response, authenticating: Authenticating) -> SessionInfo:
-    """Returns who sends the request, by its key or its session, and what the sender may do. Needs no key."""
+    """Returns who sends the request, by its key or its session, and what the sender may do. Needs no key.
+
+    It renews a session that is older than an hour. The page sends this request every hour.
+    """
     response.headers["cache-control"] = "no-store"
     if authenticating.ring is None:
         return SessionInfo(needs_key=False, key_id=None, owner=None, scopes=list(Scope))
     identity = await authenticating.identify(request)
+    session = None if identity is None else identity.session
+    if session is not None and session.needs_renewal():
+        # No other response does so: one that takes long could arrive after the user has signed out, and undo that.
+        cookie = await authenticating.sessions.begin(request, session.key_id, is_secure=session.is_secure)
+        response.headers.append("set-cookie", cookie)
     return _describe(None if identity is None else identity.key)
 
 
@@ -27,8 +39,8 @@ async def begin_session(
 ) -> SessionInfo:
     """Begins a session of the web page: a cookie that stands for the key until the browser is closed.
 
-    The session ends twelve hours after its last request, and with its key. Programs send their key with each request
-    instead.
+    The session ends twelve hours after the page was last visible, and with its key. Programs send their key with each
+    request instead.
     """
     if authenticating.ring is None:
         raise Conflict("This service needs no keys, so it has no sessions.", code="keys_off")

@@ -1,10 +1,12 @@
 """Form fields with brackets become nested values, and contradictory fields are rejected."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from serve_app.api.http import bodies
 from serve_app.api.http.bodies import put_field
 from serve_app.api.services import Services
 from tests.pictures import png
@@ -51,6 +53,23 @@ def test_an_upload_with_another_field_is_rejected(client: TestClient, services: 
     assert set(services.settings.data_dir.rglob("*")) == stored
     assert client.post("/api/v1/uploads", files=files).status_code == 200
     assert set(services.settings.data_dir.rglob("*")) > stored
+
+
+def test_long_json_is_checked_in_a_thread(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = list[bool]()
+
+    def check(text: str) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            threads.append(True)
+        else:
+            threads.append(False)
+
+    monkeypatch.setattr(bodies, "check_json", check)
+    for size in (10, 1_100_000):
+        client.post("/api/v1/generation/submit", json={"prompt": "x" * size})
+    assert threads == [False, True]
 
 
 def test_a_repeated_field_is_a_list() -> None:

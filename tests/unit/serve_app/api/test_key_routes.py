@@ -57,6 +57,21 @@ def test_an_administrator_rotates_a_key(api: KeyedApi) -> None:
     check_rejection(api.call(ADMIN, "POST", f"{_KEYS}/{key_id}/rotate"), 409, "api_key_ended")
 
 
+@pytest.mark.parametrize("action", ["rotate", "revoke"])
+def test_an_administrator_who_ends_their_own_key_gets_the_response(
+    action: str, api: KeyedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("authentication", "ring"):
+        monkeypatch.setattr(f"serve_app.api.access.{module}.REFRESH_SECONDS", 0)
+    key_id = api.keys[ADMIN].split("_")[1]
+    body = {"overlap_hours": 0} if action == "rotate" else None
+    answer = api.call(ADMIN, "POST", f"{_KEYS}/{key_id}/{action}", json=body)
+    assert answer.status_code == 200
+    assert _status(api, api.keys[ADMIN]) == 401
+    if action == "rotate":
+        assert _status(api, answer.json()["key"]) == 200
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

@@ -107,9 +107,16 @@ def test_the_keys_of_one_address_share_its_requests_except_those_of_administrato
     with _keyed(folder, requests_per_minute=2) as api:
         assert [api.call(name, "GET", _QUEUE).status_code for name in (ALICE, BOB)] == [200, 200]
         _check_limit(api.call(READER, "GET", _QUEUE), "requests_per_minute")
-        _check_limit(api.client.get("/docs"), "requests_per_minute")
         assert [api.call(ADMIN, "GET", _QUEUE).status_code for _ in range(5)] == [200] * 5
         assert api.client.get(_QUEUE).status_code == 401
+
+
+def test_callers_without_a_key_cannot_use_up_what_a_key_may_do(folder: Path) -> None:
+    with _keyed(folder, requests_per_minute=2) as api:
+        assert [api.client.get("/docs").status_code for _ in range(2)] == [200, 200]
+        _check_limit(api.client.get("/docs"), "requests_per_minute")
+        _check_limit(api.client.get("/openapi.json"), "requests_per_minute")
+        assert api.call(ALICE, "GET", _QUEUE).status_code == 200
 
 
 def test_a_key_has_limits_of_its_own(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Sessions of the web page: a cookie in place of a key, and what pages of others try with it."""
 
+import asyncio
+import json
 import time
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
@@ -15,6 +17,7 @@ from deployments.jobs.api_keys import Scope
 from serve_app.api.access.callers import find_scope
 from serve_app.api.access.links import LinkSigner
 from serve_app.api.access.sessions import LIFETIME_SECONDS, RENEWAL_SECONDS
+from serve_app.api.application import make_api
 from tests.http_api import make_bare_api, open_api
 from tests.keys import ADMIN, ALICE, BOB, READER, KeyedApi, open_keyed_api
 from tests.rejections import check_rejection
@@ -114,6 +117,44 @@ def test_a_wrong_key_begins_no_session(key: str, api: KeyedApi) -> None:
     assert "set-cookie" not in answer.headers
 
 
+def test_a_sign_in_has_a_small_body_and_takes_no_place(api: KeyedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.api.http.slow_clients._INCOMPLETE_BODIES", 0)
+    app = make_api(api.services)
+    body = json.dumps({"key": api.keys[ALICE]}).encode()
+    received = list[int]()
+
+    def begin(*parts: bytes, declared: int | None = None) -> int:
+        return asyncio.run(_post(app, parts, received, declared))
+
+    assert begin(body[:5], body[5:]) == 200
+    assert begin(bytes(3000), bytes(3000)) == 413
+    received.clear()
+    assert begin(body[:5], body[5:], declared=4097) == 413
+    assert received == [], "a body that is too large is not read"
+
+
+async def _post(app: Any, parts: tuple[bytes, ...], received: list[int], declared: int | None) -> int:
+    """Sends the parts of a body to the route for sessions, and returns the status of the response."""
+    messages = [{"type": "http.request", "body": part, "more_body": part is not parts[-1]} for part in parts]
+    statuses = list[int]()
+
+    async def receive() -> Any:
+        received.append(len(messages))
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    headers = [(b"host", b"testserver"), (b"content-type", b"application/json")]
+    if declared is not None:
+        headers.append((b"content-length", str(declared).encode()))
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": _SESSION, "raw_path": _SESSION.encode()}
+    scope |= {"query_string": b"", "headers": headers, "client": ("192.0.2.1", 1), "scheme": "http"}
+    await app(scope, receive, send)
+    return statuses[0]
+
+
 def test_a_revoked_key_ends_its_sessions_and_their_sockets(api: KeyedApi) -> None:
     _sign_in(api, ALICE)
     with api.client.websocket_connect("/api/v1/ws", headers={"origin": _OWN}) as socket:
@@ -151,14 +192,28 @@ def test_a_changed_cookie_is_no_session(api: KeyedApi) -> None:
     assert api.client.get(_QUEUE, headers={"cookie": f"{_COOKIE}={cookie}"}).status_code == 200
 
 
-def test_a_session_is_renewed_while_it_is_used_and_expires_unused(
+def test_a_page_behind_a_proxy_that_does_not_say_so_has_a_secure_cookie(
     api: KeyedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cookie = _read_cookie(_sign_in(api, ALICE, host="videos.example", origin="https://videos.example"))
+    assert cookie["secure"] is True
+    headers = {"host": "videos.example", "cookie": f"{_COOKIE}={cookie.value}"}
+    begin = time.time()
+    monkeypatch.setattr("serve_app.api.access.sessions.time.time", lambda: begin + RENEWAL_SECONDS + 60)
+    renewed = _read_cookie(api.client.get(_SESSION, headers=headers))
+    assert renewed["secure"] is True
+    assert api.client.get(_QUEUE, headers=headers | {"cookie": f"{_COOKIE}={renewed.value}"}).status_code == 200
+    unmarked = cookie.value.replace("s.", ".")
+    assert api.client.get(_QUEUE, headers=headers | {"cookie": f"{_COOKIE}={unmarked}"}).status_code == 401
+
+
+def test_only_the_page_renews_a_session_and_it_expires_unused(api: KeyedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _read_cookie(_sign_in(api, ALICE)).value
     assert "set-cookie" not in api.client.get(_QUEUE).headers
     begin = time.time()
     monkeypatch.setattr("serve_app.api.access.sessions.time.time", lambda: begin + RENEWAL_SECONDS + 60)
-    renewed = _read_cookie(api.client.get(_QUEUE)).value
+    assert "set-cookie" not in api.client.get(_QUEUE).headers, "a late response would undo a sign-out"
+    renewed = _read_cookie(api.client.get(_SESSION)).value
     assert int(renewed.split(".")[1]) > int(first.split(".")[1])
     monkeypatch.setattr("serve_app.api.access.sessions.time.time", lambda: begin + LIFETIME_SECONDS + 60)
     assert api.client.get(_QUEUE).status_code == 200

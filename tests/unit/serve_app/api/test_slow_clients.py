@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,16 @@ from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from deployments.jobs.limits import LimitExceeded
 from deployments.jobs.store import JobStore
+from serve_app.api.access.limiting import RequestLimits
+from serve_app.api.access.meter import Meter
 from serve_app.api.application import make_api
 from serve_app.api.http import slow_clients
 from serve_app.api.http.slots import Slots
 from serve_app.api.http.slow_clients import SlowClients
 from serve_app.api.services import Services
+from serve_app.settings import LimitSettings
 from tests.databases import FILE_NAME
 from tests.http_api import serving_api
 from tests.jobs import make_job
@@ -130,6 +134,22 @@ def test_a_complete_body_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None
     assert asyncio.run(run()) is None
 
 
+def test_a_body_at_a_path_of_small_bodies_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_clients, "_INCOMPLETE_BODIES", 0)
+
+    async def run() -> list[Exception | None]:
+        errors, reader = [], _Reader()
+        limited = SlowClients(reader, small_paths=["/small"])
+        for path in ("/small", "/"):
+            await limited({**_HTTP, "path": path}, _receiver([_part(1, more=True), _part(1, more=False)]), _nothing)
+            errors.append(reader.error)
+        return errors
+
+    small, other = asyncio.run(run())
+    assert small is None
+    assert isinstance(other, NotReady)
+
+
 def test_the_bodies_of_all_requests_share_a_limited_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_clients, "_MAX_BODY_BYTES", 100)
 
@@ -221,14 +241,60 @@ def _complete(store: JobStore, data_dir: Path, content: bytes) -> str:
 
 
 def test_a_download_beyond_the_limit_gets_503(services: Services) -> None:
-    path = _complete(services.store, services.settings.data_dir, b"video")
+    path = _complete(services.store, services.settings.data_dir, video := bytes(1_000_000))
+    small = _complete(services.store, services.settings.data_dir, b"small")
     downloads = Slots(1, "downloads", "downloads_busy")
     with _client(services, downloads=downloads) as client:
         with downloads.hold():
             refused = client.get(path)
+            assert client.get(small).content == b"small", "a small file takes no place"
         check_rejection(refused, 503, "downloads_busy")
         assert refused.headers["retry-after"] == "5"
-        assert client.get(path).content == b"video"
+        assert client.get(path).content == video
+
+
+def test_the_downloads_of_a_client_are_limited(tmp_path: Path) -> None:
+    with serving_api(tmp_path, limits={"open_downloads": 1}) as url, httpx.Client(base_url=url) as client:
+        store = JobStore(f"sqlite:///{tmp_path / 'data' / FILE_NAME}", migrate=False)
+        large = _complete(store, tmp_path / "data", bytes(50_000_000))
+        small = _complete(store, tmp_path / "data", b"small")
+        store.database.close()
+        with httpx.stream("GET", url + large) as stalled:
+            assert stalled.status_code == 200
+            refused = client.get(large)
+            assert client.get(small).content == b"small"
+        error = check_rejection(refused, 429, "limit_exceeded")
+        assert (error["param"], refused.headers["retry-after"]) == ("open_downloads", "10")
+        wait_until(lambda: client.get(large).status_code == 200)
+
+
+def test_the_uploads_of_a_client_are_limited() -> None:
+    async def run() -> list[int]:
+        received = list[int]()
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            while (await receive())["more_body"]:
+                received.append(scope["client"][1])
+
+        limited = RequestLimits(application, Meter(LimitSettings(open_uploads=1), 1))
+
+        def upload(number: int, address: str, *parts: Message) -> Coroutine[Any, Any, None]:
+            scope = {**_HTTP, "method": "POST", "client": (address, number)}
+            return limited(scope, _receiver(parts), _nothing)
+
+        first = asyncio.create_task(upload(1, "192.0.2.1", _part(1, more=True)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # its first part has arrived
+        with pytest.raises(LimitExceeded, match="The limit open_uploads is 1: "):
+            await upload(2, "192.0.2.1", _part(1, more=True))
+        await upload(3, "192.0.2.1", _part(1, more=False))
+        await upload(4, "192.0.2.2", _part(1, more=True), _part(1, more=False))
+        first.cancel()
+        await asyncio.wait([first])
+        await upload(5, "192.0.2.1", _part(1, more=True), _part(1, more=False))
+        return received
+
+    assert asyncio.run(run()) == [1, 4, 5]
 
 
 def test_a_download_that_nobody_reads_gives_its_place_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -238,13 +304,13 @@ def test_a_download_that_nobody_reads_gives_its_place_back(monkeypatch: pytest.M
     with serving_api(tmp_path) as url:
         store = JobStore(f"sqlite:///{tmp_path / 'data' / FILE_NAME}", migrate=False)
         large = _complete(store, tmp_path / "data", bytes(50_000_000))
-        small = _complete(store, tmp_path / "data", b"small")
+        other = _complete(store, tmp_path / "data", content := bytes(1_000_000))
         store.database.close()
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=30) as stalled:
             stalled.sendall(f"GET {large} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
             assert stalled.recv(100).startswith(b"HTTP/1.1 200")
-            wait_until(lambda: httpx.get(url + small, verify=False).content == b"small", seconds=30)
+            wait_until(lambda: httpx.get(url + other, verify=False).content == content, seconds=30)
 
 
 def test_a_body_of_one_byte_per_time_gets_408(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
