@@ -74,7 +74,6 @@ def test_only_a_trusted_proxy_sets_the_prefix_of_links(service: Service) -> None
     for address, prefix in ((PROXY, "/wan22"), ("127.0.0.1", "")):
         transport = httpx.HTTPTransport(local_address=address)
         with httpx.Client(base_url=service.url, transport=transport, headers=forwarded, timeout=60) as client:
-            assert client.get("/").headers["location"] == f"{prefix}/docs"
             assert f'"{prefix}/openapi.json"' in client.get("/docs").text.replace("'", '"')
             servers = [{"url": prefix}] if prefix else None
             assert client.get("/openapi.json").json().get("servers") == servers

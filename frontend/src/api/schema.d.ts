@@ -1412,6 +1412,8 @@ export interface paths {
         /**
          * Read Session
          * @description Returns who sends the request, by its key or its session, and what the sender may do. Needs no key.
+         *
+         *     It renews a session that is older than an hour. The page sends this request every hour.
          */
         get: operations["read_session"];
         put?: never;
@@ -1419,8 +1421,8 @@ export interface paths {
          * Begin Session
          * @description Begins a session of the web page: a cookie that stands for the key until the browser is closed.
          *
-         *     The session ends twelve hours after its last request, and with its key. Programs send their key with each request
-         *     instead.
+         *     The session ends twelve hours after the page was last visible, and with its key. Programs send their key with each
+         *     request instead.
          */
         post: operations["begin_session"];
         /**
@@ -1908,6 +1910,18 @@ export interface components {
              * @default 100
              */
             open_streams: number | null;
+            /**
+             * Open Downloads
+             * @description Maximum number of files of 1 MB or more that are being sent to a key, and to an address.
+             * @default 50
+             */
+            open_downloads: number | null;
+            /**
+             * Open Uploads
+             * @description Maximum number of requests of a key, and of an address, whose bodies are still arriving.
+             * @default 50
+             */
+            open_uploads: number | null;
             /**
              * Pending Jobs
              * @description Maximum number of pending jobs of an owner; of an address where keys are off.
@@ -7918,6 +7932,8 @@ export interface operations {
                      *         "requests_per_minute": 1,
                      *         "open_sockets": 1,
                      *         "open_streams": 1,
+                     *         "open_downloads": 1,
+                     *         "open_uploads": 1,
                      *         "pending_jobs": 1,
                      *         "uploads_per_day": 1,
                      *         "upload_mb_per_day": 1,

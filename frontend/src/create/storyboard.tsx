@@ -1,26 +1,13 @@
 /** The parts of a long video, which can be moved by mouse, touch and keyboard. */
-import {
-  closestCenter,
-  DndContext,
-  type DragEndEvent,
-  KeyboardSensor,
-  PointerSensor,
-  useSensor,
-  useSensors,
-} from "@dnd-kit/core";
-import {
-  arrayMove,
-  SortableContext,
-  sortableKeyboardCoordinates,
-  useSortable,
-  verticalListSortingStrategy,
-} from "@dnd-kit/sortable";
+import { DndContext, type DragEndEvent } from "@dnd-kit/core";
+import { arrayMove, SortableContext, useSortable, verticalListSortingStrategy } from "@dnd-kit/sortable";
 import { CSS } from "@dnd-kit/utilities";
 import { GripVertical, Plus, X } from "lucide-react";
 import type { Model } from "@/api/types";
 import { useText } from "@/text";
 import { Button, IconButton } from "@/ui/button";
 import { Slider, Textarea } from "@/ui/field";
+import { useSorting } from "@/ui/sorting";
 import { newSegment, PROMPT_LIMIT, type Segment } from "./form";
 import { frameLimits } from "./models";
 import { useCreateForm, useValues } from "./state";
@@ -33,10 +20,7 @@ export default function Storyboard({ model }: { model: Model }) {
   const form = useCreateForm();
   const { segments, fps } = useValues();
   const change = (parts: Segment[]) => form.setValue("segments", parts, { shouldDirty: true });
-  const sensors = useSensors(
-    useSensor(PointerSensor, { activationConstraint: { distance: 4 } }),
-    useSensor(KeyboardSensor, { coordinateGetter: sortableKeyboardCoordinates }),
-  );
+  const sorting = useSorting(segments.map((part) => part.key));
   const onDragEnd = ({ active, over }: DragEndEvent) => {
     const from = segments.findIndex((part) => part.key === active.id);
     const to = segments.findIndex((part) => part.key === over?.id);
@@ -54,7 +38,7 @@ export default function Storyboard({ model }: { model: Model }) {
           {text.create.lengthValue((frames / (fps ?? model.fps)).toFixed(1), frames)}
         </span>
       </p>
-      <DndContext sensors={sensors} collisionDetection={closestCenter} onDragEnd={onDragEnd}>
+      <DndContext {...sorting} onDragEnd={onDragEnd}>
         <SortableContext items={segments.map((part) => part.key)} strategy={verticalListSortingStrategy}>
           <ol className="flex flex-col gap-2">
             {segments.map((part, index) => (

@@ -232,6 +232,13 @@ export const en = {
     failedTitle: "This video failed",
     cancelledTitle: "This video was cancelled",
   },
+  sorting: {
+    hint: "Press Space or Enter to lift it, the arrow keys to move it, Space or Enter to drop it, and Escape to leave it where it was.",
+    lifted: (position: number, count: number) => `Lifted from place ${position} of ${count}.`,
+    moved: (position: number, count: number) => `Now at place ${position} of ${count}.`,
+    dropped: (position: number, count: number) => `Dropped at place ${position} of ${count}.`,
+    notMoved: "The order is unchanged.",
+  },
   queue: {
     title: "Queue",
     summary: (running: number, waiting: number) =>
@@ -254,12 +261,6 @@ export const en = {
     position: (position: number) => `Position ${position}`,
     places: { first: "Move to the front", last: "Move to the end" },
     drag: (prompt: string) => `Reorder: ${prompt}`,
-    dragHint:
-      "Press Space or Enter to lift the job, the arrow keys to move it, Space or Enter to drop it, and Escape to leave it where it was.",
-    lifted: (position: number, count: number) => `Lifted from place ${position} of ${count}.`,
-    moved: (position: number, count: number) => `Now at place ${position} of ${count}.`,
-    dropped: (position: number, count: number) => `Dropped at place ${position} of ${count}.`,
-    notMoved: "The order is unchanged.",
     priorityFirst: "A job stays among the jobs of its own priority: higher priorities run first.",
     limited: (shown: number, total: number) =>
       `The first ${shown.toLocaleString("en")} of ${total.toLocaleString("en")} are shown.`,

@@ -22,7 +22,7 @@ from serve_app.api.http.bodies import Body
 from serve_app.api.http.proxies import prefixed
 from serve_app.api.live.feed import Feed
 from serve_app.api.openai.bodies import submit_openai_body
-from serve_app.api.schemas.openai import Model
+from serve_app.api.schemas.served_models import Model
 from serve_app.api.services import Services
 from serve_app.api.submission import run_submission
 

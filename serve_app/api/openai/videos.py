@@ -11,7 +11,8 @@ from serve_app.api.access.callers import NEEDS_READ, Reading, Submitting
 from serve_app.api.files import describe_file, output_file
 from serve_app.api.http.bodies import read_body
 from serve_app.api.openai.bodies import VIDEO_BODY, submit_openai_body
-from serve_app.api.schemas.openai import Model, ModelInfo, ModelList, NewVideo, Video, VideoDeleted, VideoList
+from serve_app.api.schemas.openai import NewVideo, Video, VideoDeleted, VideoList
+from serve_app.api.schemas.served_models import Model, ModelInfo, ModelList
 from serve_app.api.services import Serving
 from serve_app.api.spritesheets import spritesheet
 from serve_app.api.submission import IdempotencyKey, run_submission

@@ -54,7 +54,10 @@ def test_an_odd_id_in_a_path_is_unknown_or_invalid(api: TestClient, method: str,
     for description, name in NAMES.items():
         answer = api.request(method, f"{before}{name}{after}")
         try:
-            _check(answer, 400, 404)
+            if not path.startswith("/api/v1/keys/"):  # without keys, there are none to rotate
+                _check(answer, 400, 404)
+            else:
+                _check(answer, 400, 404, 409)
         except AssertionError as exc:
             raise AssertionError(f"{description}: {exc}") from exc
 

@@ -265,7 +265,7 @@ def test_no_route_changes_anything_with_get() -> None:
     }
     assert [path for path, scope in found.items() if scope is Scope.SUBMIT] == []
     admin = {path for path, scope in found.items() if scope is Scope.ADMIN}
-    assert admin == {"/api/v1/keys", "/api/v1/system/dashboard", "/api/v1/webhooks/secret"}
+    assert admin == {"/api/v1/audit", "/api/v1/keys", "/api/v1/system/dashboard", "/api/v1/webhooks/secret"}
 
 
 def test_a_service_without_keys_has_no_sessions(tmp_path: Path) -> None:
