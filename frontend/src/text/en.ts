@@ -443,7 +443,7 @@ export const en = {
     stillWrong: "Some files are wrong, and could not be repaired.",
     addLora: "Add a LoRA",
     addLoraHint:
-      "Drop a .safetensors file, or choose one. A file for each expert becomes a pair by its name.",
+      "Drop a .safetensors file, or choose one. For a model with two experts, add both files: the service pairs them by their names.",
     uploadOf: (name: string) => `Upload of ${name}`,
     checking: "Checking…",
     stored: (name: string) => `${name} is ready to use`,
