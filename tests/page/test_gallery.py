@@ -158,7 +158,7 @@ def test_a_video_is_continued_and_edited_on_the_form(gallery: Page, videos: list
 def test_another_seed_makes_another_video(gallery: Page, videos: list[str], api: httpx.Client) -> None:
     _card(gallery, videos[1]).click()
     with gallery.expect_response(re.compile("/generation/submit")) as submitted:
-        _viewer(gallery).get_by_role("button", name="Again, other seed").click()
+        _viewer(gallery).get_by_role("button", name="Again with another seed").click()
     job_id = submitted.value.json()["task_id"]
     made, source = (api.get(f"/api/v1/generation/{each}").json() for each in (job_id, videos[1]))
     for name in ("prompt", "model", "resolution", "num_frames", "steps", "guidance_scale"):
