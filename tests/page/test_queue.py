@@ -163,6 +163,6 @@ def test_polling_says_so_and_notices_the_end_of_a_job_once(page: Page, service: 
     page.reload()
     _open(page)
     expect(page.get_by_text("Updates are slower")).to_be_visible()
-    task_id = service.submit(prompt="without a socket", **LONG)
+    task_id = service.submit(prompt="without a socket", resolution="96x96", num_frames=17, steps=100)
     expect(_column(page, "Ended").locator(f"[data-job={task_id}]")).to_contain_text("Done")
     expect(page.get_by_text("Video done", exact=True)).to_have_count(1)
