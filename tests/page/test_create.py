@@ -51,6 +51,7 @@ def test_first_and_last_frame_choose_the_model_that_takes_both(page: Page, api: 
         Image.new("RGB", (120, 96), color).save(tmp_path / f"{name}.png")
     page.get_by_label("First frame: Drop").set_input_files(tmp_path / "first.png")
     page.get_by_label("Last frame: Drop").set_input_files(tmp_path / "last.png")
+    expect(page.get_by_label("Last frame: Replace")).to_be_attached()
     expect(page.get_by_role("combobox", name="Model")).to_contain_text("Automatic: Built-in tiny image-to-video")
     expect(page.get_by_label("Size", exact=True)).to_have_value("")
     page.get_by_label("Prompt", exact=True).fill(_PROMPT)

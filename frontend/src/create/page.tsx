@@ -1,4 +1,5 @@
 /** The page on which videos are made: the form, and beside it what becomes of it. */
+import { useIsMutating } from "@tanstack/react-query";
 import { useSearch } from "@tanstack/react-router";
 import { ChevronRight } from "lucide-react";
 import { Collapsible } from "radix-ui";
@@ -25,6 +26,7 @@ import { LengthField, ModelField, SizeField } from "./size-fields";
 import { useSource } from "./source";
 import { useCreateForm, useModelChoice, useValues, useVideoForm } from "./state";
 import { useSubmit } from "./submit";
+import { UPLOAD } from "./upload";
 
 const Storyboard = lazy(() => import("./storyboard"));
 
@@ -67,7 +69,13 @@ function VideoForm({
   const { models, model, error } = useModelChoice();
   const submit = useSubmit(onSubmitted);
   const { can } = useSession();
-  const ready = can("submit") && model !== undefined && isComplete(values, model) && accepts(model, values);
+  const isUploading = useIsMutating({ mutationKey: UPLOAD }) > 0;
+  const ready =
+    !isUploading &&
+    can("submit") &&
+    model !== undefined &&
+    isComplete(values, model) &&
+    accepts(model, values);
   const send = () => {
     if (ready && !submit.isPending)
       void form.handleSubmit((checked) => submit.mutate({ values: checked, model }))();
@@ -93,11 +101,13 @@ function VideoForm({
           {model && <EstimateLine values={values} model={model} />}
           {submit.error && <ErrorNotice error={submit.error} />}
           <Button type="submit" look="primary" size="lg" disabled={!ready || submit.isPending}>
-            {submit.isPending
-              ? text.create.submitting
-              : values.variations > 1
-                ? text.create.generateMany(values.variations)
-                : text.create.generate}
+            {isUploading
+              ? text.create.uploading
+              : submit.isPending
+                ? text.create.submitting
+                : values.variations > 1
+                  ? text.create.generateMany(values.variations)
+                  : text.create.generate}
           </Button>
         </div>
       </form>

@@ -9,9 +9,13 @@ import type { Input } from "./form";
 export const IMAGES = "image/png,image/jpeg,image/webp";
 export const VIDEOS = "video/mp4";
 
+/** Key of all uploads of the form, for which a submission waits. */
+export const UPLOAD = ["upload"];
+
 /** Returns a mutation that sends a file to the service and returns the input that it became. */
 export function useUpload(onDone: (input: Input) => void) {
   return useMutation({
+    mutationKey: UPLOAD,
     mutationFn: async (file: File): Promise<Input> => {
       const body = new FormData();
       body.set("file", file);

@@ -87,7 +87,7 @@ def test_weights_that_cannot_be_offloaded_to_disk_are_not_reported_as_corrupted(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-@pytest.mark.parametrize(("size_kb", "completes"), [(4, False), (40, False), (160, True)])
+@pytest.mark.parametrize(("size_kb", "completes"), [(4, False), (12, False), (160, True)])
 def test_a_job_on_a_full_disk_ends_without_a_rest_or_completes_without_a_snapshot(
     size_kb: int, completes: bool, models_dir: Path, tmp_path: Path
 ) -> None:

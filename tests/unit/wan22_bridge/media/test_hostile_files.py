@@ -143,7 +143,8 @@ def test_an_image_that_needs_too_much_is_rejected_by_field_and_limit_and_the_nex
 
 def _running_decoders() -> list[psutil.Process]:
     """Returns the decoders of this process."""
-    return [process for process in psutil.Process().children() if "decoder_program" in " ".join(process.cmdline())]
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in alive if "decoder_program" in " ".join(process.cmdline())]
 
 
 def _children_of_decoders() -> list[psutil.Process]:
