@@ -1766,7 +1766,7 @@ export interface components {
         AuditSource: "api" | "cli";
         /**
          * AuditedAction
-         * @description What somebody has changed.
+         * @description A change by an administrator.
          */
         AuditedAction: {
             /**
@@ -2615,7 +2615,7 @@ export interface components {
         };
         /**
          * KeyRotation
-         * @description How a key is replaced.
+         * @description Replacement of a key.
          */
         KeyRotation: {
             /**

@@ -10,7 +10,7 @@ from serve_app.api.schemas.links import to_datetime
 
 
 class AuditedAction(BaseModel):
-    """What somebody has changed."""
+    """A change by an administrator."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

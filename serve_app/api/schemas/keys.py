@@ -63,7 +63,7 @@ class KeyRequest(BaseModel):
 
 
 class KeyRotation(BaseModel):
-    """How a key is replaced."""
+    """Replacement of a key."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 

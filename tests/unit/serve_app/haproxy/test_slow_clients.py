@@ -22,7 +22,7 @@ _LARGE = 100_000_000
 
 @dataclass(frozen=True)
 class _Requests:
-    """What has reached the server behind HAProxy."""
+    """Requests that have reached the server behind HAProxy."""
 
     headers: list[dict[str, str]] = field(default_factory=list)
     aborted: threading.Event = field(default_factory=threading.Event)
