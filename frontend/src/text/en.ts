@@ -66,7 +66,7 @@ export const en = {
     keyHint: "The person who runs this service creates keys with “wan22 keys create”, or on the page System.",
     keyMissing: "Enter a key.",
     keyWrong: "This key is not valid. It may have expired or been revoked.",
-    kept: "The key is not stored in this browser. You stay signed in until you close the browser.",
+    kept: "The key is not stored in this browser. You stay signed in until you close the browser, or have not visited the page for twelve hours.",
     signIn: "Sign in",
     signingIn: "Signing in…",
     signOut: "Sign out",

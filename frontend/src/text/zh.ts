@@ -57,7 +57,7 @@ export const zh: Text = {
     keyHint: "服务的管理员可以用“wan22 keys create”或在“系统”页面创建密钥。",
     keyMissing: "请输入密钥。",
     keyWrong: "此密钥无效，可能已过期或已被撤销。",
-    kept: "密钥不会保存在浏览器中。关闭浏览器前你会保持登录。",
+    kept: "密钥不会保存在此浏览器中。登录状态保持到关闭浏览器，或十二小时未访问本页面为止。",
     signIn: "登录",
     signingIn: "正在登录…",
     signOut: "退出登录",
